@@ -114,6 +114,22 @@ def test_a_model_is_asked_once_an_item_and_a_killed_run_goes_on_with_the_same_an
     assert texts(lines(folder / "again" / "responses.jsonl")) == texts(answers)
 
 
+def test_several_benchmarks_one_model_and_priorworld_among_them(folder):
+    tasks = f"{{plain: {{path: {folder / 'items.jsonl'}}}, priorworld: {{rows: 1}}}}"
+    few = ("bench.samples=0", "bench.max_new_tokens=8", f"out={folder / 'both'}")
+    both = evaluate(job("eval", ["bench=plain", f"+bench.tasks={tasks}", "limit=2", *few]))  # type: ignore[arg-type]
+    assert both["plain"]["accuracy"]["n"] == 2 and sum(both["priorworld"]["n"].values()) >= 2
+    assert len(lines(folder / "both" / "priorworld" / "verdicts.jsonl")) == 2
+    assert json.loads((folder / "both" / "scores.json").read_text()).keys() == both.keys()
+
+
+def test_a_run_goes_on_only_as_it_began(folder):
+    few = ("bench.samples=0", "bench.max_new_tokens=8")
+    run(folder, *few)
+    with pytest.raises(ConfigError, match=r"was started with bench\.max_new_tokens=8, not 9"):
+        run(folder, "bench.samples=0", "bench.max_new_tokens=9", "resume=auto")
+
+
 # ---------------------------------------------------------------- comparing
 
 

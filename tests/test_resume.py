@@ -10,7 +10,10 @@ import sys
 import time
 
 import pytest
+from conftest import distill_config
 from safetensors.torch import load_file
+
+from vigos_cli.distill import distill
 
 RUN = [
     "distill",
@@ -75,6 +78,22 @@ def assert_as_uninterrupted(out, whole):
     assert lines[0] == lines[1]
     after = [json.loads((folder / "summary.json").read_text())["after"] for folder in (out, whole)]
     assert after[0] == after[1]
+
+
+def test_a_run_with_texts_of_its_own_knows_itself_again(tmp_path):
+    texts = tmp_path / "mine.yaml"
+    texts.write_text("structured: 'Describe the image, think, then answer: {question}'\n")
+    few = ("trainer.steps=1", "trainer.batch=2", "bench.tasks.priorworld.rows=1", "bench.samples=0")
+
+    def run(name: str, *overrides: str):
+        return distill(distill_config(*few, f"out={tmp_path / name}", "resume=auto", *overrides))
+
+    first = run("a", f"prompt.path={texts}")
+    assert run("a", f"prompt.path={texts}") == json.loads(json.dumps(first))
+    trained = f"adapter.path={tmp_path / 'a' / 'adapter'}"
+    second = run("b", trained)
+    assert second["config"]["prompt"]["structured"].startswith("Describe the image, think")
+    assert run("b", trained) == json.loads(json.dumps(second))
 
 
 @pytest.mark.slow

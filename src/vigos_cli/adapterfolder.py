@@ -15,6 +15,7 @@ from typing import Any
 from vigos_cli.config import ConfigError, DistillRun, PromptConfig, RunConfig
 from vigos_cli.files import write_json
 from vigos_cli.model import Student
+from vigos_cli.prompts import load_prompts
 from vigos_cli.report import LABELS, cell
 
 PROMPT_FILE = "vigos.json"
@@ -124,6 +125,12 @@ def _card(config: DistillRun, summary: Mapping[str, Any]) -> str:
         model=config.model.name,
         config=json.dumps(asdict(config), indent=1, default=str),
     )
+
+
+def settle_prompts(config: RunConfig) -> None:
+    """Fix a run's texts, before anything compares or records its configuration."""
+    as_trained(config, named_groups())
+    config.prompt = load_prompts(config.prompt)
 
 
 def as_trained(config: RunConfig, named: frozenset[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli import group
-from vigos_cli.adapterfolder import as_trained, named_groups, save_adapter
+from vigos_cli.adapterfolder import save_adapter, settle_prompts
 from vigos_cli.batches import Batches
 from vigos_cli.bench.run import Evaluator
 from vigos_cli.config import DistillRun
@@ -24,7 +24,7 @@ from vigos_cli.files import write_json, write_lines
 from vigos_cli.memory import peak_gib
 from vigos_cli.model import load_student, pick_device
 from vigos_cli.progress import Bar
-from vigos_cli.prompts import Prompter, load_prompts
+from vigos_cli.prompts import Prompter
 from vigos_cli.provenance import commit, same_run, versions
 from vigos_cli.report import draw_curves, print_table
 from vigos_cli.routing import trains
@@ -36,6 +36,7 @@ from vigos_cli.types import Response
 def distill(config: DistillRun) -> dict[str, Any] | None:
     """Run it; return the summary (None on processes other than the first)."""
     out, began = Path(config.out), time.perf_counter()
+    settle_prompts(config)
     if (finished := _finished(out, config)) is not None:
         print(f"{out} is finished already: nothing to do")
         return finished
@@ -49,8 +50,6 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     out.mkdir(parents=True, exist_ok=True)
 
     student = load_student(config.model, config.adapter, seed=config.seed)
-    as_trained(config, named_groups())
-    config.prompt = load_prompts(config.prompt)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     data = load_data(config.data, config.seed, config.limit)
     report = check(data) if first and isinstance(data, TableData) else None

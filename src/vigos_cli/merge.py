@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
-from vigos_cli.adapterfolder import as_trained, named_groups
+from vigos_cli.adapterfolder import settle_prompts
 from vigos_cli.config import ConfigError, MergeRun, UserError
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.files import write_json
 from vigos_cli.model import Student, load_student
-from vigos_cli.prompts import Prompter, load_prompts
+from vigos_cli.prompts import Prompter
 from vigos_cli.types import Role
 
 PROMPTS = 4  # pictures of PriorWorld: any model reads them
@@ -42,9 +42,9 @@ def merge(config: MergeRun) -> MergeReport:
     """
     if config.adapter.path is None:
         raise ConfigError("adapter.path is missing: the adapter to merge, such as runs/a/adapter")
+    settle_prompts(config)
     student = load_student(config.model, replace(config.adapter, quantise="none"))
-    as_trained(config, named_groups())
-    prompter = Prompter(student.processor, load_prompts(config.prompt), config.routing)
+    prompter = Prompter(student.processor, config.prompt, config.routing)
     batch = _prompts(student, prompter)
     apart = _log_probabilities(student.base, batch)
     merged = student.net.merge_and_unload(safe_merge=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from vigos_cli.config import ConfigError, RunConfig
+from vigos_cli.files import write_json
 from vigos_cli.paths import PACKAGE
 
 PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
@@ -34,6 +37,15 @@ def commit() -> str | None:
 def versions() -> dict[str, str]:
     """Python's and the packages' versions."""
     return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
+
+
+def claim(out: Path, config: RunConfig) -> None:
+    """Make a folder this run's own: record the configuration there, or compare it with the one recorded."""
+    out.mkdir(parents=True, exist_ok=True)
+    if (started := out / "config.json").exists():
+        same_run(json.loads(started.read_text()), config)
+    else:
+        write_json(started, asdict(config))
 
 
 def same_run(saved: dict[str, Any], config: RunConfig) -> None:

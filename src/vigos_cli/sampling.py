@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.adapterfolder import as_trained, named_groups
+from vigos_cli.adapterfolder import settle_prompts
 from vigos_cli.answers import same
 from vigos_cli.batches import Prepared, prepare
 from vigos_cli.config import RolloutRun
@@ -25,8 +25,8 @@ from vigos_cli.data.load import TableData, load_data
 from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.model import Student, load_student
 from vigos_cli.progress import Bar
-from vigos_cli.prompts import Prompter, load_prompts
-from vigos_cli.provenance import commit, same_run, versions
+from vigos_cli.prompts import Prompter
+from vigos_cli.provenance import claim, commit, versions
 from vigos_cli.stats import mean_interval
 from vigos_cli.supervision import sample_rollouts, supervise_all
 from vigos_cli.teachers import Supervised
@@ -42,14 +42,10 @@ PAGE = "rollouts.html"
 def sample(config: RolloutRun) -> list[dict[str, Any]]:
     """Run it; return the lines of rollouts.jsonl."""
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    if (started := out / "config.json").exists():
-        same_run(json.loads(started.read_text()), config)
-    else:
-        write_json(started, asdict(config))
+    settle_prompts(config)
     student = load_student(config.model, config.adapter, seed=config.seed)
-    as_trained(config, named_groups())
-    prompter = Prompter(student.processor, load_prompts(config.prompt), config.routing)
+    claim(out, config)
+    prompter = Prompter(student.processor, config.prompt, config.routing)
     data = load_data(config.data, config.seed, config.limit or LIMIT)
     if isinstance(data, TableData):
         print("\n".join(check(data).lines()))

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli import group
-from vigos_cli.adapterfolder import as_trained, named_groups
+from vigos_cli.adapterfolder import settle_prompts
 from vigos_cli.bench import priorworld
 from vigos_cli.bench.interface import Bench, Graded
 from vigos_cli.bench.run import Evaluator, Item, make_item, requests_for, respond, samplings
-from vigos_cli.config import EvalRun, UserError
+from vigos_cli.config import BenchTask, EvalRun, UserError
 from vigos_cli.data.images import BadRow
 from vigos_cli.files import read_lines, write_lines
 from vigos_cli.model import load_student, pick_device
 from vigos_cli.progress import Bar
-from vigos_cli.prompts import Prompter, load_prompts
+from vigos_cli.prompts import Prompter
+from vigos_cli.provenance import claim
 from vigos_cli.quiet import quieten
 from vigos_cli.types import Sample
 
@@ -32,15 +33,18 @@ class Asker:
     def __init__(self, config: EvalRun):
         quieten()
         group.start(pick_device(config.model.device))
+        settle_prompts(config)
         self.config = config
         self.student = load_student(config.model, config.adapter, seed=config.seed)
-        as_trained(config, named_groups())
-        self.prompter = Prompter(self.student.processor, load_prompts(config.prompt), config.routing)
+        if group.rank() == 0:
+            claim(Path(config.out), config)
+        self.prompter = Prompter(self.student.processor, config.prompt, config.routing)
 
-    def priorworld(self, folder: Path) -> tuple[dict[str, Any], list[Graded]]:
+    def priorworld(self, task: BenchTask, folder: Path) -> tuple[dict[str, Any], list[Graded]]:
         """PriorWorld's report and verdicts. Its pictures are drawn; it is asked afresh each time."""
         config = self.config
-        evaluator = Evaluator(self.student, self.prompter, config.routing, config.bench, limit=config.limit)
+        bench = replace(config.bench, tasks={"priorworld": task})
+        evaluator = Evaluator(self.student, self.prompter, config.routing, bench, limit=config.limit)
         report, responses = evaluator.run(two_pass=config.routing.completion == "two_pass")
         write_lines(folder / "responses.jsonl", [asdict(response) for response in responses])
         samples = {sample.id: replace(sample, images=()) for sample in evaluator.samples}

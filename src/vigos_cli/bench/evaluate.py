@@ -41,7 +41,7 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
         folder = out if len(tasks) == 1 else out / name
         folder.mkdir(parents=True, exist_ok=True)
         if asker and name == "priorworld":
-            scores[name], graded = asker.priorworld(folder)
+            scores[name], graded = asker.priorworld(task, folder)
         else:
             scores[name], graded = _bench(config, registry.get(name), task, asker, folder)
         write_lines(folder / "verdicts.jsonl", (verdict_line(name, one) for one in graded))

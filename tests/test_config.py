@@ -7,10 +7,11 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from vigos_cli import compose as composing
 from vigos_cli import config
 from vigos_cli.compose import job, register
 from vigos_cli.config import CHOICES, COMMANDS, ConfigError, DistillRun
-from vigos_cli.explain import comments, options, reference
+from vigos_cli.explain import comments, defaults, options, reference
 from vigos_cli.mistakes import groups, keys
 from vigos_cli.paths import config_dir, experiments_dir
 
@@ -208,6 +209,16 @@ def test_every_key_has_a_comment():
 def test_the_reference_is_current():
     written = (config_dir() / "README.md").read_text(encoding="utf-8")
     assert written == reference(), "run: python -m vigos_cli.explain > conf/README.md"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_defaults_that_help_shows_are_those_that_hydra_composes(command):
+    composed = composing.compose(command, [])
+    chosen, values = defaults(command)
+    assert chosen == {group: composed.hydra.runtime.choices[group] for group in groups(command)}
+    plain = OmegaConf.to_container(composed)
+    assert isinstance(plain, dict) and values == {key: plain[key] for key in values}
+    assert values.keys() | chosen.keys() == {f.name for f in fields(COMMANDS[command])}
 
 
 def test_options_are_short_and_say_what_they_are():

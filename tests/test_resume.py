@@ -92,7 +92,7 @@ def test_a_run_with_texts_of_its_own_knows_itself_again(tmp_path):
     assert run("a", f"prompt.path={texts}") == json.loads(json.dumps(first))
     trained = f"adapter.path={tmp_path / 'a' / 'adapter'}"
     second = run("b", trained)
-    assert second["config"]["prompt"]["structured"].startswith("Describe the image, think")
+    assert second and second["config"]["prompt"]["structured"].startswith("Describe the image, think")
     assert run("b", trained) == json.loads(json.dumps(second))
 
 

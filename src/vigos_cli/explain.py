@@ -57,10 +57,7 @@ def print_groups(command: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vigos_cli.compose import compose
-
-    composed = compose(command, [])
-    chosen = composed.hydra.runtime.choices
+    chosen, values = defaults(command)
     table = Table("group", "default", "other options", box=None, title="Groups", title_justify="left")
     for group in groups(command):
         others = [name for name in options(group) if name != chosen[group]]
@@ -69,7 +66,7 @@ def print_groups(command: str) -> None:
     single = Table("key", "default", "", box=None, title="\nKeys", title_justify="left")
     notes = comments(COMMANDS[command])
     for key in (item.name for item in fields(COMMANDS[command]) if item.name not in chosen):
-        value = _shown(_raw(composed, key)).replace("${started:%Y-%m-%d_%H-%M-%S}", "<time>")
+        value = _shown(values[key]).replace("${started:%Y-%m-%d_%H-%M-%S}", "<time>")
         single.add_row(f"[bold cyan]{key}[/]", value, notes[key])
     console = Console()
     console.print(table)
@@ -77,6 +74,33 @@ def print_groups(command: str) -> None:
     console.print(
         f"\nThe keys of a group and their values: vigos {command} --cfg job -p trainer\n", markup=False
     )
+
+
+def defaults(command: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """The option that stands for each group, and the values of the keys outside groups.
+
+    Read from the files as they are: composing them, as Hydra does, takes a second, and help should not.
+    """
+    import yaml
+
+    def read(name: str) -> dict[str, Any]:
+        return yaml.safe_load((config_dir() / f"{name}.yaml").read_text(encoding="utf-8"))
+
+    values = vars(COMMANDS[command]())
+    entries: list[Any] = []
+    for file in (read("base"), read(command)):
+        entries += file["defaults"]
+        values |= {key: value for key, value in file.items() if key in values}
+    chosen = _choices(entries)
+    chosen |= _choices(read(f"model/{chosen['model']}").get("defaults", []))  # a model brings what suits it
+    own = groups(command)
+    return {g: chosen[g] for g in own}, {key: v for key, v in values.items() if key not in own}
+
+
+def _choices(entries: list[Any]) -> dict[str, str]:
+    """The options that a defaults list names: `- group: option`, `- override /group: option`."""
+    named = {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+    return {group.removeprefix("override /"): name for group, name in named.items()}
 
 
 def reference() -> str:

@@ -20,10 +20,13 @@ from twins import FAMILIES, save_twin
 from vigos_cli import supervision, trainer
 from vigos_cli.batches import Batches
 from vigos_cli.compose import job
-from vigos_cli.config import UserError
+from vigos_cli.config import CARDS, UserError
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.explain import options
+from vigos_cli.memory import GIB
 from vigos_cli.model import Student, language_model, load_processor, load_student, lora_config
+from vigos_cli.paths import experiments_dir
+from vigos_cli.plan import estimate, shape_of
 from vigos_cli.prompts import Prompter
 from vigos_cli.rollout import Request, Sampling, as_rollout, roll_out
 from vigos_cli.teachers import Reading
@@ -457,6 +460,22 @@ def test_lora_targets_of_the_real_architectures(option):
     tower = {id(module) for module in model.get_encoder(modality="image").modules()}
     assert sum(id(m) in tower for m in layers.values()) > 20, "these are the ones to be left alone"
     assert not any(id(layers[name]) in tower for name in targeted)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "option"),
+    [("gpu24_2b", "qwen2vl"), ("gpu24_3b", "qwen25vl_3b"), ("gpu24_7b", "qwen25vl_7b")],
+)
+def test_the_recipes_for_one_card_fit_it_by_the_plan(experiment, option, tmp_path):
+    kind, text, vision, _ = REAL[option]
+    AutoConfig.for_model(kind, text_config=text, vision_config=vision).save_pretrained(tmp_path)
+    run = job("distill", [f"+experiment={experiment}", f"model.path={tmp_path}", "out=unused"])
+    assert (run.model.name, run.data.name, run.adapter.name) == (option, "vision_sr1", "qlora")
+    run.model.device = "cuda"
+    peak = estimate(run, shape_of(run)).peak / GIB
+    assert peak < 0.95 * CARDS["rtx4090"]
+    said = (experiments_dir() / f"{experiment}.yaml").read_text()
+    assert f"{peak:.1f} GiB by `plan=true`" in said
 
 
 def test_an_unknown_target_names_those_that_there_are(config):

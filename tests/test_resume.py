@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -94,6 +95,19 @@ def test_a_run_with_texts_of_its_own_knows_itself_again(tmp_path):
     second = run("b", trained)
     assert second and second["config"]["prompt"]["structured"].startswith("Describe the image, think")
     assert run("b", trained) == json.loads(json.dumps(second))
+
+
+@pytest.mark.slow
+def test_a_4bit_run_goes_on_bit_for_bit(tmp_path):
+    """From its checkpoint in the middle, as a kill behind it would leave the folder."""
+    few = ("adapter=qlora", *RUN[1:], "trainer.steps=4", "bench.samples=0", "resume=auto")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    summary = distill(distill_config(*few, f"out={whole}"))
+    assert summary and summary["quantised_modules"] > 0
+    shutil.copytree(whole, cut, ignore=shutil.ignore_patterns("step-000004", "summary.json", "adapter"))
+    distill(distill_config(*few, f"out={cut}"))
+    assert_as_uninterrupted(cut, whole)
+    assert any(value.any() for name, value in adapter(whole).items() if "lora_B" in name), "it learned"
 
 
 @pytest.mark.slow

@@ -1,0 +1,122 @@
+"""`plan=true` beside what one step really takes on the CPU, for random models of two sizes.
+
+python tests/benchmarks/plan.py
+
+Resident memory beyond that of the process before it loads the weights, which stands for the CUDA context.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+SIZES = {  # hidden width, MLP, layers, heads, vocabulary
+    "60 M": (512, 1536, 8, 8, 32_000),
+    "340 M": (1024, 2816, 14, 16, 151_936),
+}
+CASES = {
+    "checkpointed": ("trainer.gradient_checkpointing=true",),
+    "activations kept": ("trainer.gradient_checkpointing=false",),
+    "micro-batch 1": ("trainer.gradient_checkpointing=true", "trainer.micro_batch=1"),
+}
+RUN = (
+    "trainer=gpu24",
+    "trainer.optimizer=adamw",
+    "trainer.batch=8",
+    "trainer.micro_batch=4",
+    "rollout.batch=8",
+)
+RUN = (*RUN, "rollout.max_new_tokens=128", "model.min_pixels=112896", "model.max_pixels=112896")
+
+
+def save_model(folder: Path, size: tuple[int, ...]) -> None:
+    """Random weights in the shape of a Qwen2-VL, with the embedded model's processor."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    from vigos_cli.paths import TINY
+
+    hidden, mlp, layers, heads, vocabulary = size
+    config = AutoConfig.from_pretrained(TINY)
+    text = config.text_config
+    text.hidden_size, text.intermediate_size, text.num_hidden_layers = hidden, mlp, layers
+    text.num_attention_heads, text.num_key_value_heads, text.vocab_size = heads, heads // 4, vocabulary
+    text.layer_types = ["full_attention"] * layers
+    rotary = hidden // heads // 2
+    text.rope_parameters["mrope_section"] = [
+        rotary // 4,
+        rotary // 8 * 3,
+        rotary - rotary // 4 - rotary // 8 * 3,
+    ]
+    config.vision_config.hidden_size = hidden
+    torch.manual_seed(0)
+    AutoModelForImageTextToText.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    AutoProcessor.from_pretrained(TINY).save_pretrained(folder)
+
+
+def measure(overrides: list[str], results: Any) -> None:
+    """Put (bytes before the weights, peak of each phase, estimate of each part) into `results`."""
+    import io
+    from contextlib import redirect_stdout
+    from dataclasses import replace
+
+    import torch
+
+    from vigos_cli.compose import job
+    from vigos_cli.data.priorworld import PriorWorld
+    from vigos_cli.dryrun import dry_run
+    from vigos_cli.memory import PhasePeaks
+    from vigos_cli.model import load_student
+    from vigos_cli.plan import estimate, shape_of
+    from vigos_cli.prompts import Prompter
+    from vigos_cli.trainer import make_learner
+
+    tiny = job("distill", ["out=unused"])
+    load_student(tiny.model, tiny.adapter)  # what torch and transformers take once they have run
+    before = PhasePeaks(torch.device("cpu"))
+    with before.of("before"):
+        pass
+    config = job("distill", overrides)
+    config.model = replace(config.model, device="cpu")
+    student = load_student(config.model, config.adapter)
+    learner = make_learner(student, config)
+    with redirect_stdout(io.StringIO()):
+        dry_run(
+            learner, PriorWorld(size=8), Prompter(student.processor, config.prompt, config.routing), config
+        )
+    assert learner.peaks
+    base = before.bytes["before"]
+    found = estimate(config, shape_of(config), context=0)
+    expected = {"weights": found.weights, "rollout": found.weights + 1.1 * found.rollout}
+    expected["learn"] = found.weights + found.optimizer + 1.1 * found.learn
+    results.put({name: (learner.peaks.bytes[name] - base, value) for name, value in expected.items()})
+
+
+def main() -> None:
+    """A line for each size and case."""
+    # glibc would keep what is freed for later: a process's size would then be that of its history.
+    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    context = multiprocessing.get_context("spawn")
+    print("| weights | case | phase | measured GiB | planned GiB | planned / measured |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as temporary:
+        for size, numbers in SIZES.items():
+            folder = Path(temporary) / size.replace(" ", "")
+            save_model(folder, numbers)
+            for case, overrides in CASES.items():
+                results = context.Queue()
+                command = [*RUN, f"model.path={folder}", "out=unused", *overrides]
+                process = context.Process(target=measure, args=(command, results))
+                process.start()
+                for phase, (measured, planned) in results.get(timeout=1800).items():
+                    ratio = planned / measured
+                    gib = f"{measured / 2**30:.2f} | {planned / 2**30:.2f}"
+                    print(f"| {size} | {case} | {phase} | {gib} | {ratio:.2f} |", flush=True)
+                process.join()
+
+
+if __name__ == "__main__":
+    main()

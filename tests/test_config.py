@@ -10,13 +10,19 @@ from omegaconf import OmegaConf
 from vigos_cli import compose as composing
 from vigos_cli import config
 from vigos_cli.compose import job, register
-from vigos_cli.config import CHOICES, COMMANDS, ConfigError, DistillRun
+from vigos_cli.config import CHOICES, COMMANDS, AnyRun, ConfigError, DistillRun
 from vigos_cli.explain import comments, defaults, options, reference
 from vigos_cli.mistakes import groups, keys
 from vigos_cli.paths import config_dir, experiments_dir
 
-NEEDS = {"data=jsonl": "data.path=x.jsonl", "data=hub": "data.path=a/b", "model=custom": "model.path=a/b"}
+NEEDS = {
+    "data=jsonl": "data.path=x.jsonl",
+    "data=hub": "data.path=a/b",
+    "model=custom": "model.path=a/b",
+    "judge=openai": "judge.model=m",
+}
 OPTIONS = [f"{group}={name}" for group in groups("distill") for name in options(group)]
+JUDGES = [f"judge={name}" for name in options("judge")]
 
 
 def compose(command: str, *overrides: str) -> DistillRun:
@@ -25,9 +31,11 @@ def compose(command: str, *overrides: str) -> DistillRun:
     return run  # pyright: ignore[reportReturnType]
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", [*OPTIONS, *JUDGES])
 def test_every_option_composes_and_knows_its_name(option):
-    run = compose("distill", option, *([NEEDS[option]] if option in NEEDS else []))
+    run = compose(
+        "eval" if option in JUDGES else "distill", option, *([NEEDS[option]] if option in NEEDS else [])
+    )
     group, _, name = option.partition("=")
     if hasattr(getattr(run, group), "name"):
         assert getattr(run, group).name == name
@@ -63,6 +71,13 @@ def test_a_real_model_named_alone_brings_what_suits_it():
     assert (run.data.name, run.data.columns["question"]) == ("vision_sr1", "problem")
     assert (run.prompt.name, run.trainer.name, run.loss.segment) == ("vigos", "gpu24", "reverse_kl")
     assert run.loss.clip == "token"
+
+
+def test_a_judges_request_options_can_be_added_and_left_out():
+    changes = ["+judge.options.seed=5", "~judge.options.max_tokens", "judge.options.temperature=1"]
+    run = job("eval", ["judge=openai", "judge.model=m", *changes])
+    assert run.judge.options == {"temperature": 1, "seed": 5}
+    assert (run.judge.url, run.judge.key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
 
 
 def test_the_command_line_wins_over_what_a_model_brings():
@@ -195,15 +210,16 @@ def test_added_keys_do_not_slip_past_the_schema():
 
 def test_choices_name_real_keys_and_hold_their_defaults():
     for key, words in CHOICES.items():
-        value = OmegaConf.select(OmegaConf.structured(DistillRun), key)
+        value = OmegaConf.select(OmegaConf.structured(AnyRun), key)
         assert value in words, key
 
 
 def test_every_key_has_a_comment():
-    schemas = [DistillRun, *(kind for kind in get_type_hints(DistillRun).values() if is_dataclass(kind))]
-    for schema in [*schemas, config.BenchTask]:
+    hints = get_type_hints(AnyRun)
+    nested = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    for schema in [AnyRun, *nested.values(), config.BenchTask]:
         notes = comments(schema)  # pyright: ignore[reportArgumentType]
-        assert all(notes[f.name] for f in fields(schema) if f.name not in groups("distill")), schema
+        assert all(notes[f.name] for f in fields(schema) if f.name not in nested), schema
 
 
 def test_the_reference_is_current():

@@ -168,6 +168,18 @@ def test_clustered_items_are_tested_by_cluster(tmp_path):
     assert found.test == "cluster sign flips" and found.p == pytest.approx(2 / 64, abs=0.006)
 
 
+def test_what_only_a_judge_grades_is_compared_by_its_scores_where_it_gave_both(tmp_path):
+    runs = []
+    for name, scores in (("a", [0.0, 0.5, 1.0, None, 0.2]), ("b", [0.5, 1.0, 1.0, 1.0, None])):
+        runs.append(verdicts(tmp_path, name, [0] * 5))
+        path = tmp_path / name / "verdicts.jsonl"
+        judged = [{**line, "rule": "judge", "judge": s} for line, s in zip(lines(path), scores, strict=True)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in judged))
+    (found,) = compare(runs)
+    assert (found.first, found.other, found.items) == (0.5, 2.5 / 3, 3)
+    assert found.test == "cluster sign flips"
+
+
 def test_the_tests_know_no_difference_where_there_is_none():
     assert mcnemar(0, 0) == 1.0 and mcnemar(5, 5) == 1.0
     assert sign_flips(np.zeros(8), np.random.default_rng(0)) == 1.0

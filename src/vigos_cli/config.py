@@ -6,10 +6,12 @@ reference (`conf/README.md` is generated from this file). Values live in `conf/<
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import urlsplit
 
 KINDS = ("description", "reasoning", "answer", "delimiters", "end", "invalid")  # rows of a routing table
 CELLS = ("none", "perception", "reasoning", "reference", "privileged", "target")  # its cells
@@ -47,6 +49,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.optimizer": ("adamw", "paged_adamw_8bit"),
     "bench.schema": ("own", "plain"),
     "bench.scorer": ("ours", "official"),
+    "judge.name": ("none", "openai"),
     "tracking.name": ("jsonl", "wandb", "tensorboard"),
     "tracking.mode": ("online", "offline", "disabled"),
     "resume": ("never", "auto"),
@@ -342,6 +345,43 @@ class BenchConfig:
 
 
 @dataclass
+class JudgeConfig:
+    """A language model that grades answers beside the rules; their verdicts stay as they are."""
+
+    name: str = "none"  # none, or openai: any server that speaks OpenAI's chat completions
+    url: str = "https://api.openai.com/v1"  # the server's address, without /chat/completions
+    model: str = ""  # the judge, as the server calls it
+    key_env: str | None = "OPENAI_API_KEY"  # the environment variable that holds the key; null: send none
+    options: dict[str, Any] = field(default_factory=dict)  # sent along: temperature, max_tokens, ...
+    concurrency: int = 8  # questions that are open at a time
+    timeout: float = 60.0  # seconds for one request
+    patience: float = 180.0  # seconds for one verdict, with its retries and the waits between them
+    cache: str | None = None  # verdicts that are known, shared by runs; null: judge.jsonl in the run's folder
+
+    def __post_init__(self) -> None:
+        _choice("judge.name", self.name)
+        _at_least(1, judge__concurrency=self.concurrency)
+        _positive(judge__timeout=self.timeout, judge__patience=self.patience)
+        if self.name == "none":
+            return
+        if not self.model:
+            raise ConfigError("judge.model is missing: the judge, as the server calls it")
+        # What may be a key that was put in the wrong place is not shown again.
+        if self.key_env is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", self.key_env):
+            raise ConfigError(
+                "judge.key_env is no environment variable's name, such as OPENAI_API_KEY: "
+                "name the variable that holds the key, never the key"
+            )
+        try:
+            url = urlsplit(self.url)
+            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            good = False
+        if not good or re.search(r"[@?#\s]", self.url):
+            raise ConfigError("judge.url must be http(s)://HOST[:PORT]/PATH, without user, key or query")
+
+
+@dataclass
 class TrackingConfig:
     """Where metrics go besides metrics.jsonl."""
 
@@ -385,6 +425,7 @@ class EvalRun(RunConfig):
     """`vigos eval`."""
 
     bench: BenchConfig = field(default_factory=BenchConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     responses: str | None = None  # eval: grade these JSON lines of id and response; no model is asked
     compare: list[str] = field(default_factory=list)  # eval: two folders of runs, compared item by item
 

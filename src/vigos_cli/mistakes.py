@@ -116,7 +116,7 @@ def _culprit(error: BaseException, command: str, overrides: list[str]) -> str | 
 
 def _known(key: str, command: str) -> bool:
     """Whether a key, or a group, exists for a command."""
-    if key.split("@")[0] in [*groups(command), "experiment", "bench.tasks", "data.columns"]:
+    if key.split("@")[0] in [*groups(command), "experiment", "bench.tasks", "data.columns", "judge.options"]:
         return True
     patterns = (re.escape(name).replace(r"\*", "[^.]+") for name in keys(COMMANDS[command]))
     return any(re.fullmatch(pattern, key) for pattern in patterns)

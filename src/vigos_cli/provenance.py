@@ -15,7 +15,7 @@ from vigos_cli.files import write_json
 from vigos_cli.paths import PACKAGE
 
 PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
-MAY_DIFFER = ("out", "resume")  # between a run and its continuation
+MAY_DIFFER = ("out", "resume", "judge")  # between a run and its continuation: none changes an answer
 
 
 def commit() -> str | None:

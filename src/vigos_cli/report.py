@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,9 @@ def show(renderable: Any, least: int = 100) -> None:
 
 
 def main_figure(report: Mapping[str, Any]) -> float | None:
-    """PriorWorld's Score, or the accuracy of any other benchmark."""
-    if "score" in report:
-        return report["score"]
-    return report["accuracy"] and report["accuracy"]["mean"]
+    """PriorWorld's Score, a judge's mean score where only a judge grades, or else the accuracy."""
+    found = report["score"] if "score" in report else report["accuracy"]
+    return found["mean"] if isinstance(found, Mapping) else found
 
 
 def print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:
@@ -65,11 +64,41 @@ def print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:
     table = Table(title="shares with 95 % intervals", title_justify="left")
     for name in ("benchmark", "answers", "accuracy", "n", "unparsed", "chance", "pass"):
         table.add_column(name, justify="left" if name in ("benchmark", "answers") else "right")
+    for name, kind, part in _parts(scores):
+        if part.get("accuracy"):
+            table.add_row(name, kind, *_score_cells(part))
+    if table.row_count:
+        show(table)
     for name, report in scores.items():
-        for kind, part in ((_answers(report), report), ("sampled", report.get("sampled"))):
-            if part and part["accuracy"]:
-                table.add_row(name, kind, *_score_cells(part))
-    show(table)
+        if "note" in report:
+            print(f"{name}: {report['note']}")
+
+
+def print_judged(scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """One row a benchmark: what a judge makes of the answers, and how often it agrees with the rules."""
+    table = Table(title="by the judge, shares with 95 % intervals", title_justify="left")
+    for name in ("benchmark", "answers", "judge", "score", "n", "no verdict", "agrees with the rules"):
+        table.add_column(name, justify="left" if name in ("benchmark", "answers", "judge") else "right")
+    for name, kind, part in _parts(scores):
+        if found := part.get("judge"):
+            counts = str(found["n"]), str(found["null"])
+            table.add_row(
+                name, kind, found["model"], _share(found["score"]), *counts, _share(found["agreement"])
+            )
+    if table.row_count:
+        show(table)
+
+
+def _parts(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Benchmark, kind of answers, and their figures."""
+    for name, report in scores.items():
+        yield name, _answers(report), report
+        if "sampled" in report:
+            yield name, "sampled", report["sampled"]
+
+
+def _share(figure: Mapping[str, Any] | None) -> str:
+    return "-" if not figure else f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def _answers(report: Mapping[str, Any]) -> str:
@@ -80,11 +109,10 @@ def _score_cells(report: Mapping[str, Any]) -> list[str]:
     def share(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
-    found = report["accuracy"]
     passes = report.get("pass", {})
     return [
-        f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]",
-        str(found["n"]),
+        _share(report["accuracy"]),
+        str(report["accuracy"]["n"]),
         share(report.get("unparsed")),
         share(report.get("chance")),
         "  ".join(f"@{k} {part['mean']:.3f}" for k, part in passes.items()) or "-",

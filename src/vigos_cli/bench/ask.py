@@ -49,7 +49,7 @@ class Asker:
         write_lines(folder / "responses.jsonl", [asdict(response) for response in responses])
         samples = {sample.id: replace(sample, images=()) for sample in evaluator.samples}
         pairs = [(samples[response.sample_id], response) for response in responses]
-        return report, [Graded(s, r.draw, priorworld.grade(s, r)) for s, r in pairs]
+        return report, [Graded(s, r.draw, priorworld.grade(s, r), response=r.text) for s, r in pairs]
 
     def responses(
         self, bench: Bench, samples: Iterator[Sample], folder: Path

@@ -1,8 +1,8 @@
 """`vigos eval compare=[runA,runB]`: paired differences between runs that answered the same items.
 
-One answer an item, each item for itself: McNemar's exact test. Several draws or clustered items: a test that
-flips the sign of each cluster's difference at random. Intervals: a bootstrap over clusters. Holm's correction
-over the benchmarks.
+One answer an item, each item for itself: McNemar's exact test. Several draws, clustered items or a judge's
+shares: a test that flips the sign of each cluster's difference at random. Intervals: a bootstrap over
+clusters. Holm's correction over the benchmarks.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def _paired(
     for lines in (one, two):
         items: dict[str, tuple[str, list[float]]] = {}
         for line in lines:
-            if (line["draw"] > 0) == drawn:
-                right = float(line["verdict"] == "right")
+            right = _right(line)
+            if (line["draw"] > 0) == drawn and right is not None:
                 items.setdefault(line["id"], (line["cluster"], []))[1].append(right)
         sides.append(items)
     pairs: dict[str, list[tuple[float, float, int]]] = {}
@@ -103,6 +103,11 @@ def _paired(
     return dict(sorted(pairs.items()))
 
 
+def _right(line: Mapping[str, Any]) -> float | None:
+    """1 or 0 by the rules; where only a judge grades (mmvet) its score, None where it gave none."""
+    return line.get("judge") if line.get("rule") == "judge" else float(line["verdict"] == "right")
+
+
 def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, float, int]]]) -> Difference:
     rows = [row for items in pairs.values() for row in items]
     first, other = float(np.mean([r[0] for r in rows])), float(np.mean([r[1] for r in rows]))
@@ -111,7 +116,7 @@ def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, f
     rng = np.random.default_rng(0)
     weights = rng.multinomial(len(sums), [1 / len(sums)] * len(sums), RESAMPLES)
     low, high = np.quantile((weights @ sums) / (weights @ sizes), [0.025, 0.975])
-    if len(pairs) == len(rows) and all(row[2] == 1 for row in rows):
+    if len(pairs) == len(rows) and all(row[2] == 1 and {*row[:2]} <= {0, 1} for row in rows):
         p, test = mcnemar(sum(r[1] > r[0] for r in rows), sum(r[1] < r[0] for r in rows)), "McNemar"
     else:
         p, test = sign_flips(sums, rng), "cluster sign flips"

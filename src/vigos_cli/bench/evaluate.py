@@ -1,29 +1,46 @@
 """A whole `vigos eval`: ask or read responses, grade them, and leave every verdict.
 
     responses.jsonl   a line a response, flushed chunk by chunk: resume=auto asks only what is missing
-    verdicts.jsonl    a line a response: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason
-    scores.json       each benchmark's figures, greedy and sampled
+    verdicts.jsonl    a line a response: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
+                      judge (0 to 1, or null), which changes none of them
+    scores.json       each benchmark's figures, greedy and sampled, and the judge's apart
+    judge.jsonl       what a judge said, where one was asked
 
-Several benchmarks have a folder each, and scores.json beside them.
+Several benchmarks have a folder each, and scores.json beside them. A judge comes last: whatever becomes of
+it, everything else is there.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vigos_cli import processes
 from vigos_cli.bench import registry, rows
 from vigos_cli.bench.interface import Bench, Graded
+from vigos_cli.bench.parts import labelled, paragraphs
 from vigos_cli.config import BenchTask, ConfigError, EvalRun, UserError
 from vigos_cli.files import write_json, write_lines
 from vigos_cli.types import Sample, Verdict
 
 if TYPE_CHECKING:
     from vigos_cli.bench.ask import Asker
+    from vigos_cli.judge.column import Judge
+    from vigos_cli.judge.words import Case
+
+
+@dataclass
+class Result:
+    """One benchmark's graded responses, how its figures are taken of them, and where they go."""
+
+    graded: list[Graded]
+    figures: Callable[[Sequence[Graded]], dict[str, Any]]
+    folder: Path
+    bench: Bench | None = None  # None: PriorWorld
 
 
 def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
@@ -31,22 +48,43 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
     tasks = tasks_of(config)
     if config.responses and len(tasks) > 1:
         raise ConfigError("responses= are of one benchmark: name one")
-    out, asker = Path(config.out), None
+    out, asker, judge = Path(config.out), None, None
+    if config.judge.name != "none" and processes.rank() == 0:
+        from vigos_cli.judge.column import Judge
+
+        judge = Judge(config.judge, out)
     if config.responses is None:
         from vigos_cli.bench.ask import Asker  # torch, which grading has no use for
 
         asker = Asker(config)
+    results: dict[str, Result] = {}
     scores: dict[str, dict[str, Any]] = {}
     for name, task in tasks.items():
         folder = out if len(tasks) == 1 else out / name
         folder.mkdir(parents=True, exist_ok=True)
-        if asker and name == "priorworld":
-            scores[name], graded = asker.priorworld(task, folder)
-        else:
-            scores[name], graded = _bench(config, registry.get(name), task, asker, folder)
-        write_lines(folder / "verdicts.jsonl", (verdict_line(name, one) for one in graded))
-        write_json(out / "scores.json", scores[name] if len(tasks) == 1 else scores)
+        results[name] = result = _result(config, name, task, asker, folder)
+        scores[name] = result.figures(result.graded)
+        _save(out, name, result, scores)
+    if judge:
+        _judge(judge, results.values())
+        for name, result in results.items():
+            scores[name] = with_judge(config.judge.model, result)
+            _save(out, name, result, scores)
     return scores
+
+
+def _result(config: EvalRun, name: str, task: BenchTask, asker: Asker | None, folder: Path) -> Result:
+    if asker and name == "priorworld":
+        report, graded = asker.priorworld(task, folder)
+        return Result(graded, lambda _: report, folder)
+    return _bench(config, registry.get(name), task, asker, folder)
+
+
+def _save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
+    """Leave a benchmark's verdicts, and all scores so far. Of several processes the first one does."""
+    if processes.rank() == 0:
+        write_lines(result.folder / "verdicts.jsonl", (verdict_line(name, one) for one in result.graded))
+        write_json(out / "scores.json", scores[name] if result.folder == out else scores)
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
@@ -67,9 +105,7 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
     return {name: replace(tasks[name], path=bench.path)}
 
 
-def _bench(
-    config: EvalRun, bench: Bench, task: BenchTask, asker: Asker | None, folder: Path
-) -> tuple[dict[str, Any], list[Graded]]:
+def _bench(config: EvalRun, bench: Bench, task: BenchTask, asker: Asker | None, folder: Path) -> Result:
     adapter = registry.get("plain") if config.bench.schema == "plain" else bench
     samples, reading = rows.read(
         adapter,
@@ -79,10 +115,12 @@ def _bench(
         images=asker is not None,
         limit=config.limit,
     )
+    counts: dict[str, Any] = {}
     if asker:
+        summarise = _figures
         graded = _grade(adapter, asker.responses(adapter, samples, folder), config.bench.scorer)
-        scores = _figures(adapter, graded)
     else:
+        summarise = type(adapter).summarise
         saved = saved_responses(Path(config.responses or ""), adapter.id_column)
         graded = _grade(adapter, _joined(samples, saved), config.bench.scorer)
         known = {one.sample.id for one in graded}
@@ -91,13 +129,11 @@ def _bench(
                 f"responses={config.responses}: none of its ids, such as {next(iter(saved))}, is a "
                 f"{adapter.id_column} of {bench.name}, such as {min(known, default='none')}"
             )
-        scores = adapter.summarise(graded)
-        scores["missing"] = len(known - set(saved))
-        scores["unknown"] = len(set(saved) - known)
+        counts |= {"missing": len(known - set(saved)), "unknown": len(set(saved) - known)}
     if reading.left_out:
-        scores["left_out"] = {rule: len(items) for rule, items in reading.left_out.items()}
-        print(f"{bench.name}: left out {scores['left_out']}", file=sys.stderr)
-    return scores, graded
+        counts["left_out"] = {rule: len(items) for rule, items in reading.left_out.items()}
+        print(f"{bench.name}: left out {counts['left_out']}", file=sys.stderr)
+    return Result(graded, lambda graded: summarise(adapter, graded) | counts, folder, adapter)
 
 
 def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
@@ -149,17 +185,56 @@ def _grade(bench: Bench, responses: Iterable[tuple[Sample, int, str | None]], sc
             verdict = Verdict("unparsed", None, "missing", "no response to this item")
         else:
             verdict = bench.grade(sample, text, scorer)
-        graded.append(Graded(sample, draw, verdict))
+        graded.append(Graded(sample, draw, verdict, response=text))
     return graded
 
 
 def verdict_line(bench: str, graded: Graded) -> dict[str, Any]:
     """A line of verdicts.jsonl.
 
-    `part` tells items that agree with a usual answer from those that contradict it; `cluster` is what a
-    bootstrap resamples as one.
+    `judge` is a judge's score, 0 to 1, or null; the other columns owe it nothing. `part` tells items that
+    agree with a usual answer from those that contradict it; `cluster` is what a bootstrap resamples as one.
     """
     sample = graded.sample
     part = "" if sample.prior is None else "agrees" if sample.prior.agrees else "conflicts"
     known = {"bench": bench, "part": part, "cluster": sample.group or sample.id}
-    return {"id": sample.id, "draw": graded.draw, **asdict(graded.verdict), **known}
+    return {"id": sample.id, "draw": graded.draw, **asdict(graded.verdict), "judge": graded.score, **known}
+
+
+# ---------------------------------------------------------------- the judge's column
+
+
+def _judge(judge: Judge, results: Iterable[Result]) -> None:
+    """Fill in the scores of all responses."""
+    results = list(results)
+    scores = iter(judge.scores([_case(result.bench, one) for result in results for one in result.graded]))
+    for result in results:
+        result.graded = [replace(one, score=next(scores)) for one in result.graded]
+
+
+def _case(bench: Bench | None, graded: Graded) -> Case | None:
+    """What the judge is shown of a response; None where there is no response or no gold answer."""
+    from vigos_cli.judge.words import Case
+
+    sample = graded.sample
+    golds = bench.golds(sample) if bench else (sample.answer,)
+    if graded.response is None or not golds:
+        return None
+    question = bench.prompt(sample) if bench else sample.question
+    if (options := labelled(sample.options)) not in question:  # they are in the picture
+        question = paragraphs(question, options)
+    return Case(question, golds, graded.response, by_share=bench.needs_judge if bench else False)
+
+
+def with_judge(model: str, result: Result) -> dict[str, Any]:
+    """The benchmark's figures, the judge's beside them, greedy and sampled apart where ours are."""
+    from vigos_cli.judge.figures import judged
+
+    by_share = result.bench.needs_judge if result.bench else False
+    scores = result.figures(result.graded)
+    drawn = [one for one in result.graded if "sampled" in scores and one.draw > 0]
+    rest = [one for one in result.graded if "sampled" not in scores or one.draw == 0]
+    scores["judge"] = judged(rest, model, by_share)
+    if drawn:
+        scores["sampled"]["judge"] = judged(drawn, model, by_share)
+    return scores

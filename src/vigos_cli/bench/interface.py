@@ -44,12 +44,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One response's verdict. `score`, from 0 to 1, is a judge's, where the benchmark asks for one."""
+    """One response's verdict. `score`, from 0 to 1, is a judge's; None where there is no judge's verdict."""
 
     sample: Sample
     draw: int
     verdict: Verdict
     score: float | None = None
+    response: str | None = None  # None: there was none
 
     @property
     def right(self) -> float:
@@ -117,6 +118,15 @@ class Bench(Protocol):
         """The verdict on a response; `official` is the benchmark's own rule where it differs."""
         ...
 
+    @property
+    def needs_judge(self) -> bool:
+        """Whether no rule can grade it: a judge then says which share of an answer is right."""
+        ...
+
+    def golds(self, sample: Sample) -> tuple[str, ...]:
+        """The answers that are right, any of them, as a judge is shown them; none where there is none."""
+        ...
+
     def chance(self, sample: Sample) -> float | None:
         """How often a uniform guess is right; None where there is nothing to guess from."""
         ...
@@ -136,6 +146,7 @@ class Adapter:
     columns: tuple[str, ...]
 
     groups = {}  # noqa: RUF012 - a class's constant, of type Groups
+    needs_judge = False
 
     def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
         """The samples of one row. Raises BadRow for a row that makes none."""
@@ -174,6 +185,10 @@ class Adapter:
         from vigos_cli.bench.answering import by_grading
 
         return by_grading(sample.answer, response, choices=sample.options)
+
+    def golds(self, sample: Sample) -> tuple[str, ...]:
+        """See Bench."""
+        return (sample.answer,) if sample.answer else ()
 
     def chance(self, sample: Sample) -> float | None:
         """See Bench."""

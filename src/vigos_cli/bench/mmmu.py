@@ -84,6 +84,11 @@ class MMMU(Adapter):
             return by_letter(golds, response, sample.options)
         return best(by_grading(gold, response) for gold in ([golds] if isinstance(golds, str) else golds))
 
+    def golds(self, sample: Sample) -> tuple[str, ...]:
+        """All of the gold answers."""
+        golds = sample.fields["answer"]
+        return tuple(gold for gold in ([golds] if isinstance(golds, str) else golds) if gold)
+
 
 def _is_list(answer: object) -> bool:
     return isinstance(answer, list | tuple) or (isinstance(answer, str) and answer.strip().startswith("["))

@@ -3,8 +3,9 @@
     question_id  image      question  answer                      capability
     "v1_0"       <picture>  "What ..." "x<AND>y" or "x<OR>y"      "ocr,math", or a list
 
-A judge gives each answer 0.0 to 1.0: all that `<AND>` joins must be there, one of what `<OR>` joins. There
-is no rule that could stand in for it, so without a judge's score every answer is unparsed.
+A judge (`judge=openai`) gives each answer 0.0 to 1.0: all that `<AND>` joins must be there, one of what
+`<OR>` joins. There is no rule that could stand in for it: by rule every answer is unparsed, and without a
+judge's scores nothing is graded.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from vigos_cli.types import Sample, Verdict
 
 class MMVet(Adapter):
     """See the module."""
+
+    needs_judge = True
 
     def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
         """One sample; the gold answer is for the judge."""
@@ -39,14 +42,9 @@ class MMVet(Adapter):
         """None: answers are free."""
         return ""
 
-    def grade(
-        self, sample: Sample, response: str, scorer: str = "ours", score: float | None = None
-    ) -> Verdict:
-        """Without a judge's score unparsed; with one, right at the full score only. Figures use the score."""
-        answer = answer_of(response)
-        if score is None:
-            return Verdict("unparsed", answer, "judge", "needs a judge")
-        return Verdict("right" if score >= 1 else "wrong", answer, "judge", f"the judge gave {score:g}")
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """Unparsed: no rule grades it."""
+        return Verdict("unparsed", answer_of(response), "judge", "needs a judge")
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
         """The mean score in all and by capability, over what was judged; None where nothing was."""
@@ -61,7 +59,7 @@ class MMVet(Adapter):
                 for name, part in sorted(split(judged, lambda sample: sample.fields["capabilities"]).items())
             },
         }
-        return figures if judged else {**figures, "note": "needs a judge: nothing was scored"}
+        return figures if judged else {**figures, "note": "needs a judge (judge=openai): nothing is graded"}
 
 
 def _score(graded: Sequence[Graded]) -> dict[str, Any] | None:

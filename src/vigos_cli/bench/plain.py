@@ -54,6 +54,10 @@ class Plain(Adapter):
         golds = sample.fields["answers"] or [""]
         return best(by_grading(gold, response, sample.fields["choices"]) for gold in golds)
 
+    def golds(self, sample: Sample) -> tuple[str, ...]:
+        """All of the answers."""
+        return tuple(gold for gold in sample.fields["answers"] if gold)
+
     def chance(self, sample: Sample) -> float | None:
         """A guess among the options, wherever they stand."""
         return 1 / len(sample.fields["choices"]) if sample.fields["choices"] else None

@@ -10,14 +10,14 @@ def run(config: EvalRun) -> float | None:
     if config.compare:
         return _compare(config)
     from vigos_cli.bench.evaluate import evaluate
-    from vigos_cli.report import main_figure, print_scores, print_table
+    from vigos_cli.report import main_figure, print_judged, print_scores, print_table
 
     scores = evaluate(config)
-    others = {name: figures for name, figures in scores.items() if "accuracy" in figures}
-    for name in scores.keys() - others.keys():
-        print_table({config.adapter.path or config.model.name: scores[name]}, f"eval, {name}")
-    if others:
-        print_scores(others)
+    others = {name: figures for name, figures in scores.items() if name != "priorworld"}
+    if "priorworld" in scores:
+        print_table({config.adapter.path or config.model.name: scores["priorworld"]}, "eval, priorworld")
+    print_scores(others)
+    print_judged(scores)
     print(f"verdicts and scores in {config.out}")
     return main_figure(next(iter(scores.values())))
 

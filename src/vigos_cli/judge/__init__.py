@@ -1,0 +1,1 @@
+"""A language model grades answers beside the rules; nothing here imports torch."""

@@ -45,7 +45,33 @@ def test_every_experiment_composes(command, experiment):
     compose(command, f"+experiment={experiment}")
 
 
-@pytest.mark.parametrize("file", [*experiments_dir().glob("*.yaml"), config_dir() / "ablate.yaml"])
+PRIORWORLD_ONLY = {"conflict_share", "wrong_references"}  # their axes are of that data alone
+
+
+@pytest.mark.parametrize("experiment", sorted(set(options("experiment")) - PRIORWORLD_ONLY))
+def test_every_experiment_composes_with_the_papers_own_set_up(experiment):
+    run = compose("ablate", "model=qwen25vl_3b", "data=vision_sr1", f"+experiment={experiment}")
+    assert (run.model.name, run.data.name, run.loss.clip) == ("qwen25vl_3b", "vision_sr1", "token")
+
+
+@pytest.mark.parametrize("arm", options("arm"))
+def test_every_arm_sets_what_it_says_over_the_models_recipe(arm):
+    run = compose("ablate", f"+arm={arm}")
+    assert run.label == arm
+    for setting in filter(None, options("arm")[arm].split(" ")):
+        key, _, value = setting.partition("=")
+        node = OmegaConf.select(OmegaConf.structured(run), key if "." in key else f"{key}.name")
+        assert str(node).lower() == value.lower()
+
+
+def test_arms_of_one_name_are_the_same_everywhere():
+    found: dict[str, dict] = {}
+    for file in experiments_dir().glob("*.yaml"):
+        for name, overrides in yaml.safe_load(file.read_text()).get("arms", {}).items():
+            assert found.setdefault(name, overrides) == overrides, f"{file.name}: {name}"
+
+
+@pytest.mark.parametrize("file", list(experiments_dir().glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_sweep_names_what_exists(file):
     sweep = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
     for key, values in sweep.items():
@@ -168,6 +194,7 @@ def test_losses_share_the_clip():
         "loss.reference_weight=-1",
         "teacher.ema_decay=1.1",
         "data.conflict=-0.1",
+        "data.wrong_reference=1.5",
         "data=jsonl",
         "model=custom",
         "bench.samples=-1",
@@ -194,12 +221,12 @@ def test_added_keys_do_not_slip_past_the_schema():
 
 def test_choices_name_real_keys_and_hold_their_defaults():
     for key, words in CHOICES.items():
-        value = OmegaConf.select(OmegaConf.structured(DistillRun), key)
+        value = OmegaConf.select(OmegaConf.structured(config.AnyRun), key)
         assert value in words, key
 
 
 def test_every_key_has_a_comment():
-    schemas = [DistillRun, *(kind for kind in get_type_hints(DistillRun).values() if is_dataclass(kind))]
+    schemas = [config.AnyRun, *(kind for kind in get_type_hints(DistillRun).values() if is_dataclass(kind))]
     for schema in [*schemas, config.BenchTask]:
         notes = comments(schema)  # pyright: ignore[reportArgumentType]
         assert all(notes[f.name] for f in fields(schema) if f.name not in groups("distill")), schema

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,21 @@ from typing import Any
 from vigos_cli.ablation.cells import Cell, digest, folder, remember
 from vigos_cli.bench import priorworld
 from vigos_cli.compose import job
-from vigos_cli.config import BenchTask
+from vigos_cli.config import AblateRun, BenchTask
 from vigos_cli.draws import key as drawn
 from vigos_cli.types import Sample
 
 SHARES = {"score": 0.5, "prior": 1.0, "other": 1.0}
 
 
+@cache
+def composed(*overrides: str) -> AblateRun:
+    return job("ablate", ["out=unused", "bench.samples=1", *overrides])
+
+
 def cell(*overrides: str, label: str | None = None) -> Cell:
     """As `vigos ablate <overrides>` plans it."""
-    run = job("ablate", ["out=unused", "bench.samples=1", *overrides])
+    run = replace(composed(*overrides))
     run.label = label or run.label
     return Cell(",".join(overrides), digest(run), run)
 
@@ -49,7 +54,7 @@ def answers(config: Any, shares: dict[str, float], seed: int) -> list[dict[str, 
                 {
                     "sample_id": sample.id,
                     "draw": draw,
-                    "text": f"<description> a thing </description> <think> {seed} </think> \\boxed{{{answer}}}",
+                    "text": f"<description> a thing </description> <think> {seed} </think> {answer}",
                     "description": "a thing",
                     "answer": answer,
                     "valid": True,

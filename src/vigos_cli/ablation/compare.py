@@ -6,7 +6,8 @@
 
 Interval: a bootstrap over seeds and questions at once, over questions alone under three seeds. Test: the sign
 of each question's difference, summed over its pictures and over seeds, flipped at random. Holm's correction
-is over every test of the table. A difference is called one only where test and interval agree.
+is over the arms, within a measure and a kind of answer; the greedy Score is the figure to look at first. A
+difference is called one only where test and interval agree.
 """
 
 from __future__ import annotations
@@ -134,15 +135,20 @@ def paired(one: Items, two: Items) -> dict[Hashable, list[tuple[float, float]]]:
 
 
 def _corrected(rows: Sequence[Row]) -> list[Row]:
-    tests = [d for row in rows for kind in KINDS for d in row.differences[kind].values()]
-    by_id = dict(zip(map(id, tests), holm([d.p for d in tests]), strict=True))
+    """Holm's correction over the arms, for each kind of answer and each measure."""
+    found = {kind: dict[str, list[Difference | None]]() for kind in KINDS}
+    for kind in KINDS:
+        for measure in TESTED:
+            column = [row.differences[kind].get(measure) for row in rows]
+            corrected = iter(holm([d.p for d in column if d]))
+            found[kind][measure] = [d and replace(d, p_holm=next(corrected)) for d in column]
     return [
         replace(
             row,
             differences={
-                kind: {m: replace(d, p_holm=by_id[id(d)]) for m, d in found.items()}
-                for kind, found in row.differences.items()
+                kind: {measure: d for measure, column in found[kind].items() if (d := column[i])}
+                for kind in KINDS
             },
         )
-        for row in rows
+        for i, row in enumerate(rows)
     ]

@@ -9,7 +9,7 @@ from vigos_cli.ablation.arms import Arm
 
 COLUMNS = (
     "Table A.II: Qwen2.5-VL 3B, structured prompt, Pass@5 / Avg@5 in %",
-    "Figure 4, step 0: ViLP Score / Prior",
+    "Figure 4: ViLP Score / Prior of the base under this prompt",
 )
 FIGURES: dict[str, tuple[str, str]] = {
     "vigos": ("71.97 / 41.35", ""),

@@ -68,7 +68,6 @@ def write_report(sweep: Path, reference: str | None = None) -> None:
         "paper_rows": [(row, found) for row in rows if (found := paper.figures(row.arm))],
         "examples": examples(table, base),
         "made": made(table),
-        "tests": sum(len(found) for row in rows for found in row.differences.values()),
     }
     write_cells(sweep / "cells.csv", table)
     write_arms(sweep / "arms.csv", rows)

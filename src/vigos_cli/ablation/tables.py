@@ -39,7 +39,7 @@ def markdown(context: Mapping[str, Any]) -> str:
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     lines += [f"{NAMES[m]}: {MEANINGS[m]}." for m in SHOWN]
-    lines += ["", "Shares with 95 % intervals; p after Holm's correction over all tests of the report.", ""]
+    lines += ["", "Shares with 95 % intervals; p after Holm's correction over the arms of a column.", ""]
     for plot in context["plots"]:
         lines += [f"## {plot.title}", "", f"![{plot.title}](plots/{plot.name}.png)", "", plot.text, ""]
     if failed := [cell for cell in context["table"].cells if cell.state == "failed"]:

@@ -78,7 +78,7 @@ def ran(monkeypatch):
         (["distill", "+experiment=prio"], "did you mean experiment=prior?"),
         (["distill", "experiment=prior"], "+experiment=prior"),
         (["ablate", "arm=jsd_0.1"], "+arm=jsd_0.1"),
-        (["ablate", "+arm=jsd_0.2"], "did you mean arm=jsd_0.1?"),
+        (["ablate", "+arm=jsd_0.2"], "did you mean arm=jsd_0."),
         (["ablate", "routing=vigos,sft", "trainer.lr=1e-3,-1"], "trainer.lr=-1.0"),
         (["ablate", "seed=1,1"], "two cells are the same"),
         (["ablate", "seed=1,2", "plan=true"], "vigos distill"),
@@ -150,6 +150,7 @@ def test_an_experiment_sweeps_by_itself_under_m(vigos, ran, tmp_path):
     assert vigos("distill", "+experiment=prior", "-m", "out=s", "seed=5", *QUIET).code == 0
     assert [(config.routing.name, config.seed) for config in ran.configs] == [
         ("vigos", 5),
+        ("opsd", 5),
         ("opsd_structured", 5),
     ]
     assert (tmp_path / "s" / "routing=vigos").is_dir()

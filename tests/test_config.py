@@ -57,7 +57,7 @@ def test_every_experiment_composes_with_the_papers_own_set_up(experiment):
 @pytest.mark.parametrize("arm", options("arm"))
 def test_every_arm_sets_what_it_says_over_the_models_recipe(arm):
     run = compose("ablate", f"+arm={arm}")
-    assert run.label == arm
+    assert isinstance(run, config.AblateRun) and run.label == arm
     for setting in filter(None, options("arm")[arm].split(" ")):
         key, _, value = setting.partition("=")
         node = OmegaConf.select(OmegaConf.structured(run), key if "." in key else f"{key}.name")

@@ -96,6 +96,9 @@ def examples(table: Table, base: Arm) -> list[dict[str, Any]]:
             right = [same(response.answer, sample.answer) for _, response in said]
             ranked.append((-len({r.answer for _, r in said}), -len(set(right)), id, sample, said))
     ranked.sort(key=lambda found: found[:3])
+    groups: dict[str, Any] = {}  # one picture of a question is enough
+    for found in ranked:
+        groups.setdefault(found[3].group, found)
     return [
         {
             "sample": sample,
@@ -110,7 +113,7 @@ def examples(table: Table, base: Arm) -> list[dict[str, Any]]:
             ],
             "left_out": len(table.arms) - len(arms),
         }
-        for _, _, _, sample, said in ranked[:EXAMPLES]
+        for _, _, _, sample, said in list(groups.values())[:EXAMPLES]
     ]
 
 

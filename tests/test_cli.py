@@ -77,6 +77,12 @@ def ran(monkeypatch):
         (["distill", "limit=-1"], "limit=-1"),
         (["distill", "+experiment=prio"], "did you mean experiment=prior?"),
         (["distill", "experiment=prior"], "+experiment=prior"),
+        (["ablate", "arm=jsd_0.1"], "+arm=jsd_0.1"),
+        (["ablate", "+arm=jsd_0.2"], "did you mean arm=jsd_0."),
+        (["ablate", "routing=vigos,sft", "trainer.lr=1e-3,-1"], "trainer.lr=-1.0"),
+        (["ablate", "seed=1,1"], "two cells are the same"),
+        (["ablate", "seed=1,2", "plan=true"], "vigos distill"),
+        (["ablate", "out=nowhere", "cells=report"], "nowhere holds no sweep"),
         (["distill", "+experimnt=prior"], "did you mean +experiment?"),
         (["distill", "model.nme.x=3"], "did you mean model.name?"),
         (["distill", "trainer.lr=[1"], "vigos: "),
@@ -144,14 +150,29 @@ def test_an_experiment_sweeps_by_itself_under_m(vigos, ran, tmp_path):
     assert vigos("distill", "+experiment=prior", "-m", "out=s", "seed=5", *QUIET).code == 0
     assert [(config.routing.name, config.seed) for config in ran.configs] == [
         ("vigos", 5),
+        ("opsd", 5),
         ("opsd_structured", 5),
     ]
     assert (tmp_path / "s" / "routing=vigos").is_dir()
 
 
-def test_ablate_is_a_sweep(vigos, ran, tmp_path):
+def test_ablate_is_a_sweep_of_what_is_listed_or_of_an_experiments_arms(vigos, ran, monkeypatch):
+    monkeypatch.setattr("vigos_cli.ablation.sweep._report", lambda *_: 0)
     assert vigos("ablate", "routing=vigos,sft", "seed=1", "out=s", *QUIET).code == 0
     assert [config.routing.name for config in ran.configs] == ["vigos", "sft"]
+    assert vigos("ablate", "+experiment=fallback", "seed=1", "out=t", *QUIET).code == 0
+    assert [config.label for config in ran.configs[2:]] == [
+        "fallback_reverse",
+        "fallback_forward",
+        "fallback_none",
+    ]
+    assert [config.routing.name for config in ran.configs[2:]] == ["vigos", "vigos", "no_reference"]
+
+
+def test_ablate_alone_is_the_main_experiment(vigos, ran):
+    listed = vigos("ablate", "cells=list", "seed=1", *QUIET)
+    assert listed.code == 0 and "routing=two_pass" in listed.out and not ran.configs
+    assert "8 cells, 8 of them to run" in listed.out
 
 
 def test_own_options(vigos, ran, tmp_path):
@@ -303,7 +324,8 @@ def test_completion_of_groups_options_keys_and_values():
     assert values("distill", "trainer.schedule=c") == ["trainer.schedule=cosine", "trainer.schedule=constant"]
     assert values("distill", "trainer.gradient_checkpointing=t") == ["trainer.gradient_checkpointing=true"]
     assert values("distill", "loss=jsd,rev") == ["loss=jsd,reverse_kl"]
-    assert values("distill", "+experiment=p") == ["+experiment=prior"]
+    assert "+experiment=prior" in values("distill", "+experiment=p")
+    assert values("ablate", "+arm=jsd_0.1") == ["+arm=jsd_0.1"]
     assert "+experiment=" in values("distill", "+")
     assert {"trainer=", "trainer.lr="} <= set(values("distill", "trainer"))
     assert values("eval", "trainer.l") == [] and values("eval", "loss=") == []

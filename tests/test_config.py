@@ -54,7 +54,33 @@ def test_every_experiment_composes(command, experiment):
     compose(command, f"+experiment={experiment}")
 
 
-@pytest.mark.parametrize("file", [*experiments_dir().glob("*.yaml"), config_dir() / "ablate.yaml"])
+PRIORWORLD_ONLY = {"conflict_share", "wrong_references"}  # their axes are of that data alone
+
+
+@pytest.mark.parametrize("experiment", sorted(set(options("experiment")) - PRIORWORLD_ONLY))
+def test_every_experiment_composes_with_the_papers_own_set_up(experiment):
+    run = compose("ablate", "model=qwen25vl_3b", "data=vision_sr1", f"+experiment={experiment}")
+    assert (run.model.name, run.data.name, run.loss.clip) == ("qwen25vl_3b", "vision_sr1", "token")
+
+
+@pytest.mark.parametrize("arm", options("arm"))
+def test_every_arm_sets_what_it_says_over_the_models_recipe(arm):
+    run = compose("ablate", f"+arm={arm}")
+    assert isinstance(run, config.AblateRun) and run.label == arm
+    for setting in filter(None, options("arm")[arm].split(" ")):
+        key, _, value = setting.partition("=")
+        node = OmegaConf.select(OmegaConf.structured(run), key if "." in key else f"{key}.name")
+        assert str(node).lower() == value.lower()
+
+
+def test_arms_of_one_name_are_the_same_everywhere():
+    found: dict[str, dict] = {}
+    for file in experiments_dir().glob("*.yaml"):
+        for name, overrides in yaml.safe_load(file.read_text()).get("arms", {}).items():
+            assert found.setdefault(name, overrides) == overrides, f"{file.name}: {name}"
+
+
+@pytest.mark.parametrize("file", list(experiments_dir().glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_sweep_names_what_exists(file):
     sweep = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
     for key, values in sweep.items():
@@ -184,6 +210,7 @@ def test_losses_share_the_clip():
         "loss.reference_weight=-1",
         "teacher.ema_decay=1.1",
         "data.conflict=-0.1",
+        "data.wrong_reference=1.5",
         "data=jsonl",
         "model=custom",
         "bench.samples=-1",

@@ -586,3 +586,28 @@ if __name__ == "__main__":
     for start in range(0, len(packed), 90):
         print(f'    "{packed[start : start + 90]}"')
     print(")")
+
+
+def test_wrong_references_are_of_the_right_kind_and_change_nothing_else():
+    wrong: dict[float, set[int]] = {}
+    truth = PriorWorld(size=200)
+    for each in (0.0, 0.3, 1.0):
+        world = PriorWorld(size=200, wrong_reference=each)
+        wrong[each] = {i for i in range(200) if world[i].answer != truth[i].answer}
+        for i in range(0, 200, 10):
+            told, own = world[i], truth[i]
+            assert (told.id, told.question, told.family, told.prior) == (
+                own.id,
+                own.question,
+                own.family,
+                own.prior,
+            )
+            assert told.images[0].tobytes() == own.images[0].tobytes()
+            assert (i in wrong[each]) == (told.solution != own.solution)
+    assert wrong[0.0] == set() and len(wrong[1.0]) == 200
+    assert 40 < len(wrong[0.3]) < 80 and wrong[0.3] <= wrong[1.0]
+    said: dict[str, set[str]] = {}
+    for sample in PriorWorld(size=1000):
+        said.setdefault(sample.family, set()).add(sample.answer)
+    misled = PriorWorld(size=200, wrong_reference=1.0)
+    assert all(sample.answer in said[sample.family] for sample in misled)

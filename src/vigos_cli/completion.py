@@ -16,7 +16,7 @@ from typing import get_type_hints
 
 from vigos_cli.config import CHOICES, COMMANDS
 from vigos_cli.explain import comments, options
-from vigos_cli.mistakes import groups, keys
+from vigos_cli.mistakes import ADDED, groups, keys
 
 
 def complete(
@@ -66,7 +66,7 @@ def _candidates(command: str, word: str) -> Iterator[tuple[str, str]]:
 def _names(command: str, key: str, sign: str) -> list[str]:
     """What can stand before the `=`: groups first; their keys once one is named, so that lists stay short."""
     if sign:
-        return ["experiment"] if sign == "+" else []
+        return list(ADDED) if sign == "+" else []
     every = [name for name in keys(COMMANDS[command]) if "*" not in name]
     if "." in key:
         return every
@@ -86,7 +86,7 @@ def _note(command: str, name: str) -> str:
 
 def _values(command: str, key: str, sign: str) -> dict[str, str]:
     """What can stand behind the `=`, with its help."""
-    if key in groups(command) or (key == "experiment" and sign == "+"):
+    if key in groups(command) or (key in ADDED and sign == "+"):
         return options(key)
     if key in CHOICES:
         return dict.fromkeys(CHOICES[key], "")

@@ -1,11 +1,20 @@
 """Where the configuration lives, and how a composed one becomes plain dataclasses.
 
-with_schema(): `schema` and the experiments are known to Hydra
-distill: DistillRun = typed(cfg, "distill")
+register()                                     `schema`, the experiments and their arms are known to Hydra
+run: DistillRun = typed(cfg, "distill")
+
+An experiment is a partial configuration. What it compares is a product of values under
+`hydra.sweeper.params`, or, where that does not fit, named `arms`, each a set of overrides:
+
+    arms:
+      forward: {loss: forward_kl}               becomes `+arm=forward`, swept by the experiment
+      jsd_0.9: {loss: jsd, loss.beta: 0.9}
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, cast
@@ -16,19 +25,52 @@ from omegaconf import DictConfig, OmegaConf
 from vigos_cli.config import COMMANDS, AnyRun, RunConfig
 from vigos_cli.paths import config_dir, experiments_dir
 
-started = datetime.now()  # of the run; launch.py replaces it by rank 0's when there are several processes
+STARTED = "VIGOS_STARTED"  # the environment variable that tells a launcher's workers when the run started
+# Of the run; launch.py replaces it by rank 0's when there are several processes.
+started = datetime.fromisoformat(os.environ[STARTED]) if STARTED in os.environ else datetime.now()
 
 
 def register() -> None:
-    """Tell Hydra of the schema, the experiments and the `started` resolver (once more does no harm)."""
-    OmegaConf.register_new_resolver("started", lambda form: started.strftime(form), replace=True)
+    """Tell Hydra of the schema, the experiments and their arms (once more does no harm)."""
     store = ConfigStore.instance()
     # One schema for all commands, so that a model's recipe and an experiment mean the same to each of
     # them; `typed` then drops the groups that a command has no use for.
     store.store(name="schema", node=AnyRun)
     for file in sorted(experiments_dir().glob("*.yaml")):
-        node = OmegaConf.load(file)
+        node = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
+        arms: dict[str, dict[str, Any]] = node.pop("arms", {})
+        if arms:
+            params = node.setdefault("hydra", {}).setdefault("sweeper", {}).setdefault("params", {})
+            params["+arm"] = ",".join(arms)
         store.store(group="experiment", name=file.stem, package="_global_", node=node)
+        for name, overrides in arms.items():
+            store.store(group="arm", name=name, package="_global_", node=arm(name, overrides))
+
+
+def arm(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The partial configuration of an experiment's arm: options of groups, and values of keys."""
+    groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
+    chosen = [{f"override /{key}": value} for key, value in overrides.items() if key in groups]
+    node: dict[str, Any] = {"defaults": [*chosen, "_self_"], "label": name}
+    for key, value in overrides.items():
+        if key not in groups:
+            *path, last = key.split(".")
+            inner = node
+            for part in path:
+                inner = inner.setdefault(part, {})
+            inner[last] = value
+    return node
+
+
+def _cell_folder(*, _root_: DictConfig) -> str:
+    from vigos_cli.ablation.cells import folder_name
+
+    return folder_name(_root_)
+
+
+# When imported, not in register(): a launcher's worker imports this file and calls nothing.
+OmegaConf.register_new_resolver("started", lambda form: started.strftime(form), replace=True)
+OmegaConf.register_new_resolver("cell", _cell_folder, replace=True)
 
 
 def typed(config: DictConfig, command: str) -> RunConfig:

@@ -53,6 +53,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tracking.name": ("jsonl", "wandb", "tensorboard"),
     "tracking.mode": ("online", "offline", "disabled"),
     "resume": ("never", "auto"),
+    "cells": ("run", "list", "report"),
     "card": tuple(CARDS),
 }
 
@@ -232,11 +233,14 @@ class DataConfig:
     split: str = "train"  # split of a hub data set
     size: int = 4096  # priorworld: pictures in the training split
     conflict: float = 0.5  # priorworld: share of training pictures that contradict the usual look
+    wrong_reference: float = 0.0  # priorworld: share of training samples whose reference is wrong
     columns: dict[str, str] = field(default_factory=dict)  # our name -> the file's name, where they differ
 
     def __post_init__(self) -> None:
         _at_least(1, data__size=self.size)
-        _share(data__conflict=self.conflict)
+        _share(data__conflict=self.conflict, data__wrong_reference=self.wrong_reference)
+        if self.wrong_reference and self.name != "priorworld":
+            raise ConfigError(f"data.wrong_reference: only priorworld can make them up, not {self.name}")
         if self.name in ("jsonl", "hub") and not self.path:
             raise ConfigError(f"data.path is missing: data={self.name} reads {_PATHS[self.name]}")
 
@@ -451,6 +455,16 @@ class DistillRun(RunConfig):
 class AblateRun(DistillRun):
     """`vigos ablate`."""
 
+    cells: str = "run"  # ablate: run those not done; list them with their time; report those that are done
+    label: str | None = None  # ablate: the arm's name in the report (arms of an experiment bring theirs)
+    reference: str | None = None  # ablate: the arm that the others are compared with; null for the first
+
+    def __post_init__(self) -> None:
+        DistillRun.__post_init__(self)
+        _choice("cells", self.cells)
+        if self.plan or self.trainer.dry_run:
+            raise ConfigError("plan and trainer.dry_run are for vigos distill; ablate has cells=list")
+
 
 @dataclass
 class MergeRun(RunConfig):
@@ -458,7 +472,7 @@ class MergeRun(RunConfig):
 
 
 @dataclass
-class AnyRun(EvalRun, DistillRun):
+class AnyRun(EvalRun, AblateRun):
     """Every key of every command: what Hydra is told of, so that a model's recipe fits all of them."""
 
 

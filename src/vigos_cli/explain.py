@@ -29,9 +29,22 @@ others, and what stands on the command line wins. `rollout` and `eval` take a pa
 
 
 def options(group: str) -> dict[str, str]:
-    """The options of a group, or the experiments, each with the first comment of its file."""
+    """The options of a group, the experiments, each with the first comment of its file, or their arms."""
+    if group == "arm":
+        return _arms()
     folder = experiments_dir() if group == "experiment" else config_dir() / group
     return {file.stem: _summary(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.yaml"))}
+
+
+def _arms() -> dict[str, str]:
+    """What each arm of an experiment sets."""
+    import yaml
+
+    arms: dict[str, str] = {}
+    for file in sorted(experiments_dir().glob("*.yaml")):
+        for name, overrides in yaml.safe_load(file.read_text(encoding="utf-8")).get("arms", {}).items():
+            arms[name] = " ".join(f"{key}={_shown(value)}" for key, value in overrides.items())
+    return arms
 
 
 def _summary(text: str) -> str:
@@ -122,6 +135,8 @@ def reference() -> str:
         ]
         parts += ["", *_key_table(hints[group], composed, f"{group}.")]
     parts += ["", "## +experiment", "", *_option_table("experiment", None)]
+    parts += ["", "## +arm", "", "The arms of the experiments that list some, one at a time.", ""]
+    parts += _option_table("arm", None)
     return "\n".join(parts) + "\n"
 
 

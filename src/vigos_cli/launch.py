@@ -24,7 +24,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vigos_cli import mistakes, processes
+from vigos_cli import compose, mistakes, processes
 from vigos_cli.compose import register, typed
 from vigos_cli.config import ConfigError, UserError
 from vigos_cli.paths import config_dir
@@ -58,6 +58,14 @@ class TaskFailed(Exception):
 
 class Refused(BaseException):
     """A mistake found before the run; not an Exception, since Hydra swallows those in callbacks."""
+
+
+class Stopped(BaseException):
+    """A callback has done what was asked for, or told of what went wrong: the program ends with `code`."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class Guard(Callback):
@@ -101,12 +109,13 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
     try:
         sys.argv = ["vigos", *_arguments(command, overrides, flags)]
         processes.agree_on_start()
+        os.environ[compose.STARTED] = compose.started.isoformat()
         register()
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(_task)()
     except KeyboardInterrupt:
         print("vigos: interrupted", file=sys.stderr)
         return 130
-    except TaskFailed as error:
+    except (TaskFailed, Stopped) as error:
         return error.code
     except (Exception, Refused) as error:
         cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ else error
@@ -118,6 +127,7 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
         return _exit_code(cause, message)
     finally:
         sys.argv = argv
+        os.environ.pop(compose.STARTED, None)
         if full_error is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         else:
@@ -136,6 +146,8 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
     if flags.config_dir and not flags.config_dir.is_dir():
         raise ConfigError(f"--config-dir {flags.config_dir}: there is no such folder")
     mistakes.check_groups(command, overrides)
+    if command == "ablate" and not mistakes.sweeps(overrides):
+        overrides = ["+experiment=main", *overrides]
 
     arguments = ["--multirun"] if flags.multirun else []
     for name in ("cfg", "package", "info", "config_dir"):

@@ -9,10 +9,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vigos_cli.config import COMMANDS, AnyRun, ConfigError, UserError
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+ADDED = ("experiment", "arm")  # groups outside the schema: options of theirs are added with a plus
 _SIGNS = "+~"  # of an override: append, force, delete
 
 
@@ -54,16 +58,29 @@ def check_groups(command: str, overrides: list[str]) -> None:
 
 def fixed_keys(overrides: list[str]) -> list[str]:
     """Keys of the overrides that are the same in every job of a sweep."""
+    return [
+        item.key_or_group
+        for item in _parsed(overrides)
+        if not item.is_sweep_override() and "/" not in item.key_or_group
+    ]
+
+
+def sweeps(overrides: list[str]) -> bool:
+    """Whether the overrides list several values of anything, or name an experiment or an arm of one."""
+    return any(
+        item.is_sweep_override() or item.key_or_group in ("experiment", "arm") for item in _parsed(overrides)
+    )
+
+
+def _parsed(overrides: list[str]) -> list[Override]:
+    """The overrides as Hydra reads them; none when one is ill-formed: Hydra will stop there by itself."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create().parse_overrides(overrides)
     except HydraException:
-        return []  # Hydra will stop there by itself
-    return [
-        item.key_or_group for item in parsed if not item.is_sweep_override() and "/" not in item.key_or_group
-    ]
+        return []
 
 
 def explain(error: BaseException, command: str, overrides: list[str]) -> str | None:
@@ -101,8 +118,8 @@ def _culprit(error: BaseException, command: str, overrides: list[str]) -> str | 
             return f"{override}: an override is KEY=VALUE{meant}"
         if "/" in key or key.startswith("hydra"):
             continue
-        if key == "experiment" and not sign:
-            return f"{override}: experiments are added, with a plus: +{override}"
+        if key in ADDED and not sign:
+            return f"{override}: {key}s are added, with a plus: +{override}"
         if not _known(key, command):
             return f"{override}: there is no key or group {key}{_meant(key, command)}"
         if "Ambiguous value" in chain and override in chain:
@@ -116,7 +133,7 @@ def _culprit(error: BaseException, command: str, overrides: list[str]) -> str | 
 
 def _known(key: str, command: str) -> bool:
     """Whether a key, or a group, exists for a command."""
-    if key.split("@")[0] in [*groups(command), "experiment", "bench.tasks", "data.columns", "judge.options"]:
+    if key.split("@")[0] in [*groups(command), *ADDED, "bench.tasks", "data.columns", "judge.options"]:
         return True
     patterns = (re.escape(name).replace(r"\*", "[^.]+") for name in keys(COMMANDS[command]))
     return any(re.fullmatch(pattern, key) for pattern in patterns)
@@ -124,13 +141,13 @@ def _known(key: str, command: str) -> bool:
 
 def _meant(key: str, command: str) -> str:
     """`; did you mean x?`: a key with the same last word first, then the nearest spelling."""
-    names = [*groups(command), *keys(COMMANDS[command]), "experiment"]
+    names = [*groups(command), *keys(COMMANDS[command]), *ADDED]
     same = [name for name in names if name.rpartition(".")[2] == key.rpartition(".")[2] and name != key]
     close = same or get_close_matches(key, names, n=1)
     if not close and (leaf := get_close_matches(key, [name.rpartition(".")[2] for name in names], n=1)):
         close = [name for name in names if name.rpartition(".")[2] == leaf[0]]
-    if close == ["experiment"]:
-        close = ["+experiment"]
+    if close and close[0] in ADDED:
+        close = [f"+{close[0]}"]
     return f"; did you mean {' or '.join(close[:2])}?" if close else ""
 
 

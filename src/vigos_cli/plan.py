@@ -6,7 +6,7 @@
     optimizer  per adapter weight: 4 itself, 4 gradient, 8 AdamW (2 with 8-bit AdamW)
     learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + 24 chunk V + pictures
                saved: what one recomputed layer keeps for its backward pass (each layer where
-               trainer.gradient_checkpointing=false), the adapters' float32 inputs included
+               trainer.gradient_checkpointing=false), with float32 copies of the adapters' inputs
     rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + pictures
     pictures   rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
 
@@ -117,7 +117,8 @@ def estimate(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB
     patches = 4 * picture  # before they are merged
     per_patch = 6 * (shape.patch // 2) ** 2 * 4 + 8 * shape.vision_width * size
 
-    floats = 4 if config.adapter.dropout == 0 else 9  # the adapters' inputs: float32, dropped out, mask
+    # The adapters' inputs: copied where the model is not float32 itself; dropped out, with a mask.
+    floats = (0 if size == 4 else 4) + (5 if config.adapter.dropout else 0)
     saved = size * (6 * shape.hidden + 2 * shape.attention + 4 * shape.mlp) + floats * shape.adapter_inputs
     checkpointed = config.trainer.gradient_checkpointing
     per_token = shape.layers * shape.hidden * size + saved if checkpointed else shape.layers * saved

@@ -82,12 +82,39 @@ def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) 
     shares = totals[sizes > 0] / sizes[sizes > 0] if crossed else totals.sum(0) / sizes.sum(0)
     if same(shares):
         return Estimate(mean, *wilson(mean, len(names)), n)
-    rng = np.random.default_rng(seed)
-    seeds = np.ones((RESAMPLES, len(cells)))  # how often each resample has each run, and each cluster
-    if crossed:
-        seeds = rng.multinomial(len(cells), [1 / len(cells)] * len(cells), RESAMPLES)
-    clusters = rng.multinomial(len(names), [1 / len(names)] * len(names), RESAMPLES)
-    drawn = (seeds @ sizes * clusters).sum(1)
-    means = (seeds @ totals * clusters).sum(1)[drawn > 0] / drawn[drawn > 0]  # runs may lack clusters
+    means = _crossed_means(totals, sizes, crossed, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean, float(low), float(high), n)
+
+
+def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> Estimate | None:
+    """As crossed_interval, for paired differences (-1 to 1): the mean over runs, resampled as there.
+
+    Where all differ by the same, the interval is Wilson's of the share that does; no difference anywhere
+    leaves room for as large a share as Wilson's interval of none does, either way.
+    """
+    names = sorted({name for cell in cells for name, values in cell.items() if values}, key=str)
+    if not names:
+        return None
+    totals = np.array([[sum(cell.get(name, ())) for name in names] for cell in cells], float)
+    sizes = np.array([[len(cell.get(name, ())) for name in names] for cell in cells])
+    mean, n = float(totals.sum() / sizes.sum()), int(sizes.sum())
+    if same(totals[sizes > 0] / sizes[sizes > 0]):
+        low, high = wilson(min(1.0, abs(mean)), len(names))
+        if mean < 0:
+            low, high = -high, -low
+        return Estimate(mean, -high if mean == 0 else low, high, n)
+    low, high = np.quantile(_crossed_means(totals, sizes, len(cells) >= 3, seed), [0.025, 0.975])
+    return Estimate(mean, float(low), float(high), n)
+
+
+def _crossed_means(totals: np.ndarray, sizes: np.ndarray, crossed: bool, seed: int) -> np.ndarray:
+    """Means of resampled clusters (columns), and of resampled runs (rows) where `crossed`."""
+    rng = np.random.default_rng(seed)
+    runs, clusters = totals.shape
+    drawn_runs = np.ones((RESAMPLES, runs))  # how often each resample has each run, and each cluster
+    if crossed:
+        drawn_runs = rng.multinomial(runs, [1 / runs] * runs, RESAMPLES)
+    drawn_clusters = rng.multinomial(clusters, [1 / clusters] * clusters, RESAMPLES)
+    drawn = (drawn_runs @ sizes * drawn_clusters).sum(1)
+    return (drawn_runs @ totals * drawn_clusters).sum(1)[drawn > 0] / drawn[drawn > 0]  # runs may lack some

@@ -1,17 +1,12 @@
-"""`vigos ablate`: one cell of a sweep, and the table of all cells that are done."""
+"""`vigos ablate`: one cell of a sweep; what surrounds the cells is in `vigos_cli.ablation.sweep`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from vigos_cli.commands import distill
 from vigos_cli.config import AblateRun
 
 
 def run(config: AblateRun) -> float | None:
     """Return the cell's Score after training; a cell that is done is not run again."""
-    score = distill.run(config)
-    from vigos_cli.ablation import collect
+    from vigos_cli.ablation.cell import run_cell
 
-    collect(Path(config.out).parent)
-    return score
+    return run_cell(config)

@@ -38,7 +38,7 @@ def load_data(config: DataConfig, seed: int, limit: int | None = None) -> Sequen
     """A sequence of samples; indexing it reads or draws one."""
     if config.name == "priorworld":
         size = config.size if limit is None else min(limit, config.size)
-        return PriorWorld("train", size, seed, config.conflict)
+        return PriorWorld("train", size, seed, config.conflict, config.wrong_reference)
     rows, folder = _open(config)
     return TableData(rows, config.columns, folder, limit)
 

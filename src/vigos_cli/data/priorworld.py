@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -255,13 +255,22 @@ class PriorWorld(Sequence[Sample]):
     """A training split: `conflict` of the pictures contradict the prior, the others agree with it everywhere.
 
     In a conflicting picture the asked attribute is unusual, and every other one is with probability one half.
-    Half of the questions are of a prior family, half of those state the usual fact.
+    Half of the questions are of a prior family, half of those state the usual fact. The references of
+    `wrong_reference` of the samples are wrong; those of a lower share are among those of a higher one.
     """
 
-    def __init__(self, split: str = "train", size: int = 4096, seed: int = 0, conflict: float = 0.5):
+    def __init__(
+        self,
+        split: str = "train",
+        size: int = 4096,
+        seed: int = 0,
+        conflict: float = 0.5,
+        wrong_reference: float = 0.0,
+    ):
         if split not in SPLITS:
             raise ValueError(f"no split {split!r}: {', '.join(SPLITS)}")
         self.split, self.size, self.seed, self.conflict = split, size, seed, conflict
+        self.wrong_reference = wrong_reference
 
     def __len__(self) -> int:
         return self.size
@@ -282,9 +291,26 @@ class PriorWorld(Sequence[Sample]):
                 scene = with_value(scene, asked, attribute, unusual(asked, attribute, rng, trained=True))
             if scene.split() == self.split:
                 break
-        return make_sample(
+        sample = make_sample(
             f"{self.split}-{self.seed}-{index}", scene, family, rng, asked=asked, stated=stated
         )
+        # A generator of its own: the pictures and questions are the same at any share.
+        mistake = seeded("wrong_reference", self.split, self.seed, index)
+        return misinformed(sample, mistake) if mistake.random() < self.wrong_reference else sample
+
+
+def misinformed(sample: Sample, rng: random.Random) -> Sample:
+    """The same sample with a wrong answer of the right kind as reference, its solution only states that."""
+    answers = {
+        "colour": tuple(COLOURS),
+        "pattern": PATTERNS,
+        "place": ROWS,
+        "left_of": ("yes", "no"),
+        "count": ("2", "3", "4"),
+        "background": tuple(BACKGROUNDS),
+    }[sample.family]
+    wrong = rng.choice([answer for answer in answers if answer != sample.answer])
+    return replace(sample, answer=wrong, solution=f"The answer is {wrong}.")
 
 
 def question_rows(split: str, rows: int, seed: int = 0) -> list[Sample]:

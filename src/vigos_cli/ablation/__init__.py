@@ -1,0 +1,1 @@
+"""`vigos ablate`: the cells of a sweep, and the report that compares them."""

@@ -1,0 +1,199 @@
+"""The cells of a sweep as arms: runs that differ in nothing but their seed; beside them the untrained model.
+
+cells        config.json, summary.json, before.jsonl, responses.jsonl, metrics.jsonl
+  -> Run     what one cell, or the untrained model, answered: items by measure
+  -> Arm     the runs of one configuration, in the order in which they were asked for
+  -> Table   arms, untrained rows first; what was varied, what was held fixed
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.ablation.cell import untrained
+from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, remembered, state
+from vigos_cli.bench import priorworld
+from vigos_cli.config import BenchTask, ConfigError
+from vigos_cli.files import read_lines
+from vigos_cli.provenance import MAY_DIFFER, flat
+from vigos_cli.types import Response, Sample
+
+NOT_VARIED = {"seed", *MAY_DIFFER}  # keys that tell no two arms apart
+KINDS = ("greedy", "sampled")
+
+Items = dict[str, tuple[Hashable, list[float]]]  # item -> its cluster, and its answers' values (0 to 1)
+Measures = dict[str, Items]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was answered: measures by kind of answer, and the greedy texts by item."""
+
+    seed: int | None  # None: the untrained model, which has none
+    kinds: dict[str, Measures]
+    texts: dict[str, Response]
+    folder: str
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """The runs of one configuration. `settings` are its values of the keys that the sweep varied."""
+
+    label: str
+    trained: bool
+    settings: dict[str, Any]
+    runs: list[Run]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of the sweep's list and what became of it."""
+
+    name: str
+    folder: str
+    arm: str
+    seed: int
+    state: State
+    error: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A sweep, read from its folder."""
+
+    cells: list[Listed]
+    arms: list[Arm]
+    varied: dict[str, list[str]]  # key -> its values, seed included
+    fixed: dict[str, Any]
+    samples: dict[str, Sample]
+
+
+def read_sweep(sweep: Path) -> Table:
+    """Everything that is there; cells that are not done are listed and have no arm."""
+    lines = remembered(sweep)
+    if not lines:
+        raise ConfigError(f"{sweep / LIST} lists no cell")
+    configs = [flat(line["config"]) for line in lines]
+    names = list(dict.fromkeys(key for config in configs for key in config))
+    values = {key: list(dict.fromkeys(repr(config.get(key)) for config in configs)) for key in names}
+    varied = [key for key in names if len(values[key]) > 1 and key not in MAY_DIFFER]
+    labels = arm_labels(configs, [line["label"] for line in lines], varied)
+    cells = [_listed(sweep, line, label) for line, label in zip(lines, labels, strict=True)]
+
+    samples: dict[str, Sample] = {}
+    untouched: dict[str, Arm] = {}
+    trained: dict[str, Arm] = {}
+    for cell, config in zip(cells, configs, strict=True):
+        if cell.state != "done":
+            continue
+        items = _items(json.dumps(cell.config["bench"]["tasks"]["priorworld"], sort_keys=True))
+        samples |= items
+        settings = {key: config.get(key) for key in varied if key != "seed"}
+        arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
+        arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", items, cell.seed))
+        start = json.dumps(untrained(cell.config), sort_keys=True)
+        if start not in untouched:
+            label = f"untrained, {cell.config['routing']['student']} prompt"
+            same = [arm for arm in untouched.values() if arm.label.startswith(label)]
+            label += f" ({cell.arm})" if same else ""  # where more than the prompt differs
+            run = _run(sweep / cell.folder, "before.jsonl", items, None)
+            untouched[start] = Arm(label, False, {}, [run])
+    order = list(dict.fromkeys(cell.arm for cell in cells))
+    shown = sorted(varied, key=lambda key: (key == "seed", names.index(key)))
+    return Table(
+        cells,
+        [*untouched.values(), *(trained[label] for label in order if label in trained)],
+        {key: list(dict.fromkeys(text(config.get(key)) for config in configs)) for key in shown},
+        {key: configs[0][key] for key in names if key not in varied and key not in MAY_DIFFER},
+        samples,
+    )
+
+
+def text(value: Any) -> str:
+    """A value as one would type it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(text, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _listed(sweep: Path, line: Mapping[str, Any], arm: str) -> Listed:
+    folder = sweep / line["folder"]
+    found = state(folder)
+    return Listed(
+        name=line["name"],
+        folder=line["folder"],
+        arm=arm,
+        seed=line["config"]["seed"],
+        state=found,
+        error=(folder / ERROR).read_text(encoding="utf-8") if found == "failed" else "",
+        config=line["config"],
+    )
+
+
+def arm_labels(
+    configs: Sequence[Mapping[str, Any]], given: Sequence[str | None], varied: Sequence[str]
+) -> list[str]:
+    """The arm of every cell: the same for cells that differ in their seed alone, another for all others.
+
+    An arm has the name that its experiment gave it, or is called by the options and keys that tell it from
+    the others; where that leaves two alike, by what else they differ in.
+    """
+    keys = [key for key in varied if key not in NOT_VARIED]
+    by_option = {key.split(".")[0] for key in keys if key.endswith(".name")}
+    short = [key for key in keys if key.split(".")[0] not in by_option or key.endswith(".name")]
+    settings = [tuple(repr(config.get(key)) for key in keys) for config in configs]
+    names: dict[tuple[str, ...], str] = {}
+    for config, own, setting in zip(configs, given, settings, strict=True):
+        names.setdefault(setting, own or _called(config, short) or "all")
+    for name in dict.fromkeys(names.values()):
+        alike = [setting for setting in names if names[setting] == name]
+        if len(alike) > 1:
+            differ = [key for i, key in enumerate(keys) if len({setting[i] for setting in alike}) > 1]
+            for setting in alike:
+                more = _called(configs[settings.index(setting)], differ)
+                names[setting] = f"{name}, {more}"
+    return [names[setting] for setting in settings]
+
+
+def _called(config: Mapping[str, Any], keys: Sequence[str]) -> str:
+    if len(keys) == 1 and keys[0].endswith(".name"):
+        return text(config.get(keys[0]))
+    return ", ".join(f"{key.removesuffix('.name')}={text(config.get(key))}" for key in keys)
+
+
+@cache
+def _items(task: str) -> dict[str, Sample]:
+    return {sample.id: sample for sample in priorworld.load(BenchTask(**json.loads(task)))}
+
+
+def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | None) -> Run:
+    names = {item.name for item in fields(Response)}
+    responses = [
+        Response(**{name: line[name] for name in names})
+        for line in read_lines(folder / answers)
+        if line["sample_id"] in samples
+    ]
+    kinds: dict[str, Measures] = {kind: {} for kind in KINDS}
+    for response in responses:
+        sample = samples[response.sample_id]
+        measures = kinds[KINDS[response.draw > 0]]
+        for measure, value in priorworld.observe(sample, response).items():
+            measures.setdefault(measure, {}).setdefault(sample.id, (sample.group, []))[1].append(value)
+    return Run(
+        seed=seed,
+        kinds=kinds,
+        texts={response.sample_id: response for response in responses if response.draw == 0},
+        folder=folder.name,
+        metrics=read_lines(folder / "metrics.jsonl") if seed is not None else [],
+        summary=json.loads((folder / SUMMARY).read_text()) if seed is not None else {},
+    )

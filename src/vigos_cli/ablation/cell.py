@@ -1,0 +1,68 @@
+"""Run one cell of a sweep: what a cell beside it knows already is taken over, a failure is written down.
+
+The base's answers before training depend on the model, the prompt, the student's form and the benchmark
+alone. The first cell that has them serves all others that would get the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vigos_cli import processes
+from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY, as_distill
+from vigos_cli.commands import distill
+from vigos_cli.config import AblateRun
+
+BEFORE = ("before.jsonl", "before.json")  # in the order in which a run writes them
+
+
+def run_cell(config: AblateRun) -> float | None:
+    """The cell's Score after training; None where it failed, which its folder then tells."""
+    out = Path(config.out)
+    if not (out / SUMMARY).exists() and processes.rank() == 0:
+        (out / ERROR).unlink(missing_ok=True)
+        share_before(config)
+    try:
+        return distill.run(as_distill(config))
+    except Exception as error:
+        (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+        print(f"vigos: {out.name} failed: {error} (traceback in {out / ERROR})", file=sys.stderr)
+        return None
+
+
+def share_before(config: AblateRun) -> bool:
+    """Copy the untrained answers from a cell beside this one that has the same; whether there was one."""
+    out = Path(config.out)
+    if (out / BEFORE[-1]).exists():
+        return False
+    wanted = untrained(asdict(config))
+    for started in sorted(out.parent.glob(f"*/{STARTED}")):
+        if not (started.parent / BEFORE[-1]).exists():
+            continue
+        if untrained(json.loads(started.read_text())) == wanted:
+            for name in BEFORE:
+                draft = out / f".{name}.draft"
+                shutil.copyfile(started.parent / name, draft)
+                draft.rename(out / name)
+            return True
+    return False
+
+
+def untrained(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's configuration the answers of its untrained student depend on.
+
+    Of the adapter only a saved one matters: a new one starts at zero, whatever its rank and seed.
+    """
+    return {
+        "model": config["model"],
+        "adapter": {key: config["adapter"][key] for key in ("path", "quantise")},
+        "prompt": config["prompt"],
+        "student": config["routing"]["student"],
+        "bench": config["bench"],
+    }

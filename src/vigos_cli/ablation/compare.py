@@ -1,0 +1,154 @@
+"""Each arm's means over seeds, and its paired difference from the reference arm.
+
+    rows = compare(table.arms, reference="vigos")
+    rows[1].means["greedy"]["score"]          # Estimate over seeds and questions
+    rows[1].differences["greedy"]["score"]    # Difference from the reference on the same items and seeds
+
+Interval: a bootstrap over seeds and questions at once, over questions alone under three seeds. Test: the sign
+of each question's difference, summed over its pictures and over seeds, flipped at random. Holm's correction
+is over the arms, within a measure and a kind of answer; the greedy Score is the figure to look at first. A
+difference is called one only where test and interval agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vigos_cli.ablation.arms import KINDS, Arm, Items, Measures, Run
+from vigos_cli.bench.compare import Difference, holm, sign_flips
+from vigos_cli.config import ConfigError, nearest
+from vigos_cli.stats import Estimate, crossed_difference, crossed_interval
+
+SHOWN = ("score", "prior", "other", "description", "valid")
+TESTED = ("score", "prior", "other")
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arm in the table; the reference has no differences."""
+
+    arm: Arm
+    means: dict[str, dict[str, Estimate | None]]
+    differences: dict[str, dict[str, Difference]]
+
+
+def compare(arms: Sequence[Arm], reference: str | None = None) -> list[Row]:
+    """A row an arm. Raises ConfigError for a reference that is not among them."""
+    base = find_reference(arms, reference)
+    rows = []
+    for arm in arms:
+        means = {
+            kind: {measure: _mean([run.kinds[kind] for run in arm.runs], measure) for measure in SHOWN}
+            for kind in KINDS
+        }
+        found: dict[str, dict[str, Difference]] = {kind: {} for kind in KINDS}
+        if base is not None and arm is not base:
+            for kind in KINDS:
+                for measure in TESTED:
+                    if difference := _difference(arm, base, kind, measure):
+                        found[kind][measure] = difference
+        rows.append(Row(arm, means, found))
+    return _corrected(rows)
+
+
+def find_reference(arms: Sequence[Arm], label: str | None) -> Arm | None:
+    """The arm of this label; without one, the first that was trained."""
+    if label is None:
+        return next((arm for arm in arms if arm.trained), None)
+    labels = {arm.label: arm for arm in arms}
+    if label not in labels:
+        raise ConfigError(f"reference={label}: {nearest(label, labels)}one of {'; '.join(labels)}")
+    return labels[label]
+
+
+def says(difference: Difference) -> str:
+    """In words."""
+    if difference.low <= 0 <= difference.high:
+        return "interval spans zero"
+    if difference.p_holm >= LEVEL:
+        return "not significant after correction"
+    return difference.says
+
+
+def _mean(runs: Sequence[Measures], measure: str) -> Estimate | None:
+    cells = []
+    for measures in runs:
+        clusters: dict[Hashable, list[float]] = {}
+        for cluster, values in measures.get(measure, {}).values():
+            clusters.setdefault(cluster, []).extend(values)
+        cells.append(clusters)
+    return crossed_interval(cells)
+
+
+def _difference(arm: Arm, base: Arm, kind: str, measure: str) -> Difference | None:
+    """Over the seeds that both have; the untrained model, which has none, stands beside every seed."""
+    pairs = [
+        paired(a.kinds[kind].get(measure, {}), b.kinds[kind].get(measure, {}))
+        for a, b in _side_by_side(arm.runs, base.runs)
+    ]
+    pairs = [pair for pair in pairs if pair]
+    estimate = crossed_difference(
+        [{cluster: [a - b for a, b in items] for cluster, items in pair.items()} for pair in pairs]
+    )
+    if estimate is None:
+        return None
+    flat = [item for pair in pairs for items in pair.values() for item in items]
+    sums: dict[Hashable, float] = {}
+    for pair in pairs:
+        for cluster, items in pair.items():
+            sums[cluster] = sums.get(cluster, 0.0) + sum(a - b for a, b in items)
+    p = sign_flips(np.array(list(sums.values())), np.random.default_rng(0))
+    return Difference(
+        bench=measure,
+        answers=kind,
+        first=float(np.mean([b for _, b in flat])),
+        other=float(np.mean([a for a, _ in flat])),
+        low=estimate.low,
+        high=estimate.high,
+        items=len(flat),
+        p=p,
+        p_holm=p,
+        test="question sign flips",
+    )
+
+
+def _side_by_side(one: Sequence[Run], two: Sequence[Run]) -> list[tuple[Run, Run]]:
+    by_seed = {run.seed: run for run in two}
+    if None in by_seed:
+        return [(run, by_seed[None]) for run in one]
+    if one and one[0].seed is None:
+        return [(one[0], run) for run in two]
+    return [(run, by_seed[run.seed]) for run in one if run.seed in by_seed]
+
+
+def paired(one: Items, two: Items) -> dict[Hashable, list[tuple[float, float]]]:
+    """Cluster -> the two means of each of its items that both have."""
+    pairs: dict[Hashable, list[tuple[float, float]]] = {}
+    for item in one.keys() & two.keys():
+        (cluster, first), (_, second) = one[item], two[item]
+        pairs.setdefault(cluster, []).append((float(np.mean(first)), float(np.mean(second))))
+    return dict(sorted(pairs.items(), key=lambda pair: str(pair[0])))
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """Holm's correction over the arms, for each kind of answer and each measure."""
+    found = {kind: dict[str, list[Difference | None]]() for kind in KINDS}
+    for kind in KINDS:
+        for measure in TESTED:
+            column = [row.differences[kind].get(measure) for row in rows]
+            corrected = iter(holm([d.p for d in column if d]))
+            found[kind][measure] = [d and replace(d, p_holm=next(corrected)) for d in column]
+    return [
+        replace(
+            row,
+            differences={
+                kind: {measure: d for measure, column in found[kind].items() if (d := column[i])}
+                for kind in KINDS
+            },
+        )
+        for i, row in enumerate(rows)
+    ]

@@ -1,0 +1,275 @@
+"""The figures of a sweep's report, as PNG and SVG: arms are told apart by marker and dash, not colour alone.
+
+draw_all(table.arms, rows, sweep / "plots")  ->  [Plot(name="score_prior", title=..., text=...), ...]
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vigos_cli.ablation.arms import KINDS, Arm, Run
+from vigos_cli.ablation.compare import Row
+from vigos_cli.types import Kind
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, dark and light in turn, so that neighbours differ in a grey print as well.
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#7A7A7A")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2, 1, 1, 1, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
+SHARE = (-0.04, 1.04)
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One figure on disk, `name`.png and `name`.svg, and what to say of it."""
+
+    name: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How an arm looks in every figure."""
+
+    colour: str
+    dash: Any
+    marker: str
+    fill: str
+
+
+def draw_all(arms: Sequence[Arm], rows: Sequence[Row], folder: Path) -> list[Plot]:
+    """Draw what there is something to draw for."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    looks = styles(arms)
+    trained = [arm for arm in arms if arm.trained and any(run.metrics for run in arm.runs)]
+    plots = [
+        _save(folder, "score_prior", *score_against_prior(rows, looks)),
+        _save(folder, "measures", *measures(rows, looks)),
+    ]
+    if trained:
+        plots.append(_save(folder, "curves", *curves(trained, looks)))
+        if any(_series(arm.runs, f"divergence/{kind.value}") for arm in trained for kind in Kind):
+            plots.append(_save(folder, "divergence", *divergence(trained, looks)))
+    return plots
+
+
+def styles(arms: Sequence[Arm]) -> dict[str, Style]:
+    """A look for each arm; hollow markers for the untrained."""
+    found = {}
+    for i, arm in enumerate(arms):
+        colour = COLOURS[i % len(COLOURS)]
+        found[arm.label] = Style(
+            colour, DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)], colour if arm.trained else "white"
+        )
+    return found
+
+
+def score_against_prior(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
+    """Score against Prior, greedy and sampled, with 95 % intervals both ways."""
+    figure, axes = _panels(1, 2, height=4.6)
+    for axis, kind in zip(axes, KINDS, strict=True):
+        for row in rows:
+            score, prior = row.means[kind]["score"], row.means[kind]["prior"]
+            if score is None or prior is None:
+                continue
+            look = looks[row.arm.label]
+            axis.errorbar(
+                prior.mean,
+                score.mean,
+                xerr=[[prior.mean - prior.low], [prior.high - prior.mean]],
+                yerr=[[score.mean - score.low], [score.high - score.mean]],
+                color=look.colour,
+                marker=look.marker,
+                markerfacecolor=look.fill,
+                markersize=7,
+                linestyle="none",
+                linewidth=1,
+                capsize=2.5,
+                label=row.arm.label,
+            )
+        axis.set(
+            title=f"{kind} answers",
+            xlabel="Prior: right where the picture agrees (share)",
+            ylabel="Score: right where it contradicts (share)",
+            ylim=SHARE,
+        )
+        axis.margins(x=0.08)
+    _legend(figure, axes)
+    text = (
+        "Each point is an arm, the bars are 95 % intervals. Up is better; left of the others means that the "
+        "usual cases were paid for it. Hollow: not trained. The horizontal axis is not from 0 to 1."
+    )
+    return figure, "Score against Prior", text
+
+
+def measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
+    """Every measure of every arm on one scale, greedy filled and sampled hollow."""
+    shown = {"score": "Score", "prior": "Prior", "other": "Other", "description": "Description true"}
+    figure, axes = _panels(1, len(shown), height=1.1 + 0.42 * len(rows), sharey=True)
+    for axis, (measure, name) in zip(axes, shown.items(), strict=True):
+        for place, row in enumerate(rows):
+            look = looks[row.arm.label]
+            for shift, kind in zip((-0.14, 0.14), KINDS, strict=True):
+                estimate = row.means[kind][measure]
+                if estimate is not None:
+                    axis.errorbar(
+                        estimate.mean,
+                        place + shift,
+                        xerr=[[estimate.mean - estimate.low], [estimate.high - estimate.mean]],
+                        color=look.colour,
+                        marker=look.marker,
+                        markerfacecolor=look.colour if kind == "greedy" else "white",
+                        markersize=5.5,
+                        linewidth=1.2,
+                        capsize=2,
+                    )
+        axis.set(title=name, xlabel="share", xlim=SHARE, xticks=(0, 0.5, 1))
+        axis.grid(axis="x", linewidth=0.5, color="#dddddd")
+    axes[0].set_yticks(range(len(rows)), [row.arm.label for row in rows])
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
+    text = "Means over seeds with 95 % intervals; filled markers: greedy answers, hollow: sampled at T = 1."
+    return figure, "All measures", text
+
+
+def curves(arms: Sequence[Arm], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
+    """Held-out Score and Prior, and valid and right rollouts, over the steps."""
+    figure, axes = _panels(2, 2, height=6.8)
+    for axis, measure in zip(axes[:2], ("score", "prior"), strict=True):
+        for arm in arms:
+            _line(axis, _mean_by_step(_held_out(run, measure) for run in arm.runs), arm, looks)
+        axis.set(title=f"Held out, greedy: {measure.capitalize()}", ylabel="share", ylim=SHARE)
+    for axis, (name, title) in zip(
+        axes[2:],
+        {
+            "valid_rate": "Rollouts that hold the format",
+            "answer_accuracy": "Rollouts with the right answer",
+        }.items(),
+        strict=True,
+    ):
+        for arm in arms:
+            _line(axis, _series(arm.runs, name), arm, looks)
+        axis.set(title=title, ylabel="share", ylim=SHARE)
+    for axis in axes:
+        axis.set_xlabel("optimizer step")
+    _legend(figure, axes)
+    text = (
+        "Means over seeds. Held-out pictures are asked before, after and every trainer.eval_every steps: two "
+        "points joined by a line say nothing of the way between. Rollouts are the student's own, in training."
+    )
+    return figure, "Over the steps", text
+
+
+def divergence(arms: Sequence[Arm], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
+    """How far the student is from its teacher on each segment, over the steps."""
+    kinds = [k.value for k in Kind if any(_series(arm.runs, f"divergence/{k.value}") for arm in arms)]
+    columns = min(3, len(kinds))
+    figure, axes = _panels(-(-len(kinds) // columns), columns, height=3.1 * -(-len(kinds) // columns) + 0.5)
+    for axis, kind in zip(axes, kinds, strict=False):
+        for arm in arms:
+            _line(axis, _series(arm.runs, f"divergence/{kind}"), arm, looks)
+        axis.set(title=kind, xlabel="optimizer step", ylabel="nats per token, before the clip")
+    for axis in axes[len(kinds) :]:
+        axis.set_visible(False)
+    _legend(figure, axes)
+    text = (
+        "The loss's own divergence of the tokens of each segment that have a teacher; means over seeds. Arms "
+        "with another divergence or another teacher of a segment are on another scale there."
+    )
+    return figure, "Divergence from the teacher by segment", text
+
+
+# ---------------------------------------------------------------- points
+
+
+def _series(runs: Sequence[Run], name: str) -> dict[int, float]:
+    """A metric's mean over seeds by step; steps that not every seed has are left out."""
+    return _mean_by_step(
+        {line["step"]: line[name] for line in run.metrics if line.get(name) is not None} for run in runs
+    )
+
+
+def _held_out(run: Run, measure: str) -> dict[int, float]:
+    """A greedy measure of one run at every step at which it was taken."""
+    evaluations = {line["step"]: line["eval"] for line in run.metrics if "eval" in line}
+    evaluations = {0: run.summary["before"], **evaluations, run.summary["steps"]: run.summary["after"]}
+    return {step: report[measure] for step, report in evaluations.items() if report.get(measure) is not None}
+
+
+def _mean_by_step(series: Iterable[Mapping[int, float]]) -> dict[int, float]:
+    values: defaultdict[int, list[float]] = defaultdict(list)
+    several = list(series)
+    for one in several:
+        for step, value in one.items():
+            values[step].append(value)
+    return {step: sum(v) / len(v) for step, v in sorted(values.items()) if len(v) == len(several)}
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def _panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    from matplotlib import pyplot
+
+    pyplot.rcParams["svg.fonttype"] = "none"  # text stays text: small, and it can be searched
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(11, height), layout="constrained", squeeze=False, sharey=sharey
+    )
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes.flat)
+
+
+def _line(axis: Axes, points: Mapping[int, float], arm: Arm, looks: Mapping[str, Style]) -> None:
+    if not points:
+        return
+    look = looks[arm.label]
+    axis.plot(
+        list(points),
+        list(points.values()),
+        label=arm.label,
+        color=look.colour,
+        linestyle=look.dash,
+        linewidth=1.4,
+        marker=look.marker,
+        markersize=4.5,
+        markevery=max(1, len(points) // 6),
+    )
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One for all panels, below them."""
+    handles: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=min(4, len(handles)),
+            frameon=False,
+            handlelength=3.5,
+        )
+
+
+def _save(folder: Path, name: str, figure: Figure, title: str, text: str) -> Plot:
+    from matplotlib import pyplot
+
+    for form in ("png", "svg"):
+        draft = folder / f".{name}.{form}"
+        figure.savefig(draft, dpi=130, format=form, metadata={"Date": None} if form == "svg" else None)
+        draft.rename(folder / f"{name}.{form}")
+    pyplot.close(figure)
+    return Plot(name, title, text)

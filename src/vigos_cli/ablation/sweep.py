@@ -1,0 +1,63 @@
+"""What happens before the first cell of a sweep and after the last.
+
+before    every cell is composed, so that a bad value in any stops the sweep before it starts; they are listed
+after     the report; the exit code is 1 where a cell failed
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from vigos_cli import processes
+from vigos_cli.ablation.cells import planned, remember, remembered, state
+from vigos_cli.ablation.estimate import estimate
+from vigos_cli.compose import typed
+from vigos_cli.config import AblateRun, ConfigError
+from vigos_cli.launch import Refused, Stopped
+
+
+class Sweep(Callback):
+    """Hydra calls it around the cells (`hydra.callbacks` in conf/ablate.yaml)."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """List the cells, or write the report of what is there, and stop where no more is asked for."""
+        try:
+            sweep = Path(config.hydra.sweep.dir)
+            run = cast(AblateRun, typed(config, "ablate"))
+            if run.cells == "report":
+                if not remembered(sweep):
+                    raise ConfigError(f"cells=report: {sweep} holds no sweep; name its folder with out=")
+                raise Stopped(_report(sweep, run.reference))
+            found = estimate(planned(config), sweep)
+        except Exception as error:
+            raise Refused from error
+        if run.cells == "list":
+            print("\n".join(found.lines()))
+            raise Stopped(0)
+        if processes.rank() == 0:
+            print(found.total())
+            remember(sweep, [cell for cell, _, _ in found.cells])
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the report."""
+        if processes.rank() == 0:
+            run = cast(AblateRun, typed(config, "ablate"))
+            raise Stopped(_report(Path(config.hydra.sweep.dir), run.reference))
+
+
+def _report(sweep: Path, reference: str | None) -> int:
+    """The exit code."""
+    from vigos_cli.ablation.report import write_report
+
+    try:
+        write_report(sweep, reference)
+    except Exception as error:
+        raise Refused from error
+    failed = [line["name"] for line in remembered(sweep) if state(sweep / line["folder"]) == "failed"]
+    if failed:
+        print(f"{len(failed)} cells failed: {'; '.join(failed)}")
+    return 1 if failed else 0

@@ -1,0 +1,128 @@
+"""The report as tables: report.md, cells.csv (a row a cell), arms.csv (a row a measure), the terminal's."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table as Grid
+
+from vigos_cli.ablation.arms import KINDS, NOT_VARIED, Arm, Table, text
+from vigos_cli.ablation.compare import SHOWN, TESTED, Row, says
+from vigos_cli.ablation.words import MEANINGS, NAMES, difference_text, mean_text, phases
+from vigos_cli.report import show
+
+
+def markdown(context: Mapping[str, Any]) -> str:
+    """The report without pictures of rollouts."""
+    rows: list[Row] = context["rows"]
+    base: Arm = context["base"]
+    lines = [f"# {context['title']}", ""]
+    lines += [
+        f"{context['done']} of {len(context['table'].cells)} cells are done.",
+        f"Differences are from `{base.label}`.",
+        "",
+    ]
+    lines += [f"- {line}" for line in context["in_short"]] + [""]
+    if context["warnings"]:
+        lines += [f"- note: {line}" for line in context["warnings"]] + [""]
+    lines += ["## Varied", ""] + [f"- `{key}`: {values}" for key, values in context["varied"].items()] + [""]
+    for kind in KINDS:
+        lines += [f"## {kind.capitalize()} answers", ""]
+        heads = ["arm", "seeds", *(NAMES[m] for m in SHOWN), *(f"{NAMES[m]}, difference" for m in TESTED)]
+        lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+        for row in rows:
+            cells = [row.arm.label, _seeds(row.arm), *(mean_text(row.means[kind][m]) for m in SHOWN)]
+            cells += [_difference_cell(row, base, kind, m) for m in TESTED]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    lines += [f"{NAMES[m]}: {MEANINGS[m]}." for m in SHOWN]
+    lines += ["", "Shares with 95 % intervals; p after Holm's correction over the arms of a column.", ""]
+    for plot in context["plots"]:
+        lines += [f"## {plot.title}", "", f"![{plot.title}](plots/{plot.name}.png)", "", plot.text, ""]
+    if failed := [cell for cell in context["table"].cells if cell.state == "failed"]:
+        lines += ["## Failed", ""]
+        lines += [f"- `{cell.name}`: {cell.error.strip().splitlines()[-1]}" for cell in failed] + [""]
+    lines += ["## What this does not show", "", *(f"- {line}" for line in context["limits"])]
+    return "\n".join(lines) + "\n"
+
+
+def _seeds(arm: Arm) -> str:
+    return str(len(arm.runs)) if arm.trained else "-"
+
+
+def _difference_cell(row: Row, base: Arm, kind: str, measure: str) -> str:
+    if row.arm is base:
+        return "reference"
+    found = row.differences[kind].get(measure)
+    return difference_text(found) + (f", {says(found)}" if found else "")
+
+
+def write_cells(path: Path, table: Table) -> None:
+    """A row a cell, whatever its state."""
+    runs = {run.folder: (arm, run) for arm in table.arms if arm.trained for run in arm.runs}
+    keys = [key for key in table.varied if key not in NOT_VARIED]
+    measures = [(kind, measure) for kind in KINDS for measure in SHOWN]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        heads = ["cell", "arm", "seed", "state", *keys, "steps", "seconds", "valid_rate", "fallback_rate"]
+        writer.writerow([*heads, *(f"{kind}_{measure}" for kind, measure in measures)])
+        for cell in table.cells:
+            arm, run = runs.get(cell.folder, (None, None))
+            line: list[Any] = [cell.folder, cell.arm, cell.seed, cell.state]
+            line += [text(arm.settings[key]) if arm else "" for key in keys]
+            if run:
+                summary = run.summary
+                line += [summary["steps"], round(sum(phases(summary)), 1)]
+                line += [summary.get("valid_rate"), summary.get("fallback_rate")]
+                line += [_share(run.kinds[kind].get(measure, {})) for kind, measure in measures]
+            writer.writerow(line)
+
+
+def _share(items: Mapping[str, tuple[Any, list[float]]]) -> float | str:
+    values = [value for _, several in items.values() for value in several]
+    return round(sum(values) / len(values), 6) if values else ""
+
+
+def write_arms(path: Path, rows: Sequence[Row]) -> None:
+    """A row for every arm, kind of answer and measure."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        heads = ["arm", "answers", "measure", "seeds", "mean", "low", "high", "n"]
+        writer.writerow([*heads, "difference", "difference_low", "difference_high", "p", "p_holm", "says"])
+        for row in rows:
+            for kind in KINDS:
+                for measure, e in row.means[kind].items():
+                    if e is None:
+                        continue
+                    line: list[Any] = [
+                        row.arm.label,
+                        kind,
+                        measure,
+                        _seeds(row.arm),
+                        e.mean,
+                        e.low,
+                        e.high,
+                        e.n,
+                    ]
+                    if d := row.differences[kind].get(measure):
+                        line += [d.mean, d.low, d.high, d.p, d.p_holm, says(d)]
+                    writer.writerow(line)
+
+
+def print_table(sweep: Path, rows: Sequence[Row], base: Arm) -> None:
+    """The means of every arm, and its Score against the reference."""
+    grid = Grid(title=f"{sweep}: means over seeds with 95 % intervals", title_justify="left")
+    for name in ("arm", "answers", "seeds", *(NAMES[m] for m in SHOWN[:4]), f"Score against {base.label}"):
+        grid.add_column(name)
+    for kind in KINDS:
+        for row in rows:
+            if any(row.means[kind].values()):
+                cells = [mean_text(row.means[kind][m]) for m in SHOWN[:4]]
+                grid.add_row(
+                    row.arm.label, kind, _seeds(row.arm), *cells, _difference_cell(row, base, kind, "score")
+                )
+        grid.add_section()
+    show(grid, least=160)

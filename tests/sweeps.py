@@ -1,0 +1,119 @@
+"""Sweeps that nobody ran: cells with the files of a finished run, and answers whose shares are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.ablation.cells import Cell, digest, folder, remember
+from vigos_cli.bench import priorworld
+from vigos_cli.compose import job
+from vigos_cli.config import AblateRun, BenchTask
+from vigos_cli.draws import key as drawn
+from vigos_cli.types import Sample
+
+SHARES = {"score": 0.5, "prior": 1.0, "other": 1.0}
+
+
+@cache
+def composed(*overrides: str) -> AblateRun:
+    return job("ablate", ["out=unused", "bench.samples=1", *overrides])
+
+
+def cell(*overrides: str, label: str | None = None) -> Cell:
+    """As `vigos ablate <overrides>` plans it."""
+    run = replace(composed(*overrides))
+    run.label = label or run.label
+    return Cell(",".join(overrides), digest(run), run)
+
+
+@cache
+def samples(rows: int) -> list[Sample]:
+    return priorworld.load(BenchTask(rows=rows, split="heldout"))
+
+
+def answers(config: Any, shares: dict[str, float], seed: int) -> list[dict[str, Any]]:
+    """A greedy and a sampled answer an item; of each measure's items the first share are right."""
+    lines = []
+    rows = config.bench.tasks["priorworld"].rows
+    several = samples(rows)
+    for draw in (0, 1):
+        met = dict.fromkeys(shares, 0)
+        for sample in several:
+            measure = "other" if sample.prior is None else "prior" if sample.prior.agrees else "score"
+            number = 2 * rows if measure == "score" else rows
+            met[measure] += 1
+            right = (met[measure] - 0.5) / number < shares[measure]
+            wrong = sample.prior.usual if sample.prior and not sample.prior.agrees else "mauve"
+            answer = sample.answer if right else wrong
+            lines.append(
+                {
+                    "sample_id": sample.id,
+                    "draw": draw,
+                    "text": f"<description> a thing </description> <think> {seed} </think> {answer}",
+                    "description": "a thing",
+                    "answer": answer,
+                    "valid": True,
+                    "described": True,
+                    "tokens": 9,
+                }
+            )
+    return lines
+
+
+def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int = 60) -> Path:
+    """Put what a finished cell leaves into its folder."""
+    where, config = folder(sweep, one), one.config
+    where.mkdir(parents=True)
+    start = {"score": 0.0, "prior": 1.0, "other": 1.0}
+    for name, part in (("before", start), ("responses", shares)):
+        lines = "".join(json.dumps(line) + "\n" for line in answers(config, part, config.seed))
+        (where / f"{name}.jsonl").write_text(lines)
+
+    def noise(step: int, name: str) -> float:
+        return drawn(config.seed, name, step, one.key) % 1000 / 1000 - 0.5
+
+    metrics = []
+    for step in range(1, steps + 1):
+        done = step / steps
+        line = {"step": step, "valid_rate": 1.0 - 0.02 * (noise(step, "valid") > 0.4), "answer_accuracy": 0.5}
+        line |= {"answer_accuracy": 0.5 + shares["score"] * done / 2 + 0.05 * noise(step, "right")}
+        for kind, height in {"description": 0.01, "reasoning": 0.4, "answer": 0.2}.items():
+            line[f"divergence/{kind}"] = height * (1.2 - done) * (1 + 0.3 * noise(step, kind))
+        if step % 15 == 0 and step < steps:
+            line["eval"] = {"score": shares["score"] * done, "prior": 1.0}
+        metrics.append(line)
+    (where / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+    summary = {
+        "before": start,
+        "after": shares,
+        "steps": steps,
+        "valid_rate": 0.99,
+        "fallback_rate": 0.01,
+        "commit": "0" * 40,
+        "versions": {"python": "3.11"},
+        "device": "cpu",
+        "seconds": {
+            "load": 1.0,
+            "evaluate": 20.0,
+            "rollout": 60.0,
+            "teachers": 30.0,
+            "learn": 60.0,
+            "loss": 5.0,
+        },
+        "config": asdict(config),
+    }
+    (where / "summary.json").write_text(json.dumps(summary))
+    return where
+
+
+def make(sweep: Path, several: Sequence[tuple[Cell, dict[str, float] | None]]) -> None:
+    """A sweep's folder; cells without shares were never run."""
+    remember(sweep, [one for one, _ in several])
+    for one, shares in several:
+        if shares is not None:
+            finish(sweep, one, shares)

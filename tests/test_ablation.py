@@ -1,0 +1,287 @@
+"""`vigos ablate`: cells known by their content, failures that stay in theirs, a report of known numbers."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sweeps import SHARES, cell, finish, make
+
+import vigos_cli
+from vigos_cli.__main__ import main
+from vigos_cli.ablation.arms import arm_labels, read_sweep
+from vigos_cli.ablation.cell import share_before
+from vigos_cli.ablation.cells import ERROR, digest, folder, remember, remembered, state
+from vigos_cli.ablation.compare import compare, says
+from vigos_cli.ablation.estimate import TINY, estimate
+from vigos_cli.ablation.report import write_report
+from vigos_cli.config import ConfigError
+from vigos_cli.stats import crossed_difference
+
+SOURCE = str(Path(vigos_cli.__file__).parents[1])
+ROWS = "bench.tasks.priorworld.rows=6"
+SMALL = ["trainer.steps=1", "trainer.batch=4", "bench.tasks.priorworld.rows=2", "bench.samples=1"]
+QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+
+
+def pair(seeds=(1, 2, 3), shares=None):
+    """Two arms over seeds; the second is right on half as many contradicting pictures."""
+    low = {**SHARES, "score": 0.25}
+    return [
+        (cell(f"routing={routing}", f"seed={seed}", ROWS), own)
+        for seed in seeds
+        for routing, own in (("vigos", SHARES), ("sft", shares or low))
+    ]
+
+
+# ---- cells
+
+
+def test_a_cell_is_known_by_what_it_runs_and_by_nothing_else(tmp_path):
+    one = cell("seed=1")
+    assert digest(cell("seed=1", label="called so").config) == one.key
+    assert digest(cell("seed=1", "reference=vigos", "cells=list").config) == one.key
+    assert digest(cell("seed=2").config) != one.key
+    assert digest(cell("seed=1", "trainer.lr=1e-4").config) != one.key
+    finish(tmp_path, one, steps=1)
+    other = cell("seed=1", "routing=vigos")  # the same by another name
+    assert folder(tmp_path, other) == folder(tmp_path, one) and state(folder(tmp_path, other)) == "done"
+
+
+def test_a_sweeps_list_grows_and_keeps_its_order(tmp_path):
+    cells = [cell(f"seed={seed}") for seed in (1, 2, 3)]
+    remember(tmp_path, cells[:2])
+    remember(tmp_path, cells[1:])
+    assert [line["config"]["seed"] for line in remembered(tmp_path)] == [1, 2, 3]
+
+
+def test_arms_are_called_by_what_tells_them_apart():
+    configs = [
+        {"seed": 1, "routing.name": "vigos", "routing.spans": "paper", "loss.beta": 0.5},
+        {"seed": 2, "routing.name": "vigos", "routing.spans": "paper", "loss.beta": 0.5},
+        {"seed": 1, "routing.name": "vigos", "routing.spans": "code", "loss.beta": 0.5},
+        {"seed": 1, "routing.name": "sft", "routing.spans": "paper", "loss.beta": 0.5},
+    ]
+    varied = ["seed", "routing.name", "routing.spans"]
+    labels = arm_labels(configs, [None] * 4, varied)
+    assert labels == ["vigos, routing.spans=paper"] * 2 + ["vigos, routing.spans=code", "sft"]
+    assert arm_labels(configs, ["mine", "mine", "other", "other"], varied)[:2] == ["mine", "mine"]
+    assert len(set(arm_labels(configs, ["mine"] * 4, varied))) == 3
+
+
+def test_untrained_answers_are_shared_where_they_would_be_the_same(tmp_path):
+    done = finish(tmp_path, cell("seed=1", ROWS), steps=1)
+    (done / "before.json").write_text('{"score": 0.0}')
+    (done / "config.json").write_text(json.dumps(json.loads((done / "summary.json").read_text())["config"]))
+    for overrides, shared in (
+        (["seed=2", ROWS, "routing=sft", "adapter.r=4", "trainer.lr=1e-4"], True),
+        (["seed=2", ROWS, "routing=opsd"], False),  # another prompt
+        (["seed=2", ROWS, "bench.seed=1"], False),
+        (["seed=2", "bench.tasks.priorworld.rows=5"], False),
+        (["seed=2", ROWS, "adapter.path=elsewhere"], False),
+    ):
+        one = cell(*overrides)
+        one.config.out = str(folder(tmp_path, one))
+        Path(one.config.out).mkdir()
+        assert share_before(one.config) is shared, overrides
+        assert (Path(one.config.out) / "before.jsonl").exists() is shared
+
+
+def test_the_time_ahead_comes_from_the_cells_that_are_done(tmp_path):
+    cells = [cell(f"seed={seed}", *more) for seed, more in ((1, ()), (2, ()), (3, ("routing=two_pass",)))]
+    assert TINY.source in estimate(cells, tmp_path).total()
+    finish(tmp_path, cells[0])  # 21 s whatever it learns, 150 s for 60 steps of 32
+    found = estimate(cells, tmp_path)
+    assert [(f, s and round(s, 6)) for _, f, s in found.cells] == [
+        ("done", 171.0),
+        ("not run", 171.0),
+        ("not run", 21.0),
+    ]
+    assert found.left == pytest.approx(192.0) and "from the 1 done here" in found.total()
+    unknown = estimate([cell("model=qwen2vl")], tmp_path)
+    assert unknown.left is None and "unknown" in unknown.total()
+
+
+# ---- the report
+
+
+def test_differences_of_paired_runs():
+    ahead = [{f"q{i}": [1.0] for i in range(20)} for _ in range(3)]
+    found = crossed_difference(ahead)
+    assert found and found.mean == 1 and 0.8 < found.low < found.high == 1
+    none = crossed_difference([{f"q{i}": [0.0] for i in range(20)}])
+    assert none and none.low == -none.high < 0
+    mixed = crossed_difference([{f"q{i}": [float(i % 2)] for i in range(40)} for _ in range(3)])
+    assert mixed and mixed.mean == 0.5 and 0.3 < mixed.low < 0.5 < mixed.high < 0.7
+    few = [{"a": [1.0], "b": [1.0]}, {"a": [-1.0], "b": [-1.0]}]  # two seeds: only questions are resampled
+    both = crossed_difference(few)
+    assert both and both.mean == 0
+    assert crossed_difference([{}]) is None
+
+
+def test_a_report_of_known_numbers(tmp_path):
+    make(tmp_path, pair())
+    table = read_sweep(tmp_path)
+    assert [arm.label for arm in table.arms] == ["untrained, structured prompt", "vigos", "sft"]
+    assert table.varied["seed"] == ["1", "2", "3"] and "trainer.lr" in table.fixed
+    rows = compare(table.arms)
+    score = {row.arm.label: row.means["greedy"]["score"] for row in rows}
+    assert score["vigos"] and score["vigos"].mean == 0.5 and score["vigos"].n == 3 * 12
+    assert score["sft"] and score["sft"].mean == 0.25
+    assert rows[1].differences["greedy"] == {}
+    untrained, sft = rows[0].differences["greedy"], rows[2].differences["greedy"]
+    assert untrained["score"].mean == -0.5 and sft["score"].mean == -0.25
+    assert sft["score"].items == 36 and sft["prior"].mean == 0 and says(sft["prior"]) == "interval spans zero"
+    # Two tests of Score: the smaller p is doubled, the larger stays or follows it.
+    small, large = sorted([untrained["score"], sft["score"]], key=lambda d: d.p)
+    assert small.p_holm == pytest.approx(min(1, 2 * small.p))
+    assert large.p_holm == pytest.approx(max(large.p, 2 * small.p))
+
+    write_report(tmp_path)
+    with (tmp_path / "cells.csv").open() as file:
+        cells = list(csv.DictReader(file))
+    assert [(c["arm"], c["seed"], c["greedy_score"]) for c in cells[:2]] == [
+        ("vigos", "1", "0.5"),
+        ("sft", "1", "0.25"),
+    ]
+    with (tmp_path / "arms.csv").open() as file:
+        arms = {(a["arm"], a["answers"], a["measure"]): a for a in csv.DictReader(file)}
+    assert float(arms["sft", "sampled", "score"]["difference"]) == -0.25
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    for said in ("constructed test bed", "71.97 / 41.35", "interval spans zero", "vigos"):
+        assert said in page
+    assert "| sft | 3 | 0.250" in text and "reference" in text
+    for name in ("score_prior", "measures", "curves", "divergence"):
+        for form in ("png", "svg"):
+            assert (tmp_path / "plots" / f"{name}.{form}").stat().st_size > 1000
+    assert page.count("data:image/svg+xml") == 4
+
+
+def test_the_reference_can_be_named(tmp_path):
+    make(tmp_path, pair(seeds=(1,)))
+    rows = compare(read_sweep(tmp_path).arms, "sft")
+    assert rows[1].differences["greedy"]["score"].mean == 0.25 and rows[2].differences["greedy"] == {}
+    with pytest.raises(ConfigError, match="did you mean sft"):
+        compare(read_sweep(tmp_path).arms, "stf")
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """One test draws them; the others have no need to wait for that."""
+    monkeypatch.setattr("vigos_cli.ablation.report.draw_all", lambda *_: [])
+
+
+def test_what_is_not_done_is_said_and_not_counted(tmp_path, no_plots):
+    cells = pair(seeds=(1, 2))
+    make(tmp_path, [*cells[:3], (cells[3][0], None)])
+    failed = folder(tmp_path, cells[3][0])
+    failed.mkdir()
+    (failed / ERROR).write_text("Traceback\nRuntimeError: <b>boom</b>\n")
+    write_report(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "1 of 4 cells: failed" in page and "fewer than three seeds" in page
+    assert "different numbers of seeds" in page
+    assert "RuntimeError: &lt;b&gt;boom&lt;/b&gt;" in page and "<b>boom" not in page
+    sft = compare(read_sweep(tmp_path).arms)[2]
+    assert sft.differences["greedy"]["score"].items == 12  # the seed that both have
+
+
+def test_what_a_model_wrote_is_text_and_no_markup(tmp_path, no_plots):
+    evil = '</p><script>alert(1)</script><img src=x onerror="alert(2)">'
+    make(tmp_path, pair(seeds=(1,)))
+    for path in tmp_path.glob("*/responses.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            line["text"] = line["answer"] = evil
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    listed = json.loads((tmp_path / "cells.json").read_text())
+    for line in listed:
+        line["label"] = f"<i>{line['config']['routing']['name']}"
+    (tmp_path / "cells.json").write_text(json.dumps(listed))
+    write_report(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;script&gt;alert(1)" in page and "&lt;i&gt;vigos" in page
+    assert "<script" not in page and "<img src=x" not in page and "<i>vigos" not in page
+    assert "default-src 'none'" in page
+
+
+# ---- real sweeps of the embedded model
+
+
+@pytest.fixture
+def vigos(monkeypatch, capsys, tmp_path):
+    """Call `vigos ...` in an empty folder; gives exit code and what was printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["vigos", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capsys.readouterr()
+        return int(str(stopped.value.code)), printed.out + printed.err
+
+    return call
+
+
+def test_a_failed_cell_does_not_stop_the_others_and_is_tried_again(vigos, tmp_path, no_plots):
+    sweep = ["ablate", "adapter.targets=[q_proj],[nope]", "seed=1", "out=s", *SMALL, *QUIET]
+    code, said = vigos(*sweep)
+    assert code == 1 and "1 cells failed" in said and "matches no layer" in said
+    listed = [tmp_path / "s" / line["folder"] for line in remembered(tmp_path / "s")]
+    assert [state(path) for path in listed] == ["done", "failed"]
+    assert "Traceback" in (listed[1] / ERROR).read_text()
+    # The failed one took over the untrained answers before it failed: they do not depend on the adapter.
+    assert (listed[1] / "before.jsonl").read_text() == (listed[0] / "before.jsonl").read_text()
+    assert "matches no layer" in (tmp_path / "s" / "report.html").read_text()
+
+    finished = (listed[0] / "summary.json").stat().st_mtime_ns
+    tried = (listed[1] / ERROR).stat().st_mtime_ns
+    code, said = vigos(*sweep)
+    assert code == 1 and "2 cells, 1 of them to run" in said
+    assert (listed[0] / "summary.json").stat().st_mtime_ns == finished
+    assert (listed[1] / ERROR).stat().st_mtime_ns > tried
+
+    assert vigos("ablate", "out=s", "cells=report", "reference=nobody")[0] == 2
+    code, said = vigos("ablate", "out=s", "cells=report")
+    assert code == 1 and "report in s/report.html" in said
+
+
+def start(tmp_path, *overrides):
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, *sys.path]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "vigos_cli", "ablate", "out=s", *SMALL, *overrides]
+    return subprocess.Popen(command, cwd=tmp_path, env=environ, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+    sweep = tmp_path / "s"
+    process = start(tmp_path, "seed=1,2")
+    deadline = time.monotonic() + 300
+    while len(list(sweep.glob("*/before.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    states = {line["folder"]: state(sweep / line["folder"]) for line in remembered(sweep)}
+    first, second = states
+    assert states[first] == "done" and states[second] != "done"
+    finished = (sweep / first / "summary.json").stat().st_mtime_ns
+    assert start(tmp_path, "seed=1,2,3").wait(300) == 0
+    listed = [line["folder"] for line in remembered(sweep)]
+    assert listed[:2] == [first, second] and len(listed) == 3
+    assert all(state(sweep / name) == "done" for name in listed)
+    assert (sweep / first / "summary.json").stat().st_mtime_ns == finished
+    assert "3 of 3 runs are done" in (sweep / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_cells_side_by_side(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    assert start(tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2").wait(300) == 0
+    listed = remembered(tmp_path / "s")
+    assert len(listed) == 2 and all(state(tmp_path / "s" / line["folder"]) == "done" for line in listed)
+    assert (tmp_path / "s" / "report.html").exists()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vigos_cli.bench import registry, rows
 from vigos_cli.bench.interface import Bench, Graded
 from vigos_cli.config import BenchTask, ConfigError, EvalRun, UserError
-from vigos_cli.files import write_json, write_lines
+from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.types import Sample, Verdict
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
     if config.responses and len(tasks) > 1:
         raise ConfigError("responses= are of one benchmark: name one")
     out, asker = Path(config.out), None
+    if config.compare:  # before anything is asked
+        from vigos_cli.bench.compare import verdicts
+
+        verdicts(Path(config.compare[0]))
     if config.responses is None:
         from vigos_cli.bench.ask import Asker  # torch, which grading has no use for
 
@@ -45,8 +49,39 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
         else:
             scores[name], graded = _bench(config, registry.get(name), task, asker, folder)
         write_lines(folder / "verdicts.jsonl", (verdict_line(name, one) for one in graded))
+        if asker and config.routing.student == "structured":
+            _leakage(scores[name], graded, read_lines(folder / "responses.jsonl"))
+        if config.diagnostic != "none":
+            scores[name]["diagnostic"] = config.diagnostic
         write_json(out / "scores.json", scores[name] if len(tasks) == 1 else scores)
+    if config.compare:
+        _against(scores, config.compare[0], config.out)
+        write_json(out / "scores.json", next(iter(scores.values())) if len(tasks) == 1 else scores)
     return scores
+
+
+def _leakage(
+    scores: dict[str, Any], graded: Sequence[Graded], responses: Sequence[Mapping[str, Any]]
+) -> None:
+    """Add to the figures whether descriptions state the answer, greedy and sampled."""
+    from vigos_cli.bench.leakage import leakage
+
+    samples = list({one.sample.id: one.sample for one in graded}.values())
+    lines = {(line["sample_id"], line["draw"]): line for line in responses}  # the last, where asked again
+    scores["leakage"] = leakage(samples, [line for (_, draw), line in lines.items() if draw == 0])
+    if "sampled" in scores:
+        scores["sampled"]["leakage"] = leakage(
+            samples, [line for (_, draw), line in lines.items() if draw > 0]
+        )
+
+
+def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
+    """Add to the figures of each benchmark its paired differences from an earlier run."""
+    from vigos_cli.bench.compare import compare, row
+
+    for difference in compare([run, out]):
+        against = scores[difference.bench.split()[0]].setdefault("against", {"run": run, "differences": []})
+        against["differences"].append(row(difference))
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:

@@ -7,17 +7,21 @@ from vigos_cli.config import EvalRun
 
 def run(config: EvalRun) -> float | None:
     """Write responses, verdicts and scores, show a table, and return the first benchmark's main figure."""
-    if config.compare:
+    if len(config.compare) > 1:
         return _compare(config)
     from vigos_cli.bench.evaluate import evaluate
-    from vigos_cli.report import main_figure, print_scores, print_table
+    from vigos_cli.report import main_figure, print_differences, print_leakage, print_scores, print_table
 
     scores = evaluate(config)
     others = {name: figures for name, figures in scores.items() if "accuracy" in figures}
+    shown = "" if config.diagnostic == "none" else f", diagnostic {config.diagnostic}"
     for name in scores.keys() - others.keys():
-        print_table({config.adapter.path or config.model.name: scores[name]}, f"eval, {name}")
+        print_table({config.adapter.path or config.model.name: scores[name]}, f"eval, {name}{shown}")
     if others:
-        print_scores(others)
+        print_scores(others, shown)
+    print_leakage(scores)
+    if config.compare:
+        print_differences(scores, config.compare[0])
     print(f"verdicts and scores in {config.out}")
     return main_figure(next(iter(scores.values())))
 

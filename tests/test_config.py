@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from vigos_cli import config
 from vigos_cli.compose import job, register
-from vigos_cli.config import CHOICES, COMMANDS, ConfigError, DistillRun
+from vigos_cli.config import CHOICES, COMMANDS, AnyRun, ConfigError, DistillRun
 from vigos_cli.explain import comments, options, reference
 from vigos_cli.mistakes import groups, keys
 from vigos_cli.paths import config_dir, experiments_dir
@@ -194,12 +194,12 @@ def test_added_keys_do_not_slip_past_the_schema():
 
 def test_choices_name_real_keys_and_hold_their_defaults():
     for key, words in CHOICES.items():
-        value = OmegaConf.select(OmegaConf.structured(DistillRun), key)
+        value = OmegaConf.select(OmegaConf.structured(AnyRun), key)
         assert value in words, key
 
 
 def test_every_key_has_a_comment():
-    schemas = [DistillRun, *(kind for kind in get_type_hints(DistillRun).values() if is_dataclass(kind))]
+    schemas = [AnyRun, *(kind for kind in get_type_hints(AnyRun).values() if is_dataclass(kind))]
     for schema in [*schemas, config.BenchTask]:
         notes = comments(schema)  # pyright: ignore[reportArgumentType]
         assert all(notes[f.name] for f in fields(schema) if f.name not in groups("distill")), schema

@@ -400,9 +400,7 @@ class EvalRun(RunConfig):
 
     bench: BenchConfig = field(default_factory=BenchConfig)
     responses: str | None = None  # eval: grade these JSON lines of id and response; no model is asked
-    compare: list[str] = field(
-        default_factory=list
-    )  # eval: two runs' folders, compared; one: this run against it
+    compare: list[str] = field(default_factory=list)  # eval: two runs to compare, or one to compare with
     diagnostic: str = "none"  # eval: shown for a picture: blind, blank, noise, swap, description_only
 
     def __post_init__(self) -> None:

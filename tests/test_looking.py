@@ -197,11 +197,9 @@ def test_supports_are_what_the_definition_says(tiny):
     wrong = wrong_answers(scored.data, item.sample, item.reference, 0)
     assert len(wrong) >= 1 and item.reference not in wrong
 
-    def logprob(reference: str, of: Sample) -> float:
+    def logprob(reference: str, of: Sample, role: Role = Role.REASONING, token: int = token) -> float:
         images = scored.prompter.encode(of.images)
-        prompt = scored.prompter.render(
-            Role.REASONING, images, question=item.sample.question, reference=reference
-        )
+        prompt = scored.prompter.render(role, images, question=item.sample.question, reference=reference)
         ids = (*prompt.ids, *rollout.ids)
         with torch.no_grad(), tiny.weights("base"):
             logits = tiny.base(**tiny.batch([ids], [prompt]), use_cache=False).logits[0]
@@ -212,8 +210,10 @@ def test_supports_are_what_the_definition_says(tiny):
     assert scored.scores[0][token].teacher_logprob == pytest.approx(own, abs=1e-4)
     look = looks[0][token]
     assert look.answer == pytest.approx(max(0.0, own - math.log(mean)), abs=1e-3)
-    other = logprob(item.reference, scored.data[1])
-    assert look.image == pytest.approx(max(0.0, own - other), abs=1e-3)
+    token = max(range(len(looks[0])), key=lambda i: looks[0][i].image or 0)
+    assert scored.rows[0].segments.kinds[token] == "description"
+    own, other = (logprob("", scored.data[i], Role.PERCEPTION, token) for i in (0, 1))
+    assert own - other > 1 and looks[0][token].image == pytest.approx(own - other, abs=1e-3)
 
 
 def test_visual_dependency_is_zero_where_the_picture_is_grey_already(tiny):

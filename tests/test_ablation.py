@@ -93,7 +93,10 @@ def test_untrained_answers_are_shared_where_they_would_be_the_same(tmp_path):
 
 
 def test_the_time_ahead_comes_from_the_cells_that_are_done(tmp_path):
-    cells = [cell(f"seed={seed}", *more) for seed, more in ((1, ()), (2, ()), (3, ("routing=two_pass",)))]
+    cells = [
+        cell(f"seed={seed}", "trainer.steps=60", *more)
+        for seed, more in ((1, ()), (2, ()), (3, ("routing=two_pass",)))
+    ]
     assert TINY.source in estimate(cells, tmp_path).total()
     finish(tmp_path, cells[0])  # 21 s whatever it learns, 150 s for 60 steps of 32
     found = estimate(cells, tmp_path)

@@ -160,6 +160,17 @@ def test_single_answers_are_compared_by_mcnemar(tmp_path):
     assert "+0.333" in text and (tmp_path / "out" / "compare.csv").read_text().startswith("benchmark,")
 
 
+def test_the_share_of_items_with_the_same_answer(tmp_path):
+    for name, said in (("a", ("red", None, "2", "x")), ("b", ("Red.", None, "3", "x"))):
+        folder = Path(verdicts(tmp_path, name, [0, 0, 1, 1]))
+        made = lines(folder / "verdicts.jsonl")
+        made = [line | {"extracted": text} for line, text in zip(made, said, strict=True)]
+        (folder / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in made))
+    (found,) = compare([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert found.unchanged == 0.5  # no answer is never the same
+    assert "| 0.500 | 4 |" in write([found], tmp_path / "out")
+
+
 def test_clustered_items_are_tested_by_cluster(tmp_path):
     clusters = [str(i // 5) for i in range(30)]  # six clusters that all gain: 2 of 64 sign patterns
     (found,) = compare(

@@ -177,7 +177,11 @@ def test_the_island_holds_what_was_given():
         assert (None if row["teacher"] is None else data["teachers"][row["teacher"]]) == token.teacher
     assert (rows[1]["student"], rows[1]["teacher_logprob"], rows[1]["kl"]) == (-0.25, -0.125, 0.0625)
     assert (rows[2]["student"], rows[2]["teacher_logprob"], rows[2]["kl"]) == ("-Infinity", None, "NaN")
-    assert rows[0]["student"] is rows[0]["kl"] is None
+    assert rows[0]["student"] is rows[0]["kl"] is rows[1]["answer_support"] is None
+    scored = replace(TOKEN, answer_support=0.5, image_support=2.0, visual=math.inf)
+    data = island(page([rollout(tokens=(scored,))], "t", {}))
+    row = dict(zip(data["columns"], data["rollouts"][0]["tokens"][0], strict=True))
+    assert (row["answer_support"], row["image_support"], row["visual"]) == (0.5, 2.0, "Infinity")
 
 
 def test_every_kind_has_a_look_and_a_place_in_the_legend():
@@ -285,3 +289,24 @@ def test_a_browser_shows_it(tmp_path):
     assert "no picture" in dom
     assert "U+202E" in dom and "U+0000" in dom and "U+D83D" in dom
     assert "4,600 more characters" in dom
+    assert 'data-colour="segment"' in dom and " by-" not in dom.split("<main>")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_a_browser_tells_what_supports_a_token(tmp_path):
+    tokens = [
+        replace(TOKEN, text=text, answer_support=by_answer, image_support=by_image)
+        for text, by_answer, by_image in (("told", 2.0, 1.0), ("seen", 0.0, 3.0), ("neither", 0.0, 0.001))
+    ]
+    write_page(tmp_path / "page.html", [rollout(tokens=(PREFILL, *tokens))], "t", {})
+    dom = rendered(tmp_path / "page.html", "colour=palr", tmp_path / "profile").split("<main>")
+    assert 'data-colour="palr"' in dom[0]
+    classes = {
+        text: classes for classes, text in re.findall(r'class="(token [^"]*)"[^>]*>(\w+)</span>', dom[1])
+    }
+    assert "supported by-answer" in classes["told"] and "supported by-image" in classes["seen"]
+    assert "supported" not in classes["neither"]
+    write_page(tmp_path / "page.html", [rollout()], "t", {})  # nothing to tell: the choice is not there
+    dom = rendered(tmp_path / "page.html", "colour=palr", tmp_path / "profile").split("<main>")
+    assert 'data-colour="segment"' in dom[0]

@@ -52,6 +52,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "judge.name": ("none", "openai"),
     "tracking.name": ("jsonl", "wandb", "tensorboard"),
     "tracking.mode": ("online", "offline", "disabled"),
+    "diagnostic": ("none", "blind", "blank", "noise", "swap", "description_only"),
     "resume": ("never", "auto"),
     "cells": ("run", "list", "report"),
     "card": tuple(CARDS),
@@ -423,6 +424,19 @@ class RunConfig:
 class RolloutRun(RunConfig):
     """`vigos rollout`."""
 
+    rollouts: str | None = None  # rollout: score an earlier run's rollouts (its folder) under this routing
+    looking: bool = False  # rollout: also PALR and visual dependency of each token; doubles the time on a CPU
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        cells = [getattr(self.routing, kind) for kind in KINDS if kind != "invalid"]
+        roles = {role for cell in cells for role in (cell if isinstance(cell, list) else [cell])}
+        told = roles & {"reasoning", "reference", "privileged"}
+        if self.looking and told and self.routing.reference_text == "solution":
+            raise ConfigError(
+                "looking=true: wrong answers are no solutions; set routing.reference_text=answer"
+            )
+
 
 @dataclass
 class EvalRun(RunConfig):
@@ -431,7 +445,18 @@ class EvalRun(RunConfig):
     bench: BenchConfig = field(default_factory=BenchConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     responses: str | None = None  # eval: grade these JSON lines of id and response; no model is asked
-    compare: list[str] = field(default_factory=list)  # eval: two folders of runs, compared item by item
+    compare: list[str] = field(default_factory=list)  # eval: two runs to compare, or one to compare with
+    diagnostic: str = "none"  # eval: shown for a picture: blind, blank, noise, swap, description_only
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        _choice("diagnostic", self.diagnostic)
+        if self.diagnostic != "none" and self.responses is not None:
+            raise ConfigError(f"diagnostic={self.diagnostic} asks a model; responses= were answered before")
+        if self.diagnostic == "description_only" and self.routing.student != "structured":
+            raise ConfigError("diagnostic=description_only: only routing.student=structured describes")
+        if self.diagnostic == "description_only" and self.routing.completion == "two_pass":
+            raise ConfigError("diagnostic=description_only: routing.completion=two_pass puts another there")
 
 
 @dataclass
@@ -472,7 +497,7 @@ class MergeRun(RunConfig):
 
 
 @dataclass
-class AnyRun(EvalRun, AblateRun):
+class AnyRun(EvalRun, AblateRun, RolloutRun):
     """Every key of every command: what Hydra is told of, so that a model's recipe fits all of them."""
 
 

@@ -59,9 +59,9 @@ def main_figure(report: Mapping[str, Any]) -> float | None:
     return found["mean"] if isinstance(found, Mapping) else found
 
 
-def print_scores(scores: Mapping[str, Mapping[str, Any]]) -> None:
+def print_scores(scores: Mapping[str, Mapping[str, Any]], shown: str = "") -> None:
     """One row a benchmark: accuracy with its interval, n, unparsed share, chance; Pass@k where sampled."""
-    table = Table(title="shares with 95 % intervals", title_justify="left")
+    table = Table(title=f"shares with 95 % intervals{shown}", title_justify="left")
     for name in ("benchmark", "answers", "accuracy", "n", "unparsed", "chance", "pass"):
         table.add_column(name, justify="left" if name in ("benchmark", "answers") else "right")
     for name, kind, part in _parts(scores):
@@ -117,6 +117,56 @@ def _score_cells(report: Mapping[str, Any]) -> list[str]:
         share(report.get("chance")),
         "  ".join(f"@{k} {part['mean']:.3f}" for k, part in passes.items()) or "-",
     ]
+
+
+def print_leakage(scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """A line a benchmark: how many greedy descriptions state the reference, and another item's."""
+    for name, report in scores.items():
+        if found := report.get("leakage"):
+            chance = found["chance"]
+            print(
+                f"{name}: {found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}] of {found['n']} "
+                f"descriptions state the reference, {chance['mean']:.3f} "
+                f"[{chance['low']:.3f}, {chance['high']:.3f}] another item's"
+            )
+
+
+def print_differences(scores: Mapping[str, Mapping[str, Any]], run: str) -> None:
+    """One row a benchmark and kind of answers: accuracy there and here, and the paired difference."""
+    table = Table(title=f"against {run}, item by item", title_justify="left")
+    for name in ("benchmark", "answers", "there", "here", "difference", "same answer", "items", "p (Holm)"):
+        table.add_column(name, justify="left" if name in ("benchmark", "answers") else "right")
+    for report in scores.values():
+        for d in report.get("against", {}).get("differences", ()):
+            table.add_row(
+                d["benchmark"],
+                d["answers"],
+                f"{d['first']:.3f}",
+                f"{d['other']:.3f}",
+                f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]",
+                "-" if d["unchanged"] is None else f"{d['unchanged']:.3f}",
+                str(d["items"]),
+                f"{d['p_holm']:.2g}",
+            )
+    show(table, least=110)
+
+
+def print_looking(lines: Sequence[Mapping[str, Any]]) -> None:
+    """One row a segment: visual dependency and PALR of lines of rollouts.jsonl, with 95 % intervals."""
+    from vigos_cli.palr import GROUPS, palr, visual_dependency
+
+    leaks, depends = palr(lines), visual_dependency(lines)
+    table = Table(title="is it looking? means with 95 % intervals over samples", title_justify="left")
+    for name in ("tokens of", "visual dependency, nats", "PALR", "pull, nats", "samples"):
+        table.add_column(name, justify="left" if name == "tokens of" else "right")
+    for group in GROUPS:
+        cells, samples = [], 0
+        for found in (depends.get(group), leaks[group]):
+            cells.append(f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]" if found else "-")
+            samples = max(samples, found["n"] if found else 0)
+        pull = leaks[group]
+        table.add_row(group, *cells, f"{pull['pull']:.2g}" if pull else "-", str(samples))
+    show(table)
 
 
 PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: (unit, {metric: label})

@@ -1,7 +1,8 @@
 """A whole `vigos rollout`: sample, parse, grade, score every token, and leave a page to look at.
 
 Leaves in `config.out`: rollouts.jsonl (a line a rollout, flushed batch by batch, so that resume=auto goes on
-after a kill), summary.json, rollouts.html.
+after a kill), summary.json, rollouts.html. With `rollouts=FOLDER` those of an earlier run are scored instead;
+with `looking=true` every token is also scored with the reference or the picture changed (vigos_cli.looking).
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from vigos_cli.data.check import check
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData, load_data
 from vigos_cli.files import read_lines, write_json, write_lines
+from vigos_cli.fixed import Lines, again, read
+from vigos_cli.looking import Looker
 from vigos_cli.model import Student, load_student
+from vigos_cli.palr import palr, visual_dependency
 from vigos_cli.progress import Bar
 from vigos_cli.prompts import Prompter
 from vigos_cli.provenance import claim, commit, versions
@@ -43,33 +47,39 @@ def sample(config: RolloutRun) -> list[dict[str, Any]]:
     """Run it; return the lines of rollouts.jsonl."""
     out = Path(config.out)
     settle_prompts(config)
+    earlier, limit = read(config) if config.rollouts else ({}, config.limit)
     student = load_student(config.model, config.adapter, seed=config.seed)
     claim(out, config)
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    data = load_data(config.data, config.seed, config.limit or LIMIT)
+    data = load_data(config.data, config.seed, limit or LIMIT)
     if isinstance(data, TableData):
         print("\n".join(check(data).lines()))
 
     path = out / "rollouts.jsonl"
     lines = read_lines(path)
     write_lines(path, lines)  # without a last line that a kill cut short
+    looker = Looker(student, prompter, data, config) if config.looking else None
     counts: Counter[str] = Counter()
     rows = max(1, config.rollout.batch // config.rollout.n)
     known = Counter(line["row"] for line in lines)
-    with Bar("rollout", len(data), 0) as bar, path.open("a") as file:
-        for start in range(0, len(data), rows):
-            places = range(start, min(start + rows, len(data)))
-            todo = [i for i in places if known[i] < config.rollout.n]
+    order = sorted(earlier) or range(len(data))
+    with Bar("rollout", len(order), 0) as bar, path.open("a") as file:
+        for start in range(0, len(order), rows):
+            places = order[start : start + rows]
+            todo = [i for i in places if known[i] < len(earlier.get(i, range(config.rollout.n)))]
             lines = [line for line in lines if line["row"] not in todo]  # a row is sampled whole
             prepared = prepare(data, [(i, i) for i in todo], prompter, config, counts)
-            made = _lines(student, prepared, prompter, config) if prepared else []
+            made = _lines(student, prepared, prompter, config, earlier, looker) if prepared else []
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()
             lines += made
             bar.advance(by=len(places))
     lines.sort(key=lambda line: (line["row"], line["draw"]))
     write_lines(path, lines)
-    summary = summarise(lines, counts) | {
+    summary = summarise(lines, counts + looker.counts if looker else counts)
+    if config.looking:
+        summary |= {"palr": palr(lines), "visual_dependency": visual_dependency(lines)}
+    summary |= {
         "commit": commit(),
         "versions": versions(),
         "config": asdict(config),
@@ -80,18 +90,32 @@ def sample(config: RolloutRun) -> list[dict[str, Any]]:
 
 
 def _lines(
-    student: Student, prepared: Sequence[Prepared], prompter: Prompter, config: RolloutRun
+    student: Student,
+    prepared: Sequence[Prepared],
+    prompter: Prompter,
+    config: RolloutRun,
+    earlier: Lines,
+    looker: Looker | None,
 ) -> list[dict[str, Any]]:
     """One batch: a line a rollout."""
     began = time.perf_counter()
-    rollouts = sample_rollouts(student, prepared, prompter, config, step=0)
+    if earlier:
+        rollouts = again(student, prepared, earlier)
+    else:
+        rollouts = sample_rollouts(student, prepared, prompter, config, step=0)
     seconds = (time.perf_counter() - began) / len(rollouts)
     supervised = supervise_all(rollouts, prompter, config)
     scores = score_tokens(student, supervised)
-    return [
+    lines = [
         _line(item, row, score, seconds)
         for (item, _), row, score in zip(rollouts, supervised, scores, strict=True)
     ]
+    if looker:
+        for line, looks in zip(lines, looker.look(rollouts, supervised, scores), strict=True):
+            line["visual"] = [_short(look.visual) for look in looks]
+            line["answer_support"] = [_short(look.answer) for look in looks]
+            line["image_support"] = [_short(look.image) for look in looks]
+    return lines
 
 
 def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds: float) -> dict[str, Any]:
@@ -125,7 +149,7 @@ def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
+    return None if value is None else float(f"{value:.6g}")  # significant: PALR weighs tiny differences
 
 
 def summarise(lines: Sequence[dict[str, Any]], counts: Counter[str]) -> dict[str, Any]:
@@ -177,6 +201,11 @@ def _page(
         "rollouts": str(len(lines)) + (f", of which {SHOWN} are shown" if len(lines) > SHOWN else ""),
         "sampling": f"temperature {config.rollout.temperature:g}, top-p {config.rollout.top_p:g}",
     }
+    if "palr" in summary:
+        for name in ("description", "reasoning+answer"):
+            if found := summary["palr"][name]:
+                low, high, n = found["low"], found["high"], found["n"]
+                facts[f"PALR, {name}"] = f"{found['mean']:.3f} [{low:.3f}, {high:.3f}], n={n}"
     for name, label in (("valid_rate", "format held"), ("accuracy", "right")):
         if rate := summary[name]:
             low, high = rate["interval"]
@@ -189,7 +218,8 @@ def _shown(line: dict[str, Any], images: tuple[Any, ...], names: Sequence[str]) 
     text, prefill = line["text"], len(line["ends"]) - len(line["token_ids"])
     pieces = [text[a:b] for a, b in pairwise([0, *line["ends"]])]
     tokens = [ShownToken(piece, None, None, None, None, None) for piece in pieces[:prefill]]
-    fields = ("kinds", "student_logprob", "teacher", "teacher_logprob", "kl")
+    fields = ["kinds", "student_logprob", "teacher", "teacher_logprob", "kl"]
+    fields += [name for name in ("answer_support", "image_support", "visual") if name in line]
     texts = [piece or name for piece, name in zip(pieces[prefill:], names, strict=True)]
     columns = zip(texts, *(line[name] for name in fields), strict=True)
     tokens += [ShownToken(*values) for values in columns]

@@ -9,13 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-from PIL import Image
-
-from vigos_cli import draws
 from vigos_cli.batches import Prepared
 from vigos_cli.bench.run import description_tokens
 from vigos_cli.config import RunConfig
+from vigos_cli.controls import noise_like
 from vigos_cli.model import Student
 from vigos_cli.prompts import Prompter, reference_text
 from vigos_cli.rollout import Request, Sampling, as_rollout, roll_out
@@ -76,10 +73,3 @@ def _teacher_prompt(role: Role, *, item: Prepared, prompter: Prompter, config: R
         )
     prompt = prompter.render(role, images, question=item.sample.question, reference=item.reference)
     return replace(prompt, role=role)
-
-
-def noise_like(image: Image.Image, *key: object) -> Image.Image:
-    """A picture of the same size without content (the control `noise_image`)."""
-    size = (image.height, image.width, 3)
-    values = draws.uniforms("noise_image", *key, count=int(np.prod(size)))
-    return Image.fromarray((values * 256).astype(np.uint8).reshape(size))

@@ -7,14 +7,14 @@ scores[0][3].student, scores[0][3].teacher, scores[0][3].kl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vigos_cli.model import Student
 from vigos_cli.teachers import Supervised, gather, read, score_teacher
-from vigos_cli.types import Role
+from vigos_cli.types import Kind, Role, Term
 
 CHUNK = 64  # tokens projected to the vocabulary at a time
 
@@ -37,13 +37,69 @@ def score_tokens(
     student: Student, rows: Sequence[Supervised], *, weights: str = "base", micro_batch: int = 8
 ) -> list[tuple[TokenScore, ...]]:
     """Score rollouts of similar length together; the order of `rows` is kept."""
-    order = sorted(range(len(rows)), key=lambda i: rows[i].length)
     scores: dict[int, tuple[TokenScore, ...]] = {}
-    for start in range(0, len(order), micro_batch):
-        places = order[start : start + micro_batch]
+    for places in _batches(rows, micro_batch):
         micro = [rows[i] for i in places]
         scores |= dict(zip(places, _score(student, micro, weights), strict=True))
     return [scores[i] for i in range(len(rows))]
+
+
+@torch.no_grad()
+def teacher_logprobs(
+    student: Student, rows: Sequence[Supervised], *, weights: str = "base", micro_batch: int = 8
+) -> list[dict[tuple[str, int], float]]:
+    """Of each row the log-probability (nats) of every supervised token, by teacher and token."""
+    found: list[dict[tuple[str, int], float]] = [{} for _ in rows]
+    for role in sorted({term.role for row in rows for term in row.terms} - {Role.TARGET}):
+        mine = [i for i, row in enumerate(rows) if row.terms_of(role)]
+        for places in _batches([rows[i] for i in mine], micro_batch):
+            micro = [rows[mine[place]] for place in places]
+            where = [
+                (mine[place], token)
+                for place, row in zip(places, micro, strict=True)
+                for _, term in row.terms_of(role)
+                for token in term.tokens
+            ]
+            ids = [rows[i].rollout.ids[token] for i, token in where]
+            logp_N, _ = _log_probabilities(student, score_teacher(student, role, micro, weights), None, ids)
+            for (i, token), logp in zip(where, logp_N, strict=True):
+                found[i][role.value, token] = logp
+    return found
+
+
+@torch.no_grad()
+def student_divergence(
+    student: Student, rows: Sequence[Supervised], others: Sequence[Supervised], *, micro_batch: int = 8
+) -> list[list[float]]:
+    """KL (nats) at every sampled token from the student as it reads `rows` to the student reading `others`.
+
+    The two hold the same rollouts behind different prompts.
+    """
+    found: dict[int, list[float]] = {}
+    for places in _batches(rows, micro_batch):
+        own_NH, other_NH = (_of_every_token(student, [side[i] for i in places]) for side in (rows, others))
+        ids = [token for i in places for token in rows[i].rollout.ids]
+        _, kl = _log_probabilities(student, own_NH, other_NH, ids)
+        for i in places:
+            count = len(rows[i].rollout.ids)
+            found[i], kl = kl[:count], kl[count:]
+    return [found[i] for i in range(len(rows))]
+
+
+def _of_every_token(student: Student, rows: Sequence[Supervised]) -> Tensor:
+    """The student's hidden states (N, H) that predict the sampled tokens, row after row."""
+    every = [range(len(row.rollout.ids)) for row in rows]  # of whatever kind
+    rows = [
+        replace(row, terms=(Term(Role.STUDENT, Kind.END, tuple(tokens)),))
+        for row, tokens in zip(rows, every, strict=True)
+    ]
+    return gather(read(student, Role.STUDENT, rows), Role.STUDENT, rows, Role.STUDENT)
+
+
+def _batches(rows: Sequence[Supervised], micro_batch: int) -> list[list[int]]:
+    """Places of rows of similar length."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].length)
+    return [order[start : start + micro_batch] for start in range(0, len(order), micro_batch)]
 
 
 def _score(student: Student, micro: Sequence[Supervised], weights: str) -> list[tuple[TokenScore, ...]]:

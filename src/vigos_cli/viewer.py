@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from hashlib import sha256
 from io import BytesIO
@@ -42,7 +42,8 @@ class ShownToken:
     """One token of a turn. `kind` is a Kind's value, None for a pre-filled token; the numbers are in nats.
 
     `student` is the log-probability under the student; `teacher` names the role that supervises the token,
-    and is None, as are its two numbers, where none does.
+    and is None, as are its two numbers, where none does. The last three are None where nobody asked for them:
+    c^A and c^I (vigos_cli.palr), and the KL to a student that sees a grey picture.
     """
 
     text: str
@@ -51,6 +52,9 @@ class ShownToken:
     teacher: str | None
     teacher_logprob: float | None
     kl: float | None
+    answer_support: float | None = None
+    image_support: float | None = None
+    visual: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def page(rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str])
         "facts": [[clip(name), clip(value)] for name, value in facts.items()],
         "kinds": KINDS,
         "teachers": teachers,
-        "columns": ["text", "kind", "student", "teacher", "teacher_logprob", "kl"],
+        "columns": [field.name for field in fields(ShownToken)],
         "rollouts": [
             {
                 "id": clip(r.id),
@@ -123,7 +127,7 @@ def _row(token: ShownToken, teachers: Sequence[str]) -> list[Any]:
         _number(token.student),
         None if token.teacher is None else teachers.index(token.teacher),
         _number(token.teacher_logprob),
-        _number(token.kl),
+        *[_number(value) for value in (token.kl, token.answer_support, token.image_support, token.visual)],
     ]
 
 

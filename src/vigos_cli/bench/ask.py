@@ -13,8 +13,9 @@ from vigos_cli import group
 from vigos_cli.adapterfolder import settle_prompts
 from vigos_cli.bench import priorworld
 from vigos_cli.bench.interface import Bench, Graded
-from vigos_cli.bench.run import Evaluator, Item, make_item, requests_for, respond, samplings
+from vigos_cli.bench.run import Evaluator, Item, describe, make_item, requests_for, respond, samplings
 from vigos_cli.config import BenchTask, EvalRun, UserError
+from vigos_cli.controls import show
 from vigos_cli.data.images import BadRow
 from vigos_cli.files import read_lines, write_lines
 from vigos_cli.model import load_student, pick_device
@@ -44,7 +45,14 @@ class Asker:
         """PriorWorld's report and verdicts. Its pictures are drawn; it is asked afresh each time."""
         config = self.config
         bench = replace(config.bench, tasks={"priorworld": task})
-        evaluator = Evaluator(self.student, self.prompter, config.routing, bench, limit=config.limit)
+        evaluator = Evaluator(
+            self.student,
+            self.prompter,
+            config.routing,
+            bench,
+            limit=config.limit,
+            diagnostic=config.diagnostic,
+        )
         report, responses = evaluator.run(two_pass=config.routing.completion == "two_pass")
         write_lines(folder / "responses.jsonl", [asdict(response) for response in responses])
         samples = {sample.id: replace(sample, images=()) for sample in evaluator.samples}
@@ -59,6 +67,7 @@ class Asker:
         A chunk is on disk before the next is asked.
         """
         bench_config, path = self.config.bench, folder / "responses.jsonl"
+        samples = show(samples, self.config.diagnostic, bench_config.seed)
         draws = range(1 + bench_config.samples)
         lines = read_lines(path) if self.config.resume == "auto" else []
         if group.rank() == 0:
@@ -82,6 +91,9 @@ class Asker:
     def _ask(self, bench: Bench, samples: Sequence[Sample]) -> list[Any]:
         config = self.config.bench
         items = [self._item(bench, sample) for sample in samples]
+        if self.config.diagnostic == "description_only":
+            questions = [bench.prompt(sample) for sample in samples]
+            items = describe(self.student, self.prompter, items, questions, config)
         once, often = samplings(config)
         made = respond(self.student, requests_for(items, [0]), once, self.config.routing, config)
         drawn = requests_for(items, range(1, 1 + config.samples))

@@ -1,5 +1,8 @@
 """`vigos eval compare=[runA,runB]`: paired differences between runs that answered the same items.
 
+With one folder, the run that is being made is the other: `vigos eval diagnostic=blind compare=[plain]`.
+`same` is the share of items to which both gave the same greedy answer.
+
 One answer an item, each item for itself: McNemar's exact test. Several draws, clustered items or a judge's
 shares: a test that flips the sign of each cluster's difference at random. Intervals: a bootstrap over
 clusters. Holm's correction over the benchmarks.
@@ -17,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from vigos_cli.answers import same
 from vigos_cli.config import ConfigError, UserError
 from vigos_cli.files import read_lines
 from vigos_cli.stats import RESAMPLES
@@ -38,6 +42,7 @@ class Difference:
     p: float
     p_holm: float
     test: str
+    unchanged: float | None = None  # greedy: share of the items that both gave the same answer
 
     @property
     def mean(self) -> float:
@@ -65,7 +70,8 @@ def compare(runs: Sequence[str]) -> list[Difference]:
         for answers, drawn in (("greedy", False), ("sampled", True)):
             pairs = _paired(one[name], two[name], drawn)
             if pairs:
-                raw.append(_difference(name, answers, pairs))
+                made = _difference(name, answers, pairs)
+                raw.append(made if drawn else replace(made, unchanged=_unchanged(one[name], two[name])))
     if not raw:
         raise UserError(f"{runs[0]} and {runs[1]} share no item of any benchmark")
     corrected = holm([difference.p for difference in raw])
@@ -108,6 +114,15 @@ def _right(line: Mapping[str, Any]) -> float | None:
     return line.get("judge") if line.get("rule") == "judge" else float(line["verdict"] == "right")
 
 
+def _unchanged(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]) -> float:
+    """Of the items that both answered greedily, the share with the same answer; none is never the same."""
+    first, other = (
+        {line["id"]: line.get("extracted") for line in x if line["draw"] == 0} for x in (one, two)
+    )
+    both = first.keys() & other.keys()
+    return float(np.mean([same(first[id] or "", other[id] or "") for id in both]))
+
+
 def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, float, int]]]) -> Difference:
     rows = [row for items in pairs.values() for row in items]
     first, other = float(np.mean([r[0] for r in rows])), float(np.mean([r[1] for r in rows]))
@@ -147,34 +162,45 @@ def holm(values: Sequence[float]) -> list[float]:
 def write(differences: Sequence[Difference], out: Path) -> str:
     """Leave compare.csv, compare.md and compare.json; return the Markdown."""
     out.mkdir(parents=True, exist_ok=True)
-    rows = [
-        {
-            "benchmark": d.bench,
-            "answers": d.answers,
-            "first": round(d.first, 4),
-            "other": round(d.other, 4),
-            "difference": round(d.mean, 4),
-            "low": round(d.low, 4),
-            "high": round(d.high, 4),
-            "items": d.items,
-            "p": d.p,
-            "p_holm": d.p_holm,
-            "test": d.test,
-            "says": d.says,
-        }
-        for d in differences
-    ]
+    rows = [row(difference) for difference in differences]
     with (out / "compare.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
         table.writerows(rows)
     (out / "compare.json").write_text(json.dumps(rows, indent=1) + "\n")
-    heads = ("benchmark", "answers", "first", "other", "difference", "items", "p (Holm)", "")
+    text = markdown(differences)
+    (out / "compare.md").write_text(text)
+    return text
+
+
+def row(d: Difference) -> dict[str, Any]:
+    """A line of the tables, as it is written to disk."""
+    return {
+        "benchmark": d.bench,
+        "answers": d.answers,
+        "first": round(d.first, 4),
+        "other": round(d.other, 4),
+        "difference": round(d.mean, 4),
+        "low": round(d.low, 4),
+        "high": round(d.high, 4),
+        "unchanged": None if d.unchanged is None else round(d.unchanged, 4),
+        "items": d.items,
+        "p": d.p,
+        "p_holm": d.p_holm,
+        "test": d.test,
+        "says": d.says,
+    }
+
+
+def markdown(differences: Sequence[Difference]) -> str:
+    """The table for a person."""
+    heads = ("benchmark", "answers", "first", "other", "difference", "same", "items", "p (Holm)", "")
     text = f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n"
     for d in differences:
+        unchanged = "-" if d.unchanged is None else f"{d.unchanged:.3f}"
         text += (
             f"| {d.bench} | {d.answers} | {d.first:.3f} | {d.other:.3f} "
-            f"| {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}] | {d.items} | {d.p_holm:.2g} | {d.says} |\n"
+            f"| {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}] "
+            f"| {unchanged} | {d.items} | {d.p_holm:.2g} | {d.says} |\n"
         )
-    (out / "compare.md").write_text(text)
     return text

@@ -24,7 +24,7 @@ from vigos_cli.bench import registry, rows
 from vigos_cli.bench.interface import Bench, Graded
 from vigos_cli.bench.parts import labelled, paragraphs
 from vigos_cli.config import BenchTask, ConfigError, EvalRun, UserError
-from vigos_cli.files import write_json, write_lines
+from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.types import Sample, Verdict
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
     if config.responses and len(tasks) > 1:
         raise ConfigError("responses= are of one benchmark: name one")
     out, asker, judge = Path(config.out), None, None
+    if config.compare:  # before anything is asked
+        from vigos_cli.bench.compare import verdicts
+
+        verdicts(Path(config.compare[0]))
     if config.judge.name != "none" and processes.rank() == 0:
         from vigos_cli.judge.column import Judge
 
@@ -70,21 +74,64 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
         for name, result in results.items():
             scores[name] = with_judge(config.judge.model, result)
             _save(out, name, result, scores)
+    if config.compare and processes.rank() == 0:
+        _against(scores, config.compare[0], config.out)
+        _save_scores(out, scores, alone=len(tasks) == 1)
     return scores
 
 
 def _result(config: EvalRun, name: str, task: BenchTask, asker: Asker | None, folder: Path) -> Result:
     if asker and name == "priorworld":
         report, graded = asker.priorworld(task, folder)
-        return Result(graded, lambda _: report, folder)
-    return _bench(config, registry.get(name), task, asker, folder)
+        result = Result(graded, lambda _: report, folder)
+    else:
+        result = _bench(config, registry.get(name), task, asker, folder)
+    marks: dict[str, Any] = {} if config.diagnostic == "none" else {"diagnostic": config.diagnostic}
+    if asker and config.routing.student == "structured":
+        return _with_leakage(result, marks)
+    own = result.figures
+    return replace(result, figures=lambda graded: own(graded) | marks)
+
+
+def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
+    """Its figures say as well whether descriptions state the answer, greedy and sampled."""
+    from vigos_cli.bench.leakage import leakage
+
+    own = result.figures
+    responses = read_lines(result.folder / "responses.jsonl")
+    lines = {(line["sample_id"], line["draw"]): line for line in responses}  # the last, where asked again
+
+    def figures(graded: Sequence[Graded]) -> dict[str, Any]:
+        scores = own(graded) | marks
+        samples = list({one.sample.id: one.sample for one in graded}.values())
+        scores["leakage"] = leakage(samples, [line for (_, draw), line in lines.items() if draw == 0])
+        if "sampled" in scores:
+            drawn = [line for (_, draw), line in lines.items() if draw > 0]
+            scores["sampled"] = scores["sampled"] | {"leakage": leakage(samples, drawn)}
+        return scores
+
+    return replace(result, figures=figures)
 
 
 def _save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
     """Leave a benchmark's verdicts, and all scores so far. Of several processes the first one does."""
     if processes.rank() == 0:
         write_lines(result.folder / "verdicts.jsonl", (verdict_line(name, one) for one in result.graded))
-        write_json(out / "scores.json", scores[name] if result.folder == out else scores)
+        _save_scores(out, scores, alone=result.folder == out)
+
+
+def _save_scores(out: Path, scores: Mapping[str, Any], *, alone: bool) -> None:
+    """A single benchmark's as they are, of several by name."""
+    write_json(out / "scores.json", next(iter(scores.values())) if alone else scores)
+
+
+def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
+    """Add to the figures of each benchmark its paired differences from an earlier run."""
+    from vigos_cli.bench.compare import compare, row
+
+    for difference in compare([run, out]):
+        against = scores[difference.bench.split()[0]].setdefault("against", {"run": run, "differences": []})
+        against["differences"].append(row(difference))
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:

@@ -14,6 +14,7 @@ from typing import Any
 from vigos_cli import group
 from vigos_cli.bench import priorworld
 from vigos_cli.config import BenchConfig, ConfigError, RoutingConfig
+from vigos_cli.controls import show
 from vigos_cli.data.images import usable
 from vigos_cli.model import Student
 from vigos_cli.prompts import EncodedImages, Prompter
@@ -32,7 +33,7 @@ class Item:
 
 
 class Evaluator:
-    """The items of one benchmark with their prompts, for one model and routing."""
+    """The items of one benchmark with their prompts, for one model and routing; see `controls.show`."""
 
     def __init__(
         self,
@@ -42,14 +43,16 @@ class Evaluator:
         bench: BenchConfig,
         *,
         limit: int | None = None,
+        diagnostic: str = "none",
     ):
         if set(bench.tasks) != {"priorworld"}:
             raise ConfigError(f"bench: {', '.join(bench.tasks) or 'no task'}; known are priorworld")
         self.student, self.prompter, self.routing, self.bench = student, prompter, routing, bench
         self.samples = priorworld.load(bench.tasks["priorworld"], limit)
-        self.items = []
-        for sample in group.share(self.samples):
-            self.items.append(make_item(prompter, sample, sample.question))
+        shown = group.share(list(show(self.samples, diagnostic, bench.seed)))
+        self.items = [make_item(prompter, sample, sample.question) for sample in shown]
+        if diagnostic == "description_only":
+            self.items = describe(student, prompter, self.items, [s.question for s in shown], bench)
 
     def run(
         self, *, samples: int | None = None, two_pass: bool = False
@@ -93,6 +96,25 @@ def make_item(prompter: Prompter, sample: Sample, question: str) -> Item:
     """The sample asked `question`. Raises BadRow for a picture that cannot be shown."""
     images = prompter.encode([usable(image, {}) for image in sample.images])
     return Item(sample, images, prompter.render(Role.STUDENT, images, question=question))
+
+
+def describe(
+    student: Student, prompter: Prompter, items: Sequence[Item], questions: Sequence[str], bench: BenchConfig
+) -> list[Item]:
+    """The items without their pictures (`diagnostic=description_only`).
+
+    The student's own greedy description, written with the picture in view, stands where it wrote it, at the
+    head of its turn, and only the rest is sampled: it reasons as ever, but from its words alone.
+    """
+    greedy, _ = samplings(bench)
+    rollouts = roll_out(
+        student, requests_for(items, [0]), greedy, key=("describe", bench.seed), batch=bench.batch
+    )
+    described = []
+    for item, question, rollout in zip(items, questions, rollouts, strict=True):
+        blind = make_item(prompter, replace(item.sample, images=()), question)
+        described.append(replace(blind, prompt=with_description(blind.prompt, rollout)))
+    return described
 
 
 def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:

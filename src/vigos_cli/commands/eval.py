@@ -7,17 +7,29 @@ from vigos_cli.config import EvalRun
 
 def run(config: EvalRun) -> float | None:
     """Write responses, verdicts and scores, show a table, and return the first benchmark's main figure."""
-    if config.compare:
+    if len(config.compare) > 1:
         return _compare(config)
     from vigos_cli.bench.evaluate import evaluate
-    from vigos_cli.report import main_figure, print_judged, print_scores, print_table
+    from vigos_cli.report import (
+        main_figure,
+        print_differences,
+        print_judged,
+        print_leakage,
+        print_scores,
+        print_table,
+    )
 
     scores = evaluate(config)
     others = {name: figures for name, figures in scores.items() if name != "priorworld"}
+    shown = "" if config.diagnostic == "none" else f", diagnostic {config.diagnostic}"
     if "priorworld" in scores:
-        print_table({config.adapter.path or config.model.name: scores["priorworld"]}, "eval, priorworld")
-    print_scores(others)
+        own = {config.adapter.path or config.model.name: scores["priorworld"]}
+        print_table(own, f"eval, priorworld{shown}")
+    print_scores(others, shown)
     print_judged(scores)
+    print_leakage(scores)
+    if config.compare:
+        print_differences(scores, config.compare[0])
     print(f"verdicts and scores in {config.out}")
     return main_figure(next(iter(scores.values())))
 

@@ -9,11 +9,12 @@ SHOWN = 3
 
 
 def run(config: RolloutRun) -> None:
-    """Write rollouts.jsonl, summary.json and rollouts.html, and show a few."""
+    """Write rollouts.jsonl, summary.json and rollouts.html, and show a few; PALR where asked for."""
     quieten()
     from rich.console import Console
 
     from vigos_cli.memory import OUT_OF_MEMORY, advice
+    from vigos_cli.report import print_looking
     from vigos_cli.sampling import PAGE, sample
 
     try:
@@ -27,4 +28,6 @@ def run(config: RolloutRun) -> None:
         console.print(f"  {line['text']}\n  {verdict}", markup=False)
     valid, right = sum(line["valid"] for line in lines), sum(line["correct"] for line in lines)
     console.print(f"{len(lines)} rollouts, {valid} hold the format, {right} are right", markup=False)
+    if config.looking:
+        print_looking(lines)
     console.print(f"look at them: {config.out}/{PAGE}", markup=False, soft_wrap=True)

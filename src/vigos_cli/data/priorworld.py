@@ -159,6 +159,18 @@ def ask(
     raise ValueError(f"no question family {family!r}")
 
 
+def vocabulary(family: str) -> tuple[str, ...]:
+    """Every answer that a family's questions have; none for a family of other data."""
+    return {
+        "colour": tuple(COLOURS),
+        "pattern": PATTERNS,
+        "count": ("2", "3", "4"),
+        "left_of": ("yes", "no"),
+        "place": ROWS,
+        "background": tuple(BACKGROUNDS),
+    }.get(family, ())
+
+
 def fact(kind: str, family: str) -> str:
     """The usual fact, as a sentence to put before the question."""
     return f"{plural(kind).capitalize()} are usually {USUAL[kind][PRIOR_FAMILIES.index(family)]}."

@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -205,9 +206,18 @@ def test_a_long_text_is_cut_and_the_rest_counted():
 
 def embedded(text: str) -> list[Image.Image]:
     uris = island(text)["images"]
-    return [
-        Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,")))) for uri in uris
-    ]
+    return [Image.open(io.BytesIO(base64.b64decode(uri.partition(";base64,")[2]))) for uri in uris]
+
+
+def test_a_photograph_is_light_and_a_drawing_exact():
+    noise = np.random.default_rng(0).integers(0, 40, (400, 500, 3)).astype("uint8")
+    ramp = np.linspace(0, 200, 500, dtype="uint8")[None, :, None] + noise
+    photo, drawing = Image.fromarray(ramp), Image.new("RGB", (84, 84), "teal")
+    text = page([rollout(images=(photo, drawing))], "t", {})
+    shown = embedded(text)
+    assert [image.format for image in shown] == ["JPEG", "PNG"]
+    assert shown[1].convert("RGB").tobytes() == drawing.tobytes()
+    assert len(text) < 200_000 < len(photo.tobytes())
 
 
 def test_a_picture_is_embedded_once():

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 KINDS = [kind.value for kind in Kind]
 SIDE = 512  # longest side of an embedded picture, in pixels
+LIGHT = 64 * 1024  # bytes of a picture up to which it is embedded exactly
 TOKEN_LIMIT = 400  # characters of one token; what is left out is counted where it was cut
 TEXT_LIMIT = 20_000  # characters of any other text
 
@@ -157,7 +158,7 @@ class Album:
 
 
 def data_uri(image: Image) -> str:
-    """The picture as PNG, at most SIDE pixels on its longer side."""
+    """The picture, at most SIDE pixels on its longer side: exact as PNG, or a large photograph as JPEG."""
     from PIL.Image import Resampling
 
     if image.mode not in ("L", "RGB", "RGBA"):
@@ -165,9 +166,15 @@ def data_uri(image: Image) -> str:
     if (longer := max(image.size)) > SIDE:
         size = (max(1, round(image.width * SIDE / longer)), max(1, round(image.height * SIDE / longer)))
         image = image.resize(size, Resampling.LANCZOS, reducing_gap=3.0)
-    file = BytesIO()
-    image.save(file, "PNG", icc_profile=None)  # a profile may outweigh the picture
-    return "data:image/png;base64," + b64encode(file.getvalue()).decode()
+    kind, content = "png", _encoded(image, "PNG")
+    if len(content) > LIGHT and image.mode != "RGBA":  # JPEG knows no transparency
+        kind, content = min((kind, content), ("jpeg", _encoded(image, "JPEG")), key=lambda one: len(one[1]))
+    return f"data:image/{kind};base64,{b64encode(content).decode()}"
+
+
+def _encoded(image: Image, form: str) -> bytes:
+    image.save(file := BytesIO(), form, quality=88, icc_profile=None)  # a profile may outweigh the picture
+    return file.getvalue()
 
 
 @cache

@@ -10,8 +10,9 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "configs", "tests", "package"]
+nox.options.sessions = ["lint", "types", "configs", "tests", "slow", "package"]
 PYTHON = sys.executable
+OTHERS = ("--ignore=tests/test_config.py", "--ignore=tests/test_package.py")  # sessions of their own
 
 
 @nox.session
@@ -35,10 +36,14 @@ def configs(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests that take at most three minutes; `nox -s tests -- -m slow` for the others."""
-    posargs = session.posargs or ["-m", "not slow"]
-    skipped = "--ignore=tests/test_config.py" if not session.posargs else "-q"  # the session above
-    session.run(PYTHON, "-m", "pytest", "-q", skipped, *posargs, external=True)
+    """The tests that take three minutes in all."""
+    session.run(PYTHON, "-m", "pytest", "-q", "-m", "not slow", *OTHERS, *session.posargs, external=True)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The others: kills and resumes, two processes, every model family."""
+    session.run(PYTHON, "-m", "pytest", "-q", "-m", "slow", *OTHERS, *session.posargs, external=True)
 
 
 @nox.session

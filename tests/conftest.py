@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: processes share the cores, threads do not
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 from vigos_cli.compose import job
 from vigos_cli.quiet import quieten

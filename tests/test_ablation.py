@@ -42,6 +42,7 @@ def pair(seeds=(1, 2, 3), shares=None):
 # ---- cells
 
 
+@pytest.mark.slow
 def test_a_cell_is_known_by_what_it_runs_and_by_nothing_else(tmp_path):
     one = cell("seed=1")
     assert digest(cell("seed=1", label="called so").config) == one.key
@@ -127,6 +128,7 @@ def test_differences_of_paired_runs():
     assert crossed_difference([{}]) is None
 
 
+@pytest.mark.slow
 def test_a_report_of_known_numbers(tmp_path):
     make(tmp_path, pair())
     table = read_sweep(tmp_path)
@@ -231,6 +233,7 @@ def vigos(monkeypatch, capsys, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_a_failed_cell_does_not_stop_the_others_and_is_tried_again(vigos, tmp_path, no_plots):
     sweep = ["ablate", "adapter.targets=[q_proj],[nope]", "seed=1", "out=s", *SMALL, *QUIET]
     code, said = vigos(*sweep)

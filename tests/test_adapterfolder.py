@@ -38,6 +38,7 @@ def test_the_card_says_how_it_was_made_and_what_it_scored(folder):
     )
 
 
+@pytest.mark.slow
 def test_the_cards_example_runs(folder, tmp_path):
     Image.new("RGB", (84, 84), "red").save(folder.parent / "picture.png")
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)

@@ -58,6 +58,7 @@ def ran(monkeypatch):
 # ---- mistakes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -129,6 +130,7 @@ def test_the_flag_may_follow(vigos, ran):
     assert [config.seed for config in ran.configs] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_folder_for_each_combination_named_by_what_is_swept(vigos, ran, tmp_path):
     code = vigos(
         "distill",
@@ -146,6 +148,7 @@ def test_a_sweep_leaves_a_folder_for_each_combination_named_by_what_is_swept(vig
     assert {config.trainer.lr for config in ran.configs} == {1e-4}
 
 
+@pytest.mark.slow
 def test_an_experiment_sweeps_by_itself_under_m(vigos, ran, tmp_path):
     assert vigos("distill", "+experiment=prior", "-m", "out=s", "seed=5", *QUIET).code == 0
     assert [(config.routing.name, config.seed) for config in ran.configs] == [
@@ -156,6 +159,7 @@ def test_an_experiment_sweeps_by_itself_under_m(vigos, ran, tmp_path):
     assert (tmp_path / "s" / "routing=vigos").is_dir()
 
 
+@pytest.mark.slow
 def test_ablate_is_a_sweep_of_what_is_listed_or_of_an_experiments_arms(vigos, ran, monkeypatch):
     monkeypatch.setattr("vigos_cli.ablation.sweep._report", lambda *_: 0)
     assert vigos("ablate", "routing=vigos,sft", "seed=1", "out=s", *QUIET).code == 0
@@ -169,6 +173,7 @@ def test_ablate_is_a_sweep_of_what_is_listed_or_of_an_experiments_arms(vigos, ra
     assert [config.routing.name for config in ran.configs[2:]] == ["vigos", "vigos", "no_reference"]
 
 
+@pytest.mark.slow
 def test_ablate_alone_is_the_main_experiment(vigos, ran):
     listed = vigos("ablate", "cells=list", "seed=1", *QUIET)
     assert listed.code == 0 and "routing=two_pass" in listed.out and not ran.configs
@@ -184,6 +189,7 @@ def test_own_options(vigos, ran, tmp_path):
     assert refused.code == 2 and "loss=mine" in refused.err
 
 
+@pytest.mark.slow
 def test_show_the_configuration(vigos, ran, tmp_path):
     shown = vigos("distill", "--cfg", "job", "-p", "trainer", "trainer.steps=3")
     assert shown.code == 0 and "steps: 3" in shown.out and not list(tmp_path.iterdir())
@@ -195,6 +201,7 @@ def test_show_the_configuration(vigos, ran, tmp_path):
 # ---- the run's folder is never written over
 
 
+@pytest.mark.slow
 def test_a_folder_with_results_is_refused_and_left_as_it_was(vigos, ran, tmp_path):
     assert vigos("distill", "out=here", "seed=1", *QUIET).code == 0
     before = (tmp_path / "here" / ".hydra" / "overrides.yaml").read_text()
@@ -246,6 +253,7 @@ def test_ctrl_c(vigos, ran):
     assert vigos("distill", *QUIET).code == 130
 
 
+@pytest.mark.slow
 def test_a_failing_job_fails_the_sweep_after_the_others_ran(vigos, ran):
     ran.fails[1] = RuntimeError("boom")
     result = vigos("distill", "-m", "seed=1,2", *QUIET)
@@ -253,6 +261,7 @@ def test_a_failing_job_fails_the_sweep_after_the_others_ran(vigos, ran):
     assert [config.seed for config in ran.configs] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_bad_value_in_a_sweep(vigos, ran):
     result = vigos("distill", "-m", "trainer.steps=-1,1", *QUIET)
     assert result.code == 2 and "trainer.steps=-1: must be at least 1" in result.err

@@ -31,6 +31,7 @@ def compose(command: str, *overrides: str) -> DistillRun:
     return run  # pyright: ignore[reportReturnType]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [*OPTIONS, *JUDGES])
 def test_every_option_composes_and_knows_its_name(option):
     run = compose(
@@ -41,6 +42,7 @@ def test_every_option_composes_and_knows_its_name(option):
         assert getattr(run, group).name == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("model", ["tiny", "qwen2vl_7b"])
 def test_every_command_takes_a_model_with_its_recipe(command, model):
@@ -48,6 +50,7 @@ def test_every_command_takes_a_model_with_its_recipe(command, model):
     assert (run.model.name, run.seed, run.out) == (model, 3, "here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", options("experiment"))
 @pytest.mark.parametrize("command", ["distill", "eval"])
 def test_every_experiment_composes(command, experiment):
@@ -57,12 +60,14 @@ def test_every_experiment_composes(command, experiment):
 PRIORWORLD_ONLY = {"conflict_share", "wrong_references"}  # their axes are of that data alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted(set(options("experiment")) - PRIORWORLD_ONLY))
 def test_every_experiment_composes_with_the_papers_own_set_up(experiment):
     run = compose("ablate", "model=qwen25vl_3b", "data=vision_sr1", f"+experiment={experiment}")
     assert (run.model.name, run.data.name, run.loss.clip) == ("qwen25vl_3b", "vision_sr1", "token")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", options("arm"))
 def test_every_arm_sets_what_it_says_over_the_models_recipe(arm):
     run = compose("ablate", f"+arm={arm}")
@@ -80,9 +85,14 @@ def test_arms_of_one_name_are_the_same_everywhere():
             assert found.setdefault(name, overrides) == overrides, f"{file.name}: {name}"
 
 
-@pytest.mark.parametrize("file", list(experiments_dir().glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_sweep_names_what_exists(file):
-    sweep = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
+SWEEPS = {
+    name: yaml.safe_load((experiments_dir() / f"{name}.yaml").read_text()) for name in options("experiment")
+}
+
+
+@pytest.mark.parametrize("name", [name for name in SWEEPS if not name.startswith("gpu24_")])  # one run each
+def test_every_sweep_names_what_exists(name):
+    sweep = SWEEPS[name]["hydra"]["sweeper"]["params"]
     for key, values in sweep.items():
         for value in str(values).split(","):
             if key in groups("distill"):
@@ -148,6 +158,7 @@ def test_an_experiment_may_name_a_model_and_still_lose_to_the_command_line(tmp_p
     assert (run.adapter.name, run.loss.name, run.trainer.name, run.seed) == ("qlora", "jsd", "minute", 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in options("routing") if name not in ("opsd", "sft", "two_pass")]
 )
@@ -181,11 +192,13 @@ def test_opsd_has_one_teacher_and_the_controls_none():
     assert sft.completion == "reference" and sft.answer == sft.end == "target"
 
 
+@pytest.mark.slow
 def test_losses_share_the_clip():
     runs = [compose("distill", "model=qwen2vl", f"loss={name}").loss for name in options("loss")]
     assert {(run.clip, run.clip_value) for run in runs} == {("token", 0.05)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [

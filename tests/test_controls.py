@@ -113,6 +113,7 @@ def test_a_blind_prompt_differs_by_its_picture_alone(tiny):
     assert [i for i in plain.prompt.ids if i not in slots] == list(blind.prompt.ids)
 
 
+@pytest.mark.slow
 def test_a_description_alone_is_the_models_own_and_nothing_of_the_picture_is_left(tiny):
     (greedy, *_) = evaluator(tiny, "none").run(samples=0)[1]
     asked = evaluator(tiny, "description_only")
@@ -130,6 +131,7 @@ def run(folder: Path, out: str, *overrides: str):
     return evaluate(job("eval", [*few, *overrides]))["priorworld"]  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_diagnostic_is_a_marked_run_and_says_how_far_it_is_from_the_plain_one(tmp_path):
     plain = run(tmp_path, "plain", "bench.samples=0")
     blank = run(tmp_path, "blank", "bench.samples=1", "diagnostic=blank", f"compare=[{tmp_path / 'plain'}]")
@@ -143,6 +145,7 @@ def test_a_diagnostic_is_a_marked_run_and_says_how_far_it_is_from_the_plain_one(
     assert blank["leakage"]["mean"] < plain["leakage"]["mean"]
 
 
+@pytest.mark.slow
 def test_diagnostics_work_on_any_benchmark_and_go_on(tmp_path):
     for i in range(3):
         picture(80 * i).save(tmp_path / f"{i}.png")
@@ -171,6 +174,7 @@ def test_a_missing_picture_is_still_an_error(tmp_path):
         evaluate(job("eval", ["bench=plain", path, f"out={tmp_path / 'o'}"]))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [

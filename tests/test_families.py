@@ -196,6 +196,7 @@ def test_the_picture_is_seen(name, loaded, config):
     assert float((a - b).abs().max()) > 1e-3
 
 
+@pytest.mark.slow
 @each
 def test_greedy_answers_do_not_depend_on_the_batch(name, loaded, config):
     student, run = loaded(name), config(name)
@@ -234,6 +235,7 @@ def some_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "sample_rollouts", sample)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "adapter"),
     [*((name, "lora") for name in FAMILIES), *((name, "qlora") for name in ("qwen3vl", "qwen35", "smolvlm"))],
@@ -296,6 +298,7 @@ def test_several_pictures_reach_every_teacher(name, loaded, config):
 # ---------------------------------------------------------------- what is left out, and what is refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen2vl", "smolvlm", "llava_onevision"])
 def test_an_adapter_reaches_the_vision_tower_only_when_asked(name, config, tmp_path):
     student = load(config(name, "adapter.targets=[q_proj,k_proj,fc1,linear_1,proj,qkv,up_proj]"))
@@ -445,6 +448,7 @@ def of_option(name: str) -> Any:
     return job("distill", [f"model={name}", "out=unused"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", REAL)
 def test_lora_targets_of_the_real_architectures(option):
     kind, text, vision, expected = REAL[option]
@@ -462,6 +466,7 @@ def test_lora_targets_of_the_real_architectures(option):
     assert not any(id(layers[name]) in tower for name in targeted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "option"),
     [("gpu24_2b", "qwen2vl"), ("gpu24_3b", "qwen25vl_3b"), ("gpu24_7b", "qwen25vl_7b")],

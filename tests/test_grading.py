@@ -246,6 +246,7 @@ BOMBS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb[:12].encode("unicode_escape").decode())
 def test_bombs_are_decided_in_a_second(bomb: str) -> None:
     for gold, response in ((bomb, "7"), ("7", bomb), (bomb, bomb + " 1")):

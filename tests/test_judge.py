@@ -363,6 +363,7 @@ def test_a_line_that_a_kill_cut_short_costs_one_question(stage, folder):
 # ---------------------------------------------------------------- the key
 
 
+@pytest.mark.slow
 def test_the_key_is_in_no_file_and_no_output_and_torch_is_not_needed(stage, folder):
     stage.play = lambda text, _: (
         reply(json.dumps({"error": {"message": f"Incorrect API key {KEY}"}}).encode(), 400)

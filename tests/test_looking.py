@@ -216,6 +216,7 @@ def test_supports_are_what_the_definition_says(tiny):
     assert own - other > 1 and looks[0][token].image == pytest.approx(own - other, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_visual_dependency_is_zero_where_the_picture_is_grey_already(tiny):
     scored = Scored(tiny)
     _, looks = scored.look()
@@ -261,6 +262,7 @@ def rollouts(folder: Path, out: str, *overrides: str) -> list[dict[str, Any]]:
     return sample(job("rollout", run))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_same_rollouts_are_scored_under_another_routing(tmp_path):
     first = rollouts(tmp_path, "first", "rollout.n=2")
     again = f"rollouts={tmp_path / 'first'}"

@@ -109,6 +109,7 @@ def test_indices_outside_are_refused():
 # ---------------------------------------------------------------- splits
 
 
+@pytest.mark.slow
 def test_no_two_splits_share_a_picture(undrawn, rows):
     seen: dict[str, str] = {}
     sizes = Counter()

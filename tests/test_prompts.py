@@ -283,6 +283,7 @@ def test_every_teacher_reads_the_whole_turn(name: str, turn: str, cut: bool, rol
     assert check_positions(PROMPTERS[name], name, prompt, rollout) == (rollout.text, len(rollout.ids))
 
 
+@pytest.mark.slow
 @each_processor
 @given(turn=turns, cut=st.booleans(), finished=st.booleans())
 @example(turn="a</description>\n<think>\n", cut=False, finished=False)

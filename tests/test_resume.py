@@ -81,6 +81,7 @@ def assert_as_uninterrupted(out, whole):
     assert after[0] == after[1]
 
 
+@pytest.mark.slow
 def test_a_run_with_texts_of_its_own_knows_itself_again(tmp_path):
     texts = tmp_path / "mine.yaml"
     texts.write_text("structured: 'Describe the image, think, then answer: {question}'\n")

@@ -68,6 +68,7 @@ def requests(tiny, n: int) -> list[Request]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 2.5])  # hot enough that this base hesitates
 def test_what_is_drawn_does_not_depend_on_the_batch(tiny, temperature):
     sampling = Sampling(96, temperature=temperature, top_p=0.95, top_k=20)

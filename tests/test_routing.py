@@ -62,6 +62,7 @@ def test_every_option_is_looked_at():
     assert set(EXPECTED) == set(options("routing"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_tokens_go_to_the_teachers_that_the_method_names(name):
     config = routing(name)

@@ -143,6 +143,7 @@ def check(text: str, ends: tuple[int, ...], n_prefill: int, student: str, spans:
     return got
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spans", ["paper", "code"])
 @pytest.mark.parametrize("student", ["structured", "plain"])
 @given(data=st.data(), text=texts)

@@ -43,6 +43,7 @@ def test_its_tokenizer_is_what_the_recipe_makes():
     assert json.loads(built.backend_tokenizer.to_str())["model"]["vocab"] == shipped["model"]["vocab"]
 
 
+@pytest.mark.slow
 def test_the_card_says_what_the_shipped_weights_do():
     """The held-out greedy figures of the structured student lie where the card's validation ones do."""
     config = distill_config("bench.tasks.priorworld.split=validation")

@@ -36,6 +36,7 @@ def largest_difference(a, b) -> float:
     return max(float((a[name] - b[name]).abs().max()) for name in a) / scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["term_tokens", "rollout"])
 def test_the_gradient_does_not_depend_on_the_micro_batch(reduction):
     whole, line, _ = one_step("trainer.micro_batch=6", f"loss.reduction={reduction}")
@@ -45,12 +46,14 @@ def test_the_gradient_does_not_depend_on_the_micro_batch(reduction):
         assert largest_difference(whole, split) < 1e-5
 
 
+@pytest.mark.slow
 def test_checkpointed_activations_give_the_same_gradient():
     plain, _, _ = one_step()
     spared, _, _ = one_step("trainer.gradient_checkpointing=true")
     assert largest_difference(plain, spared) < 1e-5
 
 
+@pytest.mark.slow
 def test_only_the_adapter_changes_and_it_does():
     student = make_student()
     before, adapter = student.frozen_hash(), student.adapter_state()
@@ -62,6 +65,7 @@ def test_only_the_adapter_changes_and_it_does():
     assert student.frozen_hash() != before
 
 
+@pytest.mark.slow
 def test_four_bit_weights_learn_and_the_vision_tower_is_not_among_them():
     student = make_student("adapter=qlora")
     assert student.quantised_modules == 4 * 7, "four layers of the language model"
@@ -78,6 +82,7 @@ def test_a_teacher_with_the_students_own_weights_and_prompt_asks_for_nothing():
     assert max(float(g.abs().max()) for g in gradient.values()) < 1e-6
 
 
+@pytest.mark.slow
 def test_each_routing_runs_and_reports_its_own_terms():
     expected = {
         "vigos": {"perception", "reasoning"},
@@ -99,6 +104,7 @@ def test_each_routing_runs_and_reports_its_own_terms():
     assert not trains(distill_config("routing=two_pass").routing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["base", "ema", "live"])
 def test_teacher_weights(weights):
     """At the first step the adapter is zero, so all three are the base; after one step they part."""
@@ -137,6 +143,7 @@ def test_a_batch_without_supervision_changes_nothing_and_is_counted():
     assert all(torch.equal(before[name], p) for name, p in student.adapter.items())
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_changes_nothing_and_ends_a_run_that_does_not_recover(monkeypatch):
     def broken(hidden, *rest, **options):
         loss, stats = original(hidden, *rest, **options)
@@ -162,6 +169,7 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_ends_a_run_that_does_not_
         )
 
 
+@pytest.mark.slow
 def test_bad_rows_are_left_out_and_counted_by_rule():
     good = PriorWorld(size=6)
     rows = [good[i] for i in range(6)]

@@ -17,6 +17,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -30,8 +31,9 @@ STARTED = "VIGOS_STARTED"  # the environment variable that tells a launcher's wo
 started = datetime.fromisoformat(os.environ[STARTED]) if STARTED in os.environ else datetime.now()
 
 
+@cache
 def register() -> None:
-    """Tell Hydra of the schema, the experiments and their arms (once more does no harm)."""
+    """Tell Hydra of the schema, the experiments and their arms, once a process."""
     store = ConfigStore.instance()
     # One schema for all commands, so that a model's recipe and an experiment mean the same to each of
     # them; `typed` then drops the groups that a command has no use for.

@@ -148,6 +148,14 @@ def test_a_sweep_leaves_a_folder_for_each_combination_named_by_what_is_swept(vig
     assert {config.trainer.lr for config in ran.configs} == {1e-4}
 
 
+def test_a_file_may_have_the_name_that_a_sweep_gives(vigos, ran, tmp_path):
+    folder = tmp_path / "s" / "routing=vigos,it's,seed=1"
+    folder.mkdir(parents=True)
+    assert vigos("distill", f"adapter.path={folder}", "out=o").code == 0
+    assert [config.adapter.path for config in ran.configs] == [str(folder)]
+    assert vigos("distill", f"adapter.path={folder}-not", "out=p").code == 2
+
+
 @pytest.mark.slow
 def test_an_experiment_sweeps_by_itself_under_m(vigos, ran, tmp_path):
     assert vigos("distill", "+experiment=prior", "-m", "out=s", "seed=5", *QUIET).code == 0

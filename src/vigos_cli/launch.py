@@ -146,6 +146,7 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
     if flags.config_dir and not flags.config_dir.is_dir():
         raise ConfigError(f"--config-dir {flags.config_dir}: there is no such folder")
     mistakes.check_groups(command, overrides)
+    overrides = [_quoted(override) for override in overrides]
     if command == "ablate" and not mistakes.sweeps(overrides):
         overrides = ["+experiment=main", *overrides]
 
@@ -158,6 +159,17 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
     fixed = ["out", "resume", *mistakes.fixed_keys(overrides)]
     naming = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"
     return [*arguments, "--", naming, *processes.quiet_overrides(), *overrides]
+
+
+def _quoted(override: str) -> str:
+    """The override, its value in quotes where it is the name of a file.
+
+    A sweep's folders have `=` and `,` in their names, which are signs to Hydra.
+    """
+    key, equals, value = override.partition("=")
+    if not re.search(r"[=,]", value) or not Path(value).exists():
+        return override
+    return f"{key}{equals}'{value.replace(chr(39), chr(92) + chr(39))}'"
 
 
 def _task(config: DictConfig) -> float | None:

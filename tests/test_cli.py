@@ -428,7 +428,9 @@ RANKED = """
 import sys, types
 from pathlib import Path
 def run(config):
-    import os
+    import os, time
+    while os.environ["RANK"] != "0" and not Path(config.out, "rank0").exists():
+        time.sleep(0.01)  # as commands do: nothing is written before the processes have met
     Path(config.out, "rank" + os.environ["RANK"]).write_text(config.out)
 sys.modules["vigos_cli.commands.distill"] = types.SimpleNamespace(run=run)
 import vigos_cli.compose, datetime, os

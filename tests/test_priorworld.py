@@ -18,6 +18,7 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 from scipy.stats import binomtest
 
+from vigos_cli.bench.priorworld import summarise
 from vigos_cli.data import gallery, priorworld
 from vigos_cli.data.priorworld import (
     BACKGROUNDS,
@@ -40,7 +41,7 @@ from vigos_cli.data.priorworld import (
     seeded,
     withheld,
 )
-from vigos_cli.types import Sample
+from vigos_cli.types import Response, Sample
 
 Look = tuple[str, str, str, str, str]  # kind, colour, pattern, row, column
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
@@ -612,3 +613,22 @@ def test_wrong_references_are_of_the_right_kind_and_change_nothing_else():
         said.setdefault(sample.family, set()).add(sample.answer)
     misled = PriorWorld(size=200, wrong_reference=1.0)
     assert all(sample.answer in said[sample.family] for sample in misled)
+
+
+def test_figures_are_given_with_the_usual_fact_stated_and_without():
+    samples = question_rows("validation", 12)
+    told = [sample.prior is not None and sample.prior.fact_stated for sample in samples]
+    answers = [sample.answer if fact else "nothing" for sample, fact in zip(samples, told, strict=True)]
+    responses = [
+        Response(sample.id, 0, "", "", answer, valid=True, described=True, tokens=1)
+        for sample, answer in zip(samples, answers, strict=True)
+    ]
+    facts = summarise(samples, responses)["facts"]
+    assert isinstance(facts, dict)
+    assert {kind: figure["mean"] for kind, figure in facts.items()} == {
+        "prior, fact not stated": 0,
+        "prior, fact stated": 1,
+        "score, fact not stated": 0,
+        "score, fact stated": 1,
+    }
+    assert sum(figure["n"] for figure in facts.values()) == sum(s.prior is not None for s in samples)

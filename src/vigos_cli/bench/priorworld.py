@@ -13,6 +13,7 @@ Intervals are bootstrapped over questions; see `vigos_cli.stats`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from vigos_cli.answers import same
 from vigos_cli.config import BenchTask
@@ -58,6 +59,7 @@ def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[
     values: dict[str, list[float]] = {name: [] for name in MEASURES}
     clusters: dict[str, list[str]] = {name: [] for name in MEASURES}
     families: dict[str, list[float]] = {}
+    facts: dict[str, tuple[list[float], list[str]]] = {}  # with the usual look named in the question, or not
     for response in responses:
         sample = by_id[response.sample_id]
         observed = observe(sample, response)
@@ -67,10 +69,16 @@ def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[
         for name in observed.keys() & {"score", "prior", "other"}:
             family = f"{sample.family}, {name}" if sample.prior else sample.family
             families.setdefault(family, []).append(observed[name])
+            if sample.prior:
+                kind = f"{name}, fact {'stated' if sample.prior.fact_stated else 'not stated'}"
+                kept = facts.setdefault(kind, ([], []))
+                kept[0].append(observed[name])
+                kept[1].append(sample.group)
     estimates = {name: mean_interval(values[name], clusters[name]) for name in MEASURES}
     return {
         **{name: e and e.mean for name, e in estimates.items()},
         "n": {name: e.n if e else 0 for name, e in estimates.items()},
         "interval": {name: e and [e.low, e.high] for name, e in estimates.items()},
         "families": {name: sum(v) / len(v) for name, v in sorted(families.items())},
+        "facts": {kind: asdict(e) for kind, kept in sorted(facts.items()) if (e := mean_interval(*kept))},
     }

@@ -1,25 +1,32 @@
-"""JSON and JSON lines on disk, whole or not there: a kill never leaves half a file."""
+"""Files on disk, whole or not there: a kill never leaves half of one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """A file to write to, which takes the place of `path` once all of it is written."""
+    draft = path.with_name(f".{path.name}.draft")
+    yield draft
+    draft.replace(path)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file that is either whole or not there."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(value, indent=1, default=str) + "\n")
-    draft.rename(path)
+    with drafted(path) as draft:
+        draft.write_text(json.dumps(value, indent=1, default=str) + "\n")
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Replace a JSON-lines file, whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    draft.rename(path)
+    with drafted(path) as draft:
+        draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

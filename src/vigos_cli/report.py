@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vigos_cli.files import drafted
+
 LABELS = {
     "score": "right where the picture contradicts the usual look",
     "prior": "right where it agrees",
@@ -235,7 +237,6 @@ def draw_curves(
     if axis.has_data():
         axis.legend(fontsize=8, frameon=False)
     figure.suptitle(title)
-    draft = path.with_name(f".{path.name}")
-    figure.savefig(draft, dpi=110, format=path.suffix[1:])
-    draft.rename(path)
+    with drafted(path) as draft:
+        figure.savefig(draft, dpi=110, format=path.suffix[1:])
     pyplot.close(figure)

@@ -72,16 +72,14 @@ def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) 
     runs the seeds say nothing about their spread, and only clusters are resampled. Without any spread:
     Wilson's interval for as many values as clusters.
     """
-    names = sorted({name for cell in cells for name, values in cell.items() if values}, key=str)
-    if not names:
+    totals, sizes = _by_run_and_cluster(cells)
+    if not sizes.size:
         return None
-    totals = np.array([[sum(cell.get(name, ())) for name in names] for cell in cells], float)
-    sizes = np.array([[len(cell.get(name, ())) for name in names] for cell in cells])
     mean, n = float(totals.sum() / sizes.sum()), int(sizes.sum())
     crossed = len(cells) >= 3
     shares = totals[sizes > 0] / sizes[sizes > 0] if crossed else totals.sum(0) / sizes.sum(0)
     if same(shares):
-        return Estimate(mean, *wilson(mean, len(names)), n)
+        return Estimate(mean, *wilson(mean, sizes.shape[1]), n)
     means = _crossed_means(totals, sizes, crossed, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean, float(low), float(high), n)
@@ -93,19 +91,24 @@ def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0
     Where all differ by the same, the interval is Wilson's of the share that does; no difference anywhere
     leaves room for as large a share as Wilson's interval of none does, either way.
     """
-    names = sorted({name for cell in cells for name, values in cell.items() if values}, key=str)
-    if not names:
+    totals, sizes = _by_run_and_cluster(cells)
+    if not sizes.size:
         return None
-    totals = np.array([[sum(cell.get(name, ())) for name in names] for cell in cells], float)
-    sizes = np.array([[len(cell.get(name, ())) for name in names] for cell in cells])
     mean, n = float(totals.sum() / sizes.sum()), int(sizes.sum())
     if same(totals[sizes > 0] / sizes[sizes > 0]):
-        low, high = wilson(min(1.0, abs(mean)), len(names))
+        low, high = wilson(min(1.0, abs(mean)), sizes.shape[1])
         if mean < 0:
             low, high = -high, -low
         return Estimate(mean, -high if mean == 0 else low, high, n)
     low, high = np.quantile(_crossed_means(totals, sizes, len(cells) >= 3, seed), [0.025, 0.975])
     return Estimate(mean, float(low), float(high), n)
+
+
+def _by_run_and_cluster(cells: Sequence[Mapping[Any, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and numbers of values, a row a run and a column a cluster that any run has values of."""
+    names = sorted({name for cell in cells for name, values in cell.items() if values}, key=str)
+    totals = np.array([[sum(cell.get(name, ())) for name in names] for cell in cells], float)
+    return totals, np.array([[len(cell.get(name, ())) for name in names] for cell in cells])
 
 
 def _crossed_means(totals: np.ndarray, sizes: np.ndarray, crossed: bool, seed: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vigos_cli.files import drafted
 from vigos_cli.types import Kind
 
 if TYPE_CHECKING:
@@ -78,9 +79,8 @@ class ShownRollout:
 def write_page(path: Path, rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str]) -> int:
     """Write the page and return its size in bytes; a page that exists is whole."""
     content = page(rollouts, title, facts).encode("utf-8")
-    draft = path.with_name(f".{path.name}")
-    draft.write_bytes(content)
-    draft.replace(path)
+    with drafted(path) as draft:
+        draft.write_bytes(content)
     return len(content)
 
 

@@ -18,6 +18,7 @@ from vigos_cli import processes
 from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY, as_distill
 from vigos_cli.commands import distill
 from vigos_cli.config import AblateRun
+from vigos_cli.files import drafted
 
 BEFORE = ("before.jsonl", "before.json")  # in the order in which a run writes them
 
@@ -47,9 +48,8 @@ def share_before(config: AblateRun) -> bool:
             continue
         if untrained(json.loads(started.read_text())) == wanted:
             for name in BEFORE:
-                draft = out / f".{name}.draft"
-                shutil.copyfile(started.parent / name, draft)
-                draft.rename(out / name)
+                with drafted(out / name) as draft:
+                    shutil.copyfile(started.parent / name, draft)
             return True
     return False
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli.ablation.arms import KINDS, Arm, Run
 from vigos_cli.ablation.compare import Row
+from vigos_cli.files import drafted
 from vigos_cli.types import Kind
 
 if TYPE_CHECKING:
@@ -268,8 +269,7 @@ def _save(folder: Path, name: str, figure: Figure, title: str, text: str) -> Plo
     from matplotlib import pyplot
 
     for form in ("png", "svg"):
-        draft = folder / f".{name}.{form}"
-        figure.savefig(draft, dpi=130, format=form, metadata={"Date": None} if form == "svg" else None)
-        draft.rename(folder / f"{name}.{form}")
+        with drafted(folder / f"{name}.{form}") as draft:
+            figure.savefig(draft, dpi=130, format=form, metadata={"Date": None} if form == "svg" else None)
     pyplot.close(figure)
     return Plot(name, title, text)

@@ -25,6 +25,7 @@ from vigos_cli.ablation.words import (
     warnings,
 )
 from vigos_cli.answers import same
+from vigos_cli.files import drafted
 
 EXAMPLES, COLUMNS = 4, 5  # pictures with their rollouts, and how many rollouts beside each other
 
@@ -118,6 +119,5 @@ def examples(table: Table, base: Arm) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, content: str) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(content, encoding="utf-8")
-    draft.replace(path)
+    with drafted(path) as draft:
+        draft.write_text(content, encoding="utf-8")

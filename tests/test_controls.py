@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vigos_cli.bench.evaluate import evaluate
-from vigos_cli.bench.run import Evaluator
+from vigos_cli.bench.run import Item, answer, describe, make_item
 from vigos_cli.compose import job
 from vigos_cli.config import ConfigError, UserError
 from vigos_cli.controls import noise_like, same_picture, show, swapped
@@ -99,14 +99,20 @@ def test_a_swap_among_items_of_one_picture_is_an_error_that_says_so():
 # ---- asking a model
 
 
-def evaluator(tiny, diagnostic: str, rows: int = 1) -> Evaluator:
-    config = distill_config(f"bench.tasks.priorworld.rows={rows}")
-    prompter = Prompter(tiny.processor, config.prompt, config.routing)
-    return Evaluator(tiny, prompter, config.routing, config.bench, diagnostic=diagnostic)
+CONFIG = distill_config("bench.tasks.priorworld.rows=1", "bench.samples=0")
+
+
+def prompter(tiny) -> Prompter:
+    return Prompter(tiny.processor, CONFIG.prompt, CONFIG.routing)
+
+
+def first_item(tiny, diagnostic: str) -> Item:
+    (sample,) = show(question_rows("heldout", 1)[:1], diagnostic)
+    return make_item(prompter(tiny), sample, sample.question)
 
 
 def test_a_blind_prompt_differs_by_its_picture_alone(tiny):
-    plain, blind = (evaluator(tiny, name).items[0] for name in ("none", "blind"))
+    plain, blind = (first_item(tiny, name) for name in ("none", "blind"))
     assert not blind.prompt.features and plain.prompt.features
     slots = {*tiny.banned_ids, *tiny.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])}
     assert not slots & set(blind.prompt.ids) and slots & set(plain.prompt.ids)
@@ -115,14 +121,15 @@ def test_a_blind_prompt_differs_by_its_picture_alone(tiny):
 
 @pytest.mark.slow
 def test_a_description_alone_is_the_models_own_and_nothing_of_the_picture_is_left(tiny):
-    (greedy, *_) = evaluator(tiny, "none").run(samples=0)[1]
-    asked = evaluator(tiny, "description_only")
-    prompt, blind = asked.items[0].prompt, evaluator(tiny, "blind").items[0].prompt
+    item = first_item(tiny, "none")
+    (greedy,) = answer(tiny, prompter(tiny), [item], CONFIG.routing, CONFIG.bench)
+    (asked,) = describe(tiny, prompter(tiny), [item], [item.sample.question], CONFIG.bench)
+    prompt, blind = asked.prompt, first_item(tiny, "blind").prompt
     assert not prompt.features
     head = greedy.text[: greedy.text.index(DESCRIPTION_END) + len(DESCRIPTION_END)]
     assert tiny.tokenizer.decode(prompt.prefill) == head
     assert prompt.ids[: len(blind.ids)] == blind.ids and len(prompt.ids) > len(blind.ids)
-    (answered, *_) = asked.run(samples=0)[1]
+    (answered,) = answer(tiny, prompter(tiny), [asked], CONFIG.routing, CONFIG.bench)
     assert answered.text.startswith(head) and answered.description == greedy.description
 
 

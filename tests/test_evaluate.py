@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +124,81 @@ def test_several_benchmarks_one_model_and_priorworld_among_them(folder):
     assert both["plain"]["accuracy"]["n"] == 2 and sum(both["priorworld"]["n"].values()) >= 2
     assert len(lines(folder / "both" / "priorworld" / "verdicts.jsonl")) == 2
     assert json.loads((folder / "both" / "scores.json").read_text()).keys() == both.keys()
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(folder):
+    tasks = f"{{plain: {{path: {folder / 'items.jsonl'}}}, priorworld: {{rows: 3}}}}"
+    few = ("bench.samples=2", "bench.max_new_tokens=24", "bench.batch=2", f"+bench.tasks={tasks}")
+
+    def start(out: str):
+        command = [sys.executable, "-m", "vigos_cli", "eval", "bench=plain", *few, "resume=auto"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        return subprocess.Popen([*command, f"out={folder / out}"], **quiet)
+
+    def written(out: str) -> int:
+        files = (folder / out / name / "responses.jsonl" for name in ("plain", "priorworld"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    whole = start("whole")
+    assert whole.wait(300) == 0, whole.stderr
+    rng, kills = random.Random(7), 0
+    for share in (0.0, 0.3, 0.6, 0.9):
+        process, goal = start("killed"), share * written("whole")
+        while process.poll() is None and written("killed") <= goal:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.3)
+        process.kill()
+        kills += process.wait(300) == -signal.SIGKILL
+    assert kills >= 3  # the others had ended by themselves
+    assert start("killed").wait(300) == 0
+    for name in ("plain", "priorworld"):
+        one, two = (lines(folder / out / name / "responses.jsonl") for out in ("whole", "killed"))
+        assert sorted(one, key=str) == sorted(two, key=str)  # none lost, none twice, the same draws
+        one, two = (folder / out / name / "verdicts.jsonl" for out in ("whole", "killed"))
+        assert one.read_text() == two.read_text()
+    one, two = (json.loads((folder / out / "scores.json").read_text()) for out in ("whole", "killed"))
+    assert one == two
+
+
+def test_a_half_answered_item_is_asked_for_the_rest_alone(folder):
+    few = ("bench.samples=2", "bench.max_new_tokens=12", "bench.batch=2")
+    run(folder, *few)
+    path = folder / "out" / "responses.jsonl"
+    answers = path.read_text()
+    kept = [line for line in answers.splitlines(True) if json.loads(line)["draw"] != 1]
+    path.write_text("".join(kept))
+    run(folder, *few, "resume=auto")
+    assert sorted(path.read_text().splitlines()) == sorted(answers.splitlines())
+
+
+def test_the_failing_and_the_unparsed_are_on_a_page_with_their_pictures(folder):
+    run(folder, "bench.samples=1", "bench.max_new_tokens=8")
+    page = (folder / "out" / "failures.html").read_text()
+    island = json.loads(page.split('id="island">')[1].split("</script>")[0])
+    verdicts = [v for v in lines(folder / "out" / "verdicts.jsonl") if v["draw"] == 0]
+    failed = {v["id"]: v for v in verdicts if v["verdict"] != "right"}
+    assert failed and {r["id"] for r in island["rollouts"]} == failed.keys()
+    for rollout in island["rollouts"]:
+        verdict = failed[rollout["id"]]
+        assert rollout["reason"] == f"{verdict['rule']}: {verdict['reason']}"
+        assert rollout["valid"] == (verdict["verdict"] == "wrong")
+        assert island["images"][rollout["images"][0]].startswith("data:image/png;base64,")
+
+
+def test_a_page_of_saved_responses_holds_no_markup_of_theirs(folder):
+    (folder / "said.jsonl").write_text(json.dumps({"id": "a", "response": "<script>alert(1)</script>"}))
+    run(folder, f"responses={folder / 'said.jsonl'}")
+    page = (folder / "out" / "failures.html").read_text()
+    assert "alert(1)" in page and "<script>alert" not in page
+
+
+def test_one_item_can_be_asked_alone(folder):
+    few = ("bench.samples=0", "bench.max_new_tokens=8")
+    run(folder, *few, "ids=[b]")
+    assert [v["id"] for v in lines(folder / "out" / "verdicts.jsonl")] == ["b"]
+    with pytest.raises(UserError, match="no item bb; did you mean b"):
+        run(folder, *few, "ids=[bb]", out="other")
 
 
 def test_a_run_goes_on_only_as_it_began(folder):

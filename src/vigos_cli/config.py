@@ -444,6 +444,7 @@ class EvalRun(RunConfig):
 
     bench: BenchConfig = field(default_factory=BenchConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    ids: list[str] = field(default_factory=list)  # eval: only these items
     responses: str | None = None  # eval: grade these JSON lines of id and response; no model is asked
     compare: list[str] = field(default_factory=list)  # eval: two runs to compare, or one to compare with
     diagnostic: str = "none"  # eval: shown for a picture: blind, blank, noise, swap, description_only

@@ -28,7 +28,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 from vigos_cli.types import Kind, Rollout, Segments
 
@@ -124,6 +125,13 @@ def parse_rollout(rollout: Rollout, *, student: str, spans: str = "paper") -> Se
     """`parse`, of what was sampled for a prompt."""
     prefill = len(rollout.prompt.prefill)
     return parse(rollout.text, rollout.ends, prefill, rollout.finished, student=student, spans=spans)
+
+
+def runs(text: str, *, student: str) -> list[tuple[str, Kind]]:
+    """A turn cut where its kind changes, for showing it; one piece where the format broke."""
+    kinds = parse(text, range(1, len(text) + 1), 0, True, student=student).kinds
+    pieces = groupby(zip(text, kinds, strict=True), key=itemgetter(1))
+    return [("".join(char for char, _ in piece), kind) for kind, piece in pieces]
 
 
 def _paper(text: str, tags: tuple[str, ...]) -> Regions:

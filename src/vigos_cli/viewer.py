@@ -35,6 +35,7 @@ SIDE = 512  # longest side of an embedded picture, in pixels
 LIGHT = 64 * 1024  # bytes of a picture up to which it is embedded exactly
 TOKEN_LIMIT = 400  # characters of one token; what is left out is counted where it was cut
 TEXT_LIMIT = 20_000  # characters of any other text
+ROLLOUTS = {"all": "rollouts", "format": "format", "valid": "valid", "invalid": "invalid"}
 
 Text = str | list[str | int]  # a text, or what is left of it and how many characters were cut off
 
@@ -76,21 +77,33 @@ class ShownRollout:
     tokens: tuple[ShownToken, ...]
 
 
-def write_page(path: Path, rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str]) -> int:
+def write_page(
+    path: Path,
+    rollouts: Sequence[ShownRollout],
+    title: str,
+    facts: Mapping[str, str],
+    words: Mapping[str, str] = ROLLOUTS,
+) -> int:
     """Write the page and return its size in bytes; a page that exists is whole."""
-    content = page(rollouts, title, facts).encode("utf-8")
+    content = page(rollouts, title, facts, words).encode("utf-8")
     with drafted(path) as draft:
         draft.write_bytes(content)
     return len(content)
 
 
-def page(rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str]) -> str:
-    """The page as text. `facts` stand under the title: model, adapter, rates."""
+def page(
+    rollouts: Sequence[ShownRollout],
+    title: str,
+    facts: Mapping[str, str],
+    words: Mapping[str, str] = ROLLOUTS,
+) -> str:
+    """The page as text. `facts` stand under the title: model, adapter, rates; `words` name what is shown."""
     album = Album()
     teachers = sorted({token.teacher for r in rollouts for token in r.tokens if token.teacher is not None})
     island = {
         "title": clip(title),
         "facts": [[clip(name), clip(value)] for name, value in facts.items()],
+        "words": dict(words),
         "kinds": KINDS,
         "teachers": teachers,
         "columns": [field.name for field in fields(ShownToken)],
@@ -112,7 +125,7 @@ def page(rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str])
         ],
         "images": album.uris,  # last of the keys: a person who reads the file meets the rollouts first
     }
-    return _template().render(island=island, kinds=KINDS)
+    return _template().render(island=island, kinds=KINDS, words=words)
 
 
 def clip(text: str, limit: int = TEXT_LIMIT) -> Text:
@@ -159,17 +172,23 @@ class Album:
 
 def data_uri(image: Image) -> str:
     """The picture, at most SIDE pixels on its longer side: exact as PNG, or a large photograph as JPEG."""
-    from PIL.Image import Resampling
-
     if image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGB")
-    if (longer := max(image.size)) > SIDE:
-        size = (max(1, round(image.width * SIDE / longer)), max(1, round(image.height * SIDE / longer)))
-        image = image.resize(size, Resampling.LANCZOS, reducing_gap=3.0)
+    image = shrunk(image)
     kind, content = "png", _encoded(image, "PNG")
     if len(content) > LIGHT and image.mode != "RGBA":  # JPEG knows no transparency
         kind, content = min((kind, content), ("jpeg", _encoded(image, "JPEG")), key=lambda one: len(one[1]))
     return f"data:image/{kind};base64,{b64encode(content).decode()}"
+
+
+def shrunk(image: Image) -> Image:
+    """The picture, at most SIDE pixels on its longer side."""
+    from PIL.Image import Resampling
+
+    if (longer := max(image.size)) <= SIDE:
+        return image
+    size = (max(1, round(image.width * SIDE / longer)), max(1, round(image.height * SIDE / longer)))
+    return image.resize(size, Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _encoded(image: Image, form: str) -> bytes:

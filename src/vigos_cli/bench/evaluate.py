@@ -4,6 +4,7 @@
     verdicts.jsonl    a line a response: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
                       judge (0 to 1, or null), which changes none of them
     scores.json       each benchmark's figures, greedy and sampled, and the judge's apart
+    failures.html     the greedy responses that are not right, with their pictures: a page to look at
     judge.jsonl       what a judge said, where one was asked
 
 Several benchmarks have a folder each, and scores.json beside them. A judge comes last: whatever becomes of
@@ -16,16 +17,19 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigos_cli import processes
 from vigos_cli.bench import registry, rows
+from vigos_cli.bench.failures import PAGE, Failures
 from vigos_cli.bench.interface import Bench, Graded
 from vigos_cli.bench.parts import labelled, paragraphs
 from vigos_cli.config import BenchTask, ConfigError, EvalRun, UserError
 from vigos_cli.files import read_lines, write_json, write_lines
-from vigos_cli.types import Sample, Verdict
+from vigos_cli.types import Response, Sample, Verdict
 
 if TYPE_CHECKING:
     from vigos_cli.bench.ask import Asker
@@ -61,6 +65,8 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
         from vigos_cli.bench.ask import Asker  # torch, which grading has no use for
 
         asker = Asker(config)
+    if config.ids and len(tasks) > 1:
+        raise ConfigError("ids= are of one benchmark: name one")
     results: dict[str, Result] = {}
     scores: dict[str, dict[str, Any]] = {}
     for name, task in tasks.items():
@@ -82,8 +88,7 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
 
 def _result(config: EvalRun, name: str, task: BenchTask, asker: Asker | None, folder: Path) -> Result:
     if asker and name == "priorworld":
-        report, graded = asker.priorworld(task, folder)
-        result = Result(graded, lambda _: report, folder)
+        result = _priorworld(config, task, asker, folder)
     else:
         result = _bench(config, registry.get(name), task, asker, folder)
     marks: dict[str, Any] = {} if config.diagnostic == "none" else {"diagnostic": config.diagnostic}
@@ -152,6 +157,24 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
     return {name: replace(tasks[name], path=bench.path)}
 
 
+def _priorworld(config: EvalRun, task: BenchTask, asker: Asker, folder: Path) -> Result:
+    """Its verdicts are on the parts of a parsed response, and its pictures are drawn."""
+    from vigos_cli.bench import priorworld
+
+    samples = rows.wanted("priorworld", "id", iter(priorworld.load(task)), config.ids)
+    samples = list(islice(samples, config.limit))
+    responses: list[Response] = []
+
+    def verdicts() -> Iterator[tuple[Sample, int, str, Verdict]]:
+        for sample, response in asker.responses("priorworld", attrgetter("question"), samples, folder):
+            responses.append(response)
+            yield sample, response.draw, response.text, priorworld.grade(sample, response)
+
+    graded = _collect(config, "priorworld", verdicts(), folder)
+    report = priorworld.report(samples, responses)
+    return Result(graded, lambda _: report, folder)
+
+
 def _bench(config: EvalRun, bench: Bench, task: BenchTask, asker: Asker | None, folder: Path) -> Result:
     adapter = registry.get("plain") if config.bench.schema == "plain" else bench
     samples, reading = rows.read(
@@ -161,15 +184,19 @@ def _bench(config: EvalRun, bench: Bench, task: BenchTask, asker: Asker | None, 
         revision=task.revision,
         images=asker is not None,
         limit=config.limit,
+        ids=config.ids,
     )
     counts: dict[str, Any] = {}
     if asker:
         summarise = _figures
-        graded = _grade(adapter, asker.responses(adapter, samples, folder), config.bench.scorer)
+        asked = asker.responses(bench.name, adapter.prompt, samples, folder)
+        responses = ((sample, response.draw, response.text) for sample, response in asked)
+        graded = _collect(config, bench.name, _verdicts(adapter, responses, config.bench.scorer), folder)
     else:
         summarise = type(adapter).summarise
         saved = saved_responses(Path(config.responses or ""), adapter.id_column)
-        graded = _grade(adapter, _joined(samples, saved), config.bench.scorer)
+        verdicts = _verdicts(adapter, _joined(samples, saved), config.bench.scorer)
+        graded = _collect(config, bench.name, verdicts, folder)
         known = {one.sample.id for one in graded}
         if not known & set(saved):
             raise UserError(
@@ -225,14 +252,30 @@ def _joined(
 # ---------------------------------------------------------------- verdicts
 
 
-def _grade(bench: Bench, responses: Iterable[tuple[Sample, int, str | None]], scorer: str) -> list[Graded]:
-    graded = []
+def _verdicts(
+    bench: Bench, responses: Iterable[tuple[Sample, int, str | None]], scorer: str
+) -> Iterator[tuple[Sample, int, str | None, Verdict]]:
     for sample, draw, text in responses:
         if text is None:
-            verdict = Verdict("unparsed", None, "missing", "no response to this item")
+            yield sample, draw, text, Verdict("unparsed", None, "missing", "no response to this item")
         else:
-            verdict = bench.grade(sample, text, scorer)
-        graded.append(Graded(sample, draw, verdict, response=text))
+            yield sample, draw, text, bench.grade(sample, text, scorer)
+
+
+def _collect(
+    config: EvalRun,
+    name: str,
+    verdicts: Iterable[tuple[Sample, int, str | None, Verdict]],
+    folder: Path,
+) -> list[Graded]:
+    """All of them without their pictures, but for those on the page of failures, which it leaves."""
+    failures, graded = Failures(None if config.responses else config.routing.student), []
+    for sample, draw, text, verdict in verdicts:
+        one = Graded(sample, draw, verdict, response=text)
+        failures.see(one)
+        graded.append(replace(one, sample=replace(sample, images=())))
+    if processes.rank() == 0:
+        failures.write(folder / PAGE, name, config)
     return graded
 
 

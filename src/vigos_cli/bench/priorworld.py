@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from vigos_cli.answers import same
 from vigos_cli.config import BenchTask
@@ -53,7 +54,14 @@ def observe(sample: Sample, response: Response) -> dict[str, float]:
     return {name: float(value) for name, value in observed.items()}
 
 
-def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, object]:
+def report(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
+    """The figures of the greedy responses (draw 0), and those of the sampled ones under `sampled`."""
+    figures = summarise(samples, [response for response in responses if response.draw == 0])
+    drawn = [response for response in responses if response.draw > 0]
+    return figures | ({"sampled": summarise(samples, drawn)} if drawn else {})
+
+
+def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
     """Every measure with n and interval, from one or more responses a sample."""
     by_id = {sample.id: sample for sample in samples}
     values: dict[str, list[float]] = {name: [] for name in MEASURES}

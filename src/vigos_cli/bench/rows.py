@@ -56,20 +56,22 @@ def read(
     """
     rows, folder = open_rows(bench, path=path, split=split, revision=revision)
     reading = Reading(folder, images)
-    return islice(_unique(bench, bench.samples(rows, reading), ids), limit), reading
+    samples = wanted(bench.name, bench.id_column, bench.samples(rows, reading), ids)
+    return islice(samples, limit), reading
 
 
-def _unique(bench: Bench, samples: Iterator[Sample], ids: Sequence[str]) -> Iterator[Sample]:
+def wanted(name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]) -> Iterator[Sample]:
+    """The samples with these ids, all where none is named. Raises UserError for one that is not there."""
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
-            raise UserError(f"{bench.name}: two items have the {bench.id_column} {sample.id}")
+            raise UserError(f"{name}: two items have the {id_column} {sample.id}")
         seen.add(sample.id)
         if not ids or sample.id in ids:
             yield sample
-    if absent := [name for name in ids if name not in seen]:
+    if absent := [id for id in ids if id not in seen]:
         hint = nearest(absent[0], seen)
-        raise UserError(f"{bench.name}: no item {absent[0]}; {hint}ids are of {bench.id_column}")
+        raise UserError(f"{name}: no item {absent[0]}; {hint}ids are of {id_column}")
 
 
 def open_rows(

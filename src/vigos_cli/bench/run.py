@@ -1,20 +1,19 @@
-"""Ask a model the items of a benchmark: greedily once, and sampled a few times.
+"""Ask a model the items of a benchmark: greedily once (draw 0), and sampled a few times (draws 1, 2, ...).
 
-evaluator = Evaluator(student, prompter, config)     # items and their prompts, made once
-report, responses = evaluator.run()                  # the same items each time it is called
+evaluator = Evaluator(student, prompter, routing, bench)   # PriorWorld's items and prompts, made once
+report, responses = evaluator.run()                        # the same items each time it is called
 report["score"], report["sampled"]["score"], report["interval"]["score"]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from vigos_cli import group
 from vigos_cli.bench import priorworld
 from vigos_cli.config import BenchConfig, ConfigError, RoutingConfig
-from vigos_cli.controls import show
 from vigos_cli.data.images import usable
 from vigos_cli.model import Student
 from vigos_cli.prompts import EncodedImages, Prompter
@@ -33,63 +32,26 @@ class Item:
 
 
 class Evaluator:
-    """The items of one benchmark with their prompts, for one model and routing; see `controls.show`."""
+    """PriorWorld's items with their prompts, for one model and routing."""
 
-    def __init__(
-        self,
-        student: Student,
-        prompter: Prompter,
-        routing: RoutingConfig,
-        bench: BenchConfig,
-        *,
-        limit: int | None = None,
-        diagnostic: str = "none",
-    ):
+    def __init__(self, student: Student, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
         if set(bench.tasks) != {"priorworld"}:
             raise ConfigError(f"bench: {', '.join(bench.tasks) or 'no task'}; known are priorworld")
         self.student, self.prompter, self.routing, self.bench = student, prompter, routing, bench
-        self.samples = priorworld.load(bench.tasks["priorworld"], limit)
-        shown = group.share(list(show(self.samples, diagnostic, bench.seed)))
-        self.items = [make_item(prompter, sample, sample.question) for sample in shown]
-        if diagnostic == "description_only":
-            self.items = describe(student, prompter, self.items, [s.question for s in shown], bench)
+        self.samples = priorworld.load(bench.tasks["priorworld"])
+        own = group.share(self.samples)
+        self.items = [make_item(prompter, sample, sample.question) for sample in own]
 
     def run(
         self, *, samples: int | None = None, two_pass: bool = False
     ) -> tuple[dict[str, Any], list[Response]]:
         """Greedy figures, with those of `samples` draws an item under `sampled`; and every response."""
-        bench = self.bench
-        once, often = samplings(bench)
-        greedy = self.respond(once, draws=1, two_pass=two_pass)
-        report = priorworld.summarise(self.samples, greedy)
-        draws = bench.samples if samples is None else samples
-        drawn: list[Response] = []
-        if draws:
-            drawn = self.respond(often, draws=draws, two_pass=two_pass)
-            report["sampled"] = priorworld.summarise(self.samples, drawn)
-        return report, [*greedy, *(replace(response, draw=response.draw + 1) for response in drawn)]
-
-    def respond(self, sampling: Sampling, *, draws: int, two_pass: bool) -> list[Response]:
-        """Every item answered `draws` times, by all processes together."""
-        requests = requests_for(self.items, range(draws))
-        if two_pass:
-            requests = self._with_captions(requests, sampling)
-        own = respond(self.student, requests, sampling, self.routing, self.bench)
-        return [response for part in group.gather(own) for response in part]
-
-    def _with_captions(self, requests: Sequence[Request], sampling: Sampling) -> list[Request]:
-        """The control `two_pass`: the image-only caption stands as the description, the student goes on."""
-        images = {item.sample.id: item.images for item in self.items}
-        asked = [
-            replace(request, prompt=self.prompter.render(Role.PERCEPTION, images[request.sample_id]))
-            for request in requests
-        ]
-        key = ("caption", self.bench.seed)
-        captions = roll_out(self.student, asked, sampling, key=key, batch=self.bench.batch)
-        return [
-            replace(request, prompt=with_description(request.prompt, caption))
-            for request, caption in zip(requests, captions, strict=True)
-        ]
+        bench = self.bench if samples is None else replace(self.bench, samples=samples)
+        routing = replace(self.routing, completion="two_pass" if two_pass else "student")
+        own = answer(self.student, self.prompter, self.items, routing, bench)
+        responses = [response for part in group.gather(own) for response in part]
+        responses.sort(key=lambda response: response.draw > 0)
+        return priorworld.report(self.samples, responses), responses
 
 
 def make_item(prompter: Prompter, sample: Sample, question: str) -> Item:
@@ -107,9 +69,8 @@ def describe(
     head of its turn, and only the rest is sampled: it reasons as ever, but from its words alone.
     """
     greedy, _ = samplings(bench)
-    rollouts = roll_out(
-        student, requests_for(items, [0]), greedy, key=("describe", bench.seed), batch=bench.batch
-    )
+    requests = [Request(item.sample.id, item.prompt) for item in items]
+    rollouts = roll_out(student, requests, greedy, key=("describe", bench.seed), batch=bench.batch)
     described = []
     for item, question, rollout in zip(items, questions, rollouts, strict=True):
         blind = make_item(prompter, replace(item.sample, images=()), question)
@@ -123,32 +84,57 @@ def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:
     return greedy, Sampling(bench.max_new_tokens, bench.temperature, bench.top_p, bench.top_k)
 
 
-def requests_for(items: Sequence[Item], draws: Iterable[int]) -> list[Request]:
-    """Every item asked once a draw."""
-    return [Request(item.sample.id, item.prompt, draw) for item in items for draw in draws]
-
-
-def respond(
+def answer(
     student: Student,
-    requests: Sequence[Request],
-    sampling: Sampling,
+    prompter: Prompter,
+    items: Sequence[Item],
     routing: RoutingConfig,
     bench: BenchConfig,
+    known: Container[tuple[str, int]] = (),
 ) -> list[Response]:
-    """Answer requests, and parse the answers."""
-    key = ("bench", bench.seed)
+    """Every item's greedy response and its `bench.samples` sampled ones, but for known (id, draw)."""
+    made = []
+    greedy, sampled = samplings(bench)
+    for sampling, draws in ((greedy, range(1)), (sampled, range(1, 1 + bench.samples))):
+        asked = [(item, draw) for item in items for draw in draws if (item.sample.id, draw) not in known]
+        # The noise of sampled draws is counted from 0, the greedy one has none.
+        requests = [Request(item.sample.id, item.prompt, draw - draws.start) for item, draw in asked]
+        if routing.completion == "two_pass":
+            requests = _with_captions(
+                student, prompter, requests, [item for item, _ in asked], sampling, bench
+            )
+        key = ("bench", bench.seed)
+        rollouts = roll_out(student, requests, sampling, key=key, batch=bench.batch)
+        made += [as_response(one, routing, draw) for one, (_, draw) in zip(rollouts, asked, strict=True)]
+    return made
+
+
+def _with_captions(
+    student: Student,
+    prompter: Prompter,
+    requests: Sequence[Request],
+    shown: Sequence[EncodedImages],
+    sampling: Sampling,
+    bench: BenchConfig,
+) -> list[Request]:
+    """The control `two_pass`: the image-only caption stands as the description, the student goes on."""
+    asked = [
+        replace(request, prompt=prompter.render(Role.PERCEPTION, images))
+        for request, images in zip(requests, shown, strict=True)
+    ]
+    captions = roll_out(student, asked, sampling, key=("caption", bench.seed), batch=bench.batch)
     return [
-        as_response(rollout, routing)
-        for rollout in roll_out(student, requests, sampling, key=key, batch=bench.batch)
+        replace(request, prompt=with_description(request.prompt, caption))
+        for request, caption in zip(requests, captions, strict=True)
     ]
 
 
-def as_response(rollout: Rollout, routing: RoutingConfig) -> Response:
+def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response:
     """What a rollout says."""
     segments = parse_rollout(rollout, student=routing.student)
     return Response(
         sample_id=rollout.sample_id,
-        draw=rollout.draw,
+        draw=draw,
         text=rollout.text,
         description=segments.description,
         answer=segments.answer,

@@ -30,7 +30,7 @@ def run(config: EvalRun) -> float | None:
     print_leakage(scores)
     if config.compare:
         print_differences(scores, config.compare[0])
-    print(f"verdicts and scores in {config.out}")
+    print(f"verdicts, scores and a page of failures in {config.out}")
     return main_figure(next(iter(scores.values())))
 
 

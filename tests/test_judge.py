@@ -24,8 +24,8 @@ from vigos_cli.bench.evaluate import Result, evaluate, with_judge
 from vigos_cli.bench.interface import Graded
 from vigos_cli.compose import job
 from vigos_cli.config import BenchConfig, BenchTask, ConfigError, EvalRun, JudgeConfig
-from vigos_cli.judge.server import key_from_environment, retry_after
 from vigos_cli.judge.words import LONGEST, Case, messages, read, version
+from vigos_cli.server import key_from_environment, retry_after
 from vigos_cli.types import Sample, Verdict
 
 KEY = "sk-proj-Zx81TheSecret"
@@ -399,14 +399,14 @@ def test_a_missing_key_is_one_line_before_any_work(folder, monkeypatch):
     with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set") as caught:
         run(folder, far)
     assert "\n" not in str(caught.value) and not (folder / "out").exists()
-    assert key_from_environment(replace(far, key_env=None)) is None
+    assert key_from_environment("judge", replace(far, key_env=None)) is None
     for near in (
         "http://localhost:8000/v1",
         "http://127.0.0.1/v1",
         "http://[::1]:1/v1",
         "http://10.1.2.3/v1",
     ):
-        assert key_from_environment(replace(far, url=near)) is None
+        assert key_from_environment("judge", replace(far, url=near)) is None
 
 
 @pytest.mark.parametrize("held", ["sk-a b", "sk-a\nb", "sk-ä"])

@@ -47,6 +47,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "teacher.weights": ("base", "ema", "live"),
     "trainer.schedule": ("linear", "cosine", "constant"),
     "trainer.optimizer": ("adamw", "paged_adamw_8bit"),
+    "rollout.name": ("hf", "openai", "vllm"),
+    "rollout.prefill": ("auto", "continue", "none"),
     "bench.schema": ("own", "plain"),
     "bench.scorer": ("ours", "official"),
     "judge.name": ("none", "openai"),
@@ -92,6 +94,23 @@ def _positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value > 0:
             raise ConfigError(f"{name.replace('__', '.')}={value}: must be greater than 0")
+
+
+def _server(group: str, url: str, key_env: str | None) -> None:
+    """A server's address and the name of its key's variable, or a ConfigError that shows no key."""
+    # What may be a key that was put in the wrong place is not shown again.
+    if key_env is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", key_env):
+        raise ConfigError(
+            f"{group}.key_env is no environment variable's name, such as OPENAI_API_KEY: "
+            "name the variable that holds the key, never the key"
+        )
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or re.search(r"[@?#\s]", url):
+        raise ConfigError(f"{group}.url must be http(s)://HOST[:PORT]/PATH, without user, key or query")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -248,22 +267,42 @@ class DataConfig:
 
 @dataclass
 class RolloutConfig:
-    """How completions are sampled while learning."""
+    """How completions are sampled while learning, and by which engine, then and in evaluations."""
 
-    name: str = "hf"  # engine
+    name: str = "hf"  # engine: hf (in process), openai (any such server; for vigos eval), vllm (over HTTP)
     temperature: float = 1.1  # sampling temperature
     top_p: float = 0.95  # nucleus; 1 keeps all
     top_k: int = 20  # most likely tokens kept; 0 keeps all
     n: int = 1  # rollouts per prompt
     max_new_tokens: int = 4096  # length limit of a completion
-    batch: int = 32  # rows generated at once
+    batch: int = 32  # hf: rows generated at once
+    url: str = "http://localhost:8000/v1"  # openai, vllm: the server's address
+    model: str | None = None  # openai, vllm: the model, as the server calls it; null: as model.path does
+    key_env: str | None = None  # openai, vllm: the environment variable that holds the server's key, if any
+    concurrency: int = 32  # openai, vllm: requests that are open at a time
+    timeout: float = 600.0  # openai, vllm: seconds for one request
+    patience: float = 1800.0  # openai, vllm: seconds for one completion, with its retries and their waits
+    prefill: str = "auto"  # openai: continue the pre-filled turn, where the server can (auto), always or none
 
     def __post_init__(self) -> None:
+        _choice("rollout.name", self.name)
+        _choice("rollout.prefill", self.prefill)
         _positive(rollout__temperature=self.temperature, rollout__top_p=self.top_p)
         _share(rollout__top_p=self.top_p)
         _at_least(0, rollout__top_k=self.top_k)
         _at_least(1, rollout__n=self.n, rollout__batch=self.batch)
-        _at_least(1, rollout__max_new_tokens=self.max_new_tokens)
+        _at_least(1, rollout__max_new_tokens=self.max_new_tokens, rollout__concurrency=self.concurrency)
+        _positive(rollout__timeout=self.timeout, rollout__patience=self.patience)
+        if self.name != "hf":
+            _server("rollout", self.url, self.key_env)
+
+    def needs_tokens(self, command: str) -> None:
+        """A command that learns from tokens, or looks at them, cannot use an engine that gives text alone."""
+        if self.name == "openai":
+            raise ConfigError(
+                f"rollout=openai: vigos {command} needs token ids, which such a server does not give; "
+                "rollout=hf samples in process, rollout=vllm over HTTP"
+            )
 
 
 @dataclass
@@ -371,19 +410,7 @@ class JudgeConfig:
             return
         if not self.model:
             raise ConfigError("judge.model is missing: the judge, as the server calls it")
-        # What may be a key that was put in the wrong place is not shown again.
-        if self.key_env is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", self.key_env):
-            raise ConfigError(
-                "judge.key_env is no environment variable's name, such as OPENAI_API_KEY: "
-                "name the variable that holds the key, never the key"
-            )
-        try:
-            url = urlsplit(self.url)
-            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:
-            good = False
-        if not good or re.search(r"[@?#\s]", self.url):
-            raise ConfigError("judge.url must be http(s)://HOST[:PORT]/PATH, without user, key or query")
+        _server("judge", self.url, self.key_env)
 
 
 @dataclass
@@ -429,6 +456,7 @@ class RolloutRun(RunConfig):
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
+        self.rollout.needs_tokens("rollout")
         cells = [getattr(self.routing, kind) for kind in KINDS if kind != "invalid"]
         roles = {role for cell in cells for role in (cell if isinstance(cell, list) else [cell])}
         told = roles & {"reasoning", "reference", "privileged"}
@@ -458,6 +486,11 @@ class EvalRun(RunConfig):
             raise ConfigError("diagnostic=description_only: only routing.student=structured describes")
         if self.diagnostic == "description_only" and self.routing.completion == "two_pass":
             raise ConfigError("diagnostic=description_only: routing.completion=two_pass puts another there")
+        if self.rollout.name == "openai" and self.responses is None:
+            if self.diagnostic == "description_only":
+                raise ConfigError("diagnostic=description_only continues tokens: rollout=hf or rollout=vllm")
+            if self.routing.completion == "two_pass":
+                raise ConfigError("routing.completion=two_pass continues tokens: rollout=hf or rollout=vllm")
 
 
 @dataclass
@@ -475,6 +508,9 @@ class DistillRun(RunConfig):
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
         _choice("card", self.card)
+        self.rollout.needs_tokens("distill")
+        if self.rollout.name != "hf" and self.trainer.dry_run:
+            raise ConfigError("trainer.dry_run measures rollouts in process: rollout=hf")
 
 
 @dataclass

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from vigos_cli.config import ConfigError, JudgeConfig
 from vigos_cli.judge.known import Known, key_of
-from vigos_cli.judge.server import NoReply, NoServer, Server, key_from_environment
+from vigos_cli.judge.reply import reply
 from vigos_cli.judge.words import Case, messages, read
 from vigos_cli.progress import Bar
+from vigos_cli.server import NoReply, NoServer, Server, key_from_environment
 
 IN_A_ROW = 16  # questions without a verdict, after which no more are asked
 
@@ -31,7 +32,7 @@ class Judge:
     """
 
     def __init__(self, config: JudgeConfig, folder: Path):
-        self._config, self._key = config, key_from_environment(config)
+        self._config, self._key = config, key_from_environment("judge", config)
         self._path = Path(config.cache) if config.cache else folder / "judge.jsonl"
         if config.cache:
             try:
@@ -78,7 +79,7 @@ class Asking:
     async def _ask_all(self, todo: Mapping[str, Case]) -> None:
         turn = asyncio.Semaphore(self._config.concurrency)
         try:
-            async with Server(self._config, self._key) as server:
+            async with Server("judge", self._config, self._key) as server:
                 with Bar(f"judge {self._config.model}", len(todo)) as bar:
 
                     async def ask(key: str, case: Case) -> None:
@@ -95,7 +96,7 @@ class Asking:
     async def _ask(self, server: Server, key: str, case: Case) -> None:
         """Keep the verdict on one case, or count why there is none."""
         try:
-            score = read(await server.reply(messages(case)), case.by_share)
+            score = read(await reply(server, self._config, messages(case)), case.by_share)
             failure = "sent no verdict" if score is None else ""
         except NoReply as error:
             score, failure = None, str(error)

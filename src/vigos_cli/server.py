@@ -1,11 +1,12 @@
-"""One question to an OpenAI-compatible server, with patience: retries, waits, limits.
+"""One question to an HTTP server, with patience: retries, waits, limits.
 
->>> async with Server(config, key) as server:
-...     text = await server.reply([{"role": "user", "content": "..."}])
+>>> async with Server("judge", config.judge, key) as server:
+...     text = await server.ask("/chat/completions", {"messages": [...]}, read=text_of)
 
 A request that times out, loses its connection, or is answered 408, 429 or 5xx is sent again, after a wait
-that doubles each time and is no shorter than Retry-After; at most `TRIES` times, within `judge.patience`.
-The key goes into one header and nowhere else: what is raised here never holds it.
+that doubles each time and is no shorter than Retry-After; at most `TRIES` times, within `patience`. So is one
+whose reply `read` calls cut short. The key goes into one header and nowhere else: what is raised here never
+holds it.
 """
 
 from __future__ import annotations
@@ -17,35 +18,61 @@ import logging
 import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
-from vigos_cli.config import ConfigError, JudgeConfig
+from vigos_cli.config import ConfigError
 
+T = TypeVar("T")
 TRIES = 6
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
 LARGEST = 1 << 20  # bytes of a reply
+
+
+class Address(Protocol):
+    """Where a server is and how long it is waited for: a part of `JudgeConfig` and `RolloutConfig`."""
+
+    url: str
+    key_env: str | None
+    concurrency: int
+    timeout: float
+    patience: float
 
 
 class NoReply(Exception):
     """This question got no reply; another may."""
 
 
+class CutShort(NoReply):
+    """A reply that ends too early: worth asking again."""
+
+
+class Refused(NoReply):
+    """The server will not answer this question as it is put; `status` is its code."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
 class NoServer(Exception):
-    """No question will get a reply from this server."""
+    """No question will get a reply from this server; `status` is its code where it gave one."""
+
+    def __init__(self, message: str, status: int = 0):
+        super().__init__(message)
+        self.status = status
 
 
 class Server:
-    """A connection pool to the judge; an async context manager."""
+    """A connection pool; an async context manager. `group` is the configuration's name for it."""
 
-    def __init__(self, config: JudgeConfig, key: str | None):
-        self._config, self._key = config, key
-        self._url = config.url.rstrip("/") + "/chat/completions"
+    def __init__(self, group: str, config: Address, key: str | None):
+        self._group, self._config, self._key = group, config, key
         for name in ("httpx", "httpcore"):  # a line a request would fill the run's log
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -64,25 +91,31 @@ class Server:
     async def __aexit__(self, *error: object) -> None:
         await self._client.aclose()
 
-    async def reply(self, messages: Sequence[Mapping[str, Any]]) -> str:
-        """The text of the model's reply. Raises NoReply, NoServer."""
+    async def ask(
+        self, path: str, body: Mapping[str, Any], *, read: Callable[[bytes], T], largest: int = LARGEST
+    ) -> T:
+        """What `read` makes of the reply to a POST. Raises NoReply, NoServer, and what `read` raises."""
         config, clock = self._config, asyncio.get_running_loop().time
+        url = config.url.rstrip("/")
+        url = (url.removesuffix("/v1") if path.startswith("/inference/") else url) + path
         deadline = clock() + config.patience
         for attempt in range(TRIES):
             asked_to_wait = 0.0
             try:
                 async with asyncio.timeout_at(min(deadline, clock() + config.timeout)):
-                    status, headers, body = await self._post(messages)
+                    status, headers, content = await self._post(url, body, largest)
+                if status == 200:
+                    return read(content)
             except TimeoutError:
                 failure: Exception = NoReply("timed out")
             except (httpx.ConnectError, httpx.InvalidURL) as error:
                 failure = NoServer(f"cannot be reached: {self._clean(str(error))}")
             except httpx.HTTPError:
                 failure = NoReply("lost the connection")
+            except CutShort as error:
+                failure = error
             else:
-                if status == 200:
-                    return content(body)
-                failure = self._refusal(status, body)
+                failure = self._refusal(status, content, body)
                 if status not in (408, 429) and status < 500:
                     raise failure
                 asked_to_wait = retry_after(headers.get("retry-after", ""))
@@ -93,25 +126,26 @@ class Server:
             await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _post(self, messages: Sequence[Mapping[str, Any]]) -> tuple[int, httpx.Headers, bytes]:
-        body = {**self._config.options, "model": self._config.model, "messages": messages, "stream": False}
-        async with self._client.stream("POST", self._url, json=body) as response:
-            read = bytearray()
+    async def _post(self, url: str, body: Any, largest: int) -> tuple[int, httpx.Headers, bytes]:
+        async with self._client.stream("POST", url, json=body) as response:
+            content = bytearray()
             async for chunk in response.aiter_raw():
-                read += chunk
-                if len(read) > LARGEST:
+                content += chunk
+                if len(content) > largest:
                     raise NoReply("sent a reply that is too large")
-            return response.status_code, response.headers, bytes(read)
+            return response.status_code, response.headers, bytes(content)
 
-    def _refusal(self, status: int, body: bytes) -> Exception:
+    def _refusal(self, status: int, content: bytes, body: Mapping[str, Any]) -> Exception:
         if status in (401, 403):  # without the server's own words: they may repeat the key
-            name = self._config.key_env
-            hint = f"is the key in {name} good for it?" if self._key else "it wants a key, see judge.key_env"
-            return NoServer(f"answered {status}: {hint}")
+            name, wanted = self._config.key_env, f"it wants a key, see {self._group}.key_env"
+            return NoServer(
+                f"answered {status}: {f'is the key in {name} good for it?' if self._key else wanted}"
+            )
         if status == 404:
-            return NoServer(f"answered 404: is the address right, and does it have {self._config.model}?")
-        said = self._clean(_error_text(body))
-        return NoReply(f"answered {status}" + (f" ({said})" if said else ""))
+            named = f", and does it have {body['model']}" if "model" in body else ""
+            return NoServer(f"answered 404: is the address right{named}?", status)
+        said = self._clean(_error_text(content))
+        return Refused(status, f"answered {status}" + (f" ({said})" if said else ""))
 
     def _clean(self, text: str) -> str:
         """Someone else's words for one line of ours: printable, short, without the key."""
@@ -120,18 +154,18 @@ class Server:
         return "".join(c if c.isprintable() else " " for c in text)[:200].strip()
 
 
-def key_from_environment(config: JudgeConfig) -> str | None:
-    """The judge's key; None where none is sent.
+def key_from_environment(group: str, config: Address) -> str | None:
+    """The server's key; None where none is sent.
 
     Raises ConfigError where a server that is not local would be asked without one, or the key is none.
     """
     key = os.environ.get(config.key_env, "").strip() if config.key_env else ""
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"judge: what {config.key_env} holds is no key (a space or an odd character)")
+        raise ConfigError(f"{group}: what {config.key_env} holds is no key (a space or an odd character)")
     if not key and config.key_env and not is_local(config.url):
         raise ConfigError(
-            f"judge: {config.key_env} is not set, the environment variable with the key for {config.url} "
-            "(judge.key_env=NAME: another variable; judge.key_env=null: no key)"
+            f"{group}: {config.key_env} is not set, the environment variable with the key for {config.url} "
+            f"({group}.key_env=NAME: another variable; {group}.key_env=null: no key)"
         )
     return key or None
 
@@ -143,17 +177,6 @@ def is_local(url: str) -> bool:
         return ipaddress.ip_address(host).is_private
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def content(body: bytes) -> str:
-    """The text in a chat completion. Raises NoReply for anything else."""
-    try:
-        text = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        text = None
-    if not isinstance(text, str):
-        raise NoReply("sent a malformed reply")
-    return text
 
 
 def retry_after(header: str) -> float:
@@ -168,9 +191,12 @@ def retry_after(header: str) -> float:
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
 
 
-def _error_text(body: bytes) -> str:
+def _error_text(content: bytes) -> str:
+    """A server's own words: `error.message` as OpenAI has it, `message` or `detail` as others."""
     try:
-        text = json.loads(body)["error"]["message"]
-    except (ValueError, LookupError, TypeError, RecursionError):
+        reply = json.loads(content)
+        error = reply.get("error", reply)
+        text = error if isinstance(error, str) else error.get("message") or error.get("detail")
+    except (ValueError, AttributeError, RecursionError):
         return ""
     return text if isinstance(text, str) else ""

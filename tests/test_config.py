@@ -22,7 +22,7 @@ NEEDS = {
     "judge=openai": "judge.model=m",
 }
 OPTIONS = [f"{group}={name}" for group in groups("distill") for name in options(group)]
-JUDGES = [f"judge={name}" for name in options("judge")]
+ASKED = [*(f"judge={name}" for name in options("judge")), "rollout=openai"]  # of `vigos eval` alone
 
 
 def compose(command: str, *overrides: str) -> DistillRun:
@@ -32,11 +32,10 @@ def compose(command: str, *overrides: str) -> DistillRun:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [*OPTIONS, *JUDGES])
+@pytest.mark.parametrize("option", dict.fromkeys([*OPTIONS, *ASKED]))
 def test_every_option_composes_and_knows_its_name(option):
-    run = compose(
-        "eval" if option in JUDGES else "distill", option, *([NEEDS[option]] if option in NEEDS else [])
-    )
+    needs = [NEEDS[option]] if option in NEEDS else []
+    run = compose("eval" if option in ASKED else "distill", option, *needs)
     group, _, name = option.partition("=")
     if hasattr(getattr(run, group), "name"):
         assert getattr(run, group).name == name

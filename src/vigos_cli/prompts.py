@@ -144,6 +144,7 @@ class EncodedImages:
     types_after: tuple[int, ...]
     features: Mapping[str, Tensor]
     lead: str = ""  # blanks before the message, tokenised with it: ` What` is one token
+    images: tuple[Image, ...] = ()
 
 
 class Prompter:
@@ -213,9 +214,11 @@ class Prompter:
         types = tuple(types[0].tolist()) if types is not None else ()
         if in_after:
             other = tuple(self._tokenizer(before, add_special_tokens=special)["input_ids"])
-            return EncodedImages(other, ids, (0,) * len(other) if types else (), types, out, lead)
+            kinds = (0,) * len(other) if types else ()
+            return EncodedImages(other, ids, kinds, types, out, lead, tuple(images))
         other = tuple(self._text.encode(after))
-        return EncodedImages(ids, other, types, (0,) * len(other) if types else (), out, lead)
+        kinds = (0,) * len(other) if types else ()
+        return EncodedImages(ids, other, types, kinds, out, lead, tuple(images))
 
     def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
         """The prompt of one role. The caller chooses what it is told: controls pass other texts or images."""
@@ -231,6 +234,7 @@ class Prompter:
             prefill=prefill,
             features=images.features,
             mm_token_types=types,
+            images=images.images,
         )
 
     def encode_text(self, parts: Sequence[tuple[str, bool]]) -> list[int]:

@@ -73,6 +73,7 @@ class Server:
 
     def __init__(self, group: str, config: Address, key: str | None):
         self._group, self._config, self._key = group, config, key
+        self._turn = asyncio.Semaphore(config.concurrency)
         for name in ("httpx", "httpcore"):  # a line a request would fill the run's log
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -95,9 +96,13 @@ class Server:
         self, path: str, body: Mapping[str, Any], *, read: Callable[[bytes], T], largest: int = LARGEST
     ) -> T:
         """What `read` makes of the reply to a POST. Raises NoReply, NoServer, and what `read` raises."""
-        config, clock = self._config, asyncio.get_running_loop().time
-        url = config.url.rstrip("/")
+        url = self._config.url.rstrip("/")
         url = (url.removesuffix("/v1") if path.startswith("/inference/") else url) + path
+        async with self._turn:
+            return await self._ask(url, body, read, largest)
+
+    async def _ask(self, url: str, body: Mapping[str, Any], read: Callable[[bytes], T], largest: int) -> T:
+        config, clock = self._config, asyncio.get_running_loop().time
         deadline = clock() + config.patience
         for attempt in range(TRIES):
             asked_to_wait = 0.0
@@ -141,11 +146,12 @@ class Server:
             return NoServer(
                 f"answered {status}: {f'is the key in {name} good for it?' if self._key else wanted}"
             )
+        said = self._clean(_error_text(content))
+        said = f" ({said})" if said else ""
         if status == 404:
             named = f", and does it have {body['model']}" if "model" in body else ""
-            return NoServer(f"answered 404: is the address right{named}?", status)
-        said = self._clean(_error_text(content))
-        return Refused(status, f"answered {status}" + (f" ({said})" if said else ""))
+            return NoServer(f"answered 404{said}: is the address right{named}?", status)
+        return Refused(status, f"answered {status}{said}")
 
     def _clean(self, text: str) -> str:
         """Someone else's words for one line of ours: printable, short, without the key."""

@@ -13,25 +13,35 @@ from vigos_cli.batches import Prepared
 from vigos_cli.bench.run import description_tokens
 from vigos_cli.config import RunConfig
 from vigos_cli.controls import noise_like
+from vigos_cli.engines.interface import Engine, InProcess
 from vigos_cli.model import Student
 from vigos_cli.prompts import Prompter, reference_text
-from vigos_cli.rollout import Request, Sampling, as_rollout, roll_out
+from vigos_cli.rollout import Request, Sampling, as_rollout
 from vigos_cli.segments import DESCRIPTION_END, THINK, THINK_END, parse_rollout
 from vigos_cli.teachers import Supervised, supervise
 from vigos_cli.types import Prompt, Role, Rollout
 
 
 def sample_rollouts(
-    student: Student, prepared: Sequence[Prepared], prompter: Prompter, config: RunConfig, step: int
+    student: Student,
+    prepared: Sequence[Prepared],
+    prompter: Prompter,
+    config: RunConfig,
+    step: int,
+    engine: Engine | None = None,
 ) -> list[tuple[Prepared, Rollout]]:
-    """`rollout.n` completions a sample; under the SFT control their endings are the reference's."""
+    """`rollout.n` completions a sample, by `engine` or in process.
+
+    Under the SFT control their endings are the reference's.
+    """
+    engine = engine or InProcess(student)
     rollout = config.rollout
     requests = [
         (item, Request(item.key, item.prompt, draw)) for item in prepared for draw in range(rollout.n)
     ]
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k)
     key = (config.seed, "rollout", step)
-    rollouts = roll_out(student, [r for _, r in requests], sampling, key=key, batch=rollout.batch)
+    rollouts = engine.roll_out([r for _, r in requests], sampling, key=key, batch=rollout.batch)
     if config.routing.completion == "reference":
         rollouts = [
             reference_completion(student, prompter, item, rollout)

@@ -25,6 +25,7 @@ from vigos_cli import checkpoint, draws, group
 from vigos_cli.answers import same
 from vigos_cli.batches import Batches
 from vigos_cli.config import DistillRun, TrainerConfig, UserError
+from vigos_cli.engines.interface import Engine
 from vigos_cli.fused import fused_loss
 from vigos_cli.losses import DivergenceSpec, TokenStats, term_counts, token_weights
 from vigos_cli.memory import PhasePeaks, peak_gib
@@ -44,6 +45,7 @@ class Learner:
     student: Student
     optimizer: torch.optim.Optimizer
     ema: dict[str, Tensor] | None
+    engine: Engine | None = None  # what samples; None: the student in process
     step: int = 0
     counts: Counter[str] = field(default_factory=Counter)  # rules applied to samples, rollouts and steps
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))  # time by phase
@@ -88,7 +90,7 @@ def learn(learner: Learner, batches: Batches, prompter: Prompter, config: Distil
 
     with learner.timed("rollout"):
         prepared, counts = batches.at(step)
-        rollouts = sample_rollouts(student, prepared, prompter, config, step)
+        rollouts = sample_rollouts(student, prepared, prompter, config, step, learner.engine)
         rows = supervise_all(rollouts, prompter, config)
 
     terms = [row.terms for row in rows]

@@ -82,11 +82,17 @@ class Prompt:
     prefill: tuple[int, ...]  # the last len(prefill) of ids
     features: Mapping[str, Tensor] = field(default_factory=dict)  # pixel_values, image_grid_thw, ...
     mm_token_types: tuple[int, ...] = ()
+    images: tuple[Image, ...] = ()  # as pictures, for an engine that has its own processor
+    message: str = ""  # the user's text and the pre-fill, for an engine that is told no token ids
+    opening: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What was sampled for one prompt. `ends[i]` is the length of the text once token i has been decoded."""
+    """What was sampled for one prompt. `ends[i]` is the length of the text once token i has been decoded.
+
+    An engine that gives text alone leaves `ids` empty, `ends` with one entry, and says how much it `wrote`.
+    """
 
     sample_id: str
     draw: int  # which of the n samples of this prompt
@@ -95,6 +101,7 @@ class Rollout:
     text: str  # the whole turn, prefill included, special tokens left out
     ends: tuple[int, ...]  # one a token of prefill + ids
     finished: bool  # drew an end-of-turn token before the length limit
+    wrote: int = 0  # tokens, by the engine's own count, where `ids` are not known
 
 
 @dataclass(frozen=True, slots=True)

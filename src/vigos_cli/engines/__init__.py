@@ -1,0 +1,1 @@
+"""What writes the completions: in process, or behind HTTP."""

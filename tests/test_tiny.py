@@ -7,6 +7,7 @@ import pytest
 from conftest import distill_config, make_student
 
 from vigos_cli.bench.run import Evaluator
+from vigos_cli.engines.interface import InProcess
 from vigos_cli.paths import TINY
 from vigos_cli.prompts import Prompter
 
@@ -49,7 +50,7 @@ def test_the_card_says_what_the_shipped_weights_do():
     config = distill_config("bench.tasks.priorworld.split=validation")
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    report, _ = Evaluator(student, prompter, config.routing, config.bench).run(samples=0)
+    report, _ = Evaluator(InProcess(student), prompter, config.routing, config.bench).run(samples=0)
     for name, column in (
         ("score", "answer, conflicts"),
         ("prior", "answer, agrees"),

@@ -20,6 +20,7 @@ from vigos_cli.config import DistillRun
 from vigos_cli.data.check import check
 from vigos_cli.data.load import TableData, load_data
 from vigos_cli.dryrun import dry_run
+from vigos_cli.engines.interface import engine_of
 from vigos_cli.files import write_json, write_lines
 from vigos_cli.memory import peak_gib
 from vigos_cli.model import load_student, pick_device
@@ -58,7 +59,8 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     learner = make_learner(student, config)
     if config.trainer.dry_run:
         return dry_run(learner, data, prompter, config)
-    evaluator = Evaluator(student, prompter, config.routing, config.bench)
+    learner.engine = engine = engine_of(config, student)
+    evaluator = Evaluator(engine, prompter, config.routing, config.bench)
     resume(learner, out)
     if first and learner.step == 0:
         write_json(out / "config.json", asdict(config))
@@ -87,6 +89,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
 
     with learner.timed("evaluate"):
         after, responses = evaluator.run(two_pass=config.routing.completion == "two_pass")
+    engine.close()
     hash_at_end = student.frozen_hash()
     assert hash_at_start == hash_at_end, "the frozen weights changed during the run"
     if not first or tracker is None:
@@ -110,6 +113,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         "seeds": {"run": config.seed, "bench": config.bench.seed},
         "processes": group.size(),
         "device": str(student.device),
+        "engine": engine.facts() or {"name": "hf"},
         "seconds": {phase: round(value, 2) for phase, value in learner.seconds.items()},
         "peak_gib": peak_gib(student.device),
         "config": asdict(config),

@@ -15,7 +15,8 @@ from vigos_cli.files import write_json
 from vigos_cli.paths import PACKAGE
 
 PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
-MAY_DIFFER = ("out", "resume", "judge")  # between a run and its continuation: none changes an answer
+MAY_DIFFER = {"out", "resume", "judge"}  # between a run and its continuation: none changes an answer
+MAY_DIFFER |= {f"rollout.{name}" for name in ("url", "key_env", "concurrency", "timeout", "patience")}
 
 
 def commit() -> str | None:
@@ -52,7 +53,7 @@ def same_run(saved: dict[str, Any], config: RunConfig) -> None:
     """A ConfigError that names the first key in which a continued run differs from its start."""
     now, then = flat(asdict(config)), flat(saved)
     for name in sorted({*now, *then}):
-        if name.split(".")[0] not in MAY_DIFFER and now.get(name) != then.get(name):
+        if MAY_DIFFER.isdisjoint((name, name.split(".")[0])) and now.get(name) != then.get(name):
             raise ConfigError(
                 f"resume=auto: this run was started with {name}={then.get(name)}, not {now.get(name)}; "
                 "name another folder with out="

@@ -23,6 +23,7 @@ from vigos_cli.config import RolloutRun
 from vigos_cli.data.check import check
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData, load_data
+from vigos_cli.engines.interface import Engine, engine_of
 from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.fixed import Lines, again, read
 from vigos_cli.looking import Looker
@@ -50,6 +51,7 @@ def sample(config: RolloutRun) -> list[dict[str, Any]]:
     earlier, limit = read(config) if config.rollouts else ({}, config.limit)
     student = load_student(config.model, config.adapter, seed=config.seed)
     claim(out, config)
+    engine = engine_of(config, student)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     data = load_data(config.data, config.seed, limit or LIMIT)
     if isinstance(data, TableData):
@@ -69,11 +71,12 @@ def sample(config: RolloutRun) -> list[dict[str, Any]]:
             todo = [i for i in places if known[i] < len(earlier.get(i, range(config.rollout.n)))]
             lines = [line for line in lines if line["row"] not in todo]  # a row is sampled whole
             prepared = prepare(data, [(i, i) for i in todo], prompter, config, counts)
-            made = _lines(student, prepared, prompter, config, earlier, looker) if prepared else []
+            made = _lines(engine, student, prepared, prompter, config, earlier, looker) if prepared else []
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()
             lines += made
             bar.advance(by=len(places))
+    engine.close()
     lines.sort(key=lambda line: (line["row"], line["draw"]))
     write_lines(path, lines)
     summary = summarise(lines, counts + looker.counts if looker else counts)
@@ -90,6 +93,7 @@ def sample(config: RolloutRun) -> list[dict[str, Any]]:
 
 
 def _lines(
+    engine: Engine,
     student: Student,
     prepared: Sequence[Prepared],
     prompter: Prompter,
@@ -102,7 +106,7 @@ def _lines(
     if earlier:
         rollouts = again(student, prepared, earlier)
     else:
-        rollouts = sample_rollouts(student, prepared, prompter, config, step=0)
+        rollouts = sample_rollouts(student, prepared, prompter, config, 0, engine)
     seconds = (time.perf_counter() - began) / len(rollouts)
     supervised = supervise_all(rollouts, prompter, config)
     scores = score_tokens(student, supervised)

@@ -14,6 +14,7 @@ from vigos_cli.bench.run import Item, answer, describe, make_item
 from vigos_cli.config import EvalRun, UserError
 from vigos_cli.controls import show
 from vigos_cli.data.images import BadRow
+from vigos_cli.engines.interface import engine_of
 from vigos_cli.files import read_lines, write_lines
 from vigos_cli.model import load_student, pick_device
 from vigos_cli.progress import Bar
@@ -33,10 +34,16 @@ class Asker:
         group.start(pick_device(config.model.device))
         settle_prompts(config)
         self.config = config
-        self.student = load_student(config.model, config.adapter, seed=config.seed)
+        if config.rollout.name == "openai":
+            from vigos_cli.engines.chat import Chat, TextPrompter
+
+            self.prompter, self.engine = TextPrompter(config.prompt, config.routing), Chat(config)
+        else:
+            student = load_student(config.model, config.adapter, seed=config.seed)
+            self.prompter = Prompter(student.processor, config.prompt, config.routing)
+            self.engine = engine_of(config, student)
         if group.rank() == 0:
             claim(Path(config.out), config)
-        self.prompter = Prompter(self.student.processor, config.prompt, config.routing)
 
     def responses(
         self, name: str, prompt: Callable[[Sample], str], samples: Iterable[Sample], folder: Path
@@ -77,8 +84,8 @@ class Asker:
         items = [self._item(sample, prompt(sample)) for sample in samples]
         if config.diagnostic == "description_only":
             questions = [prompt(sample) for sample in samples]
-            items = describe(self.student, self.prompter, items, questions, config.bench)
-        return answer(self.student, self.prompter, items, config.routing, config.bench, known)
+            items = describe(self.engine, self.prompter, items, questions, config.bench)
+        return answer(self.engine, self.prompter, items, config.routing, config.bench, known)
 
     def _item(self, sample: Sample, question: str) -> Item:
         try:

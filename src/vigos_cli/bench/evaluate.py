@@ -75,6 +75,8 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
         results[name] = result = _result(config, name, task, asker, folder)
         scores[name] = result.figures(result.graded)
         _save(out, name, result, scores)
+    if asker:
+        asker.engine.close()
     if judge:
         _judge(judge, results.values())
         for name, result in results.items():
@@ -92,6 +94,8 @@ def _result(config: EvalRun, name: str, task: BenchTask, asker: Asker | None, fo
     else:
         result = _bench(config, registry.get(name), task, asker, folder)
     marks: dict[str, Any] = {} if config.diagnostic == "none" else {"diagnostic": config.diagnostic}
+    if asker and (engine := asker.engine.facts()):
+        marks["engine"] = engine
     if asker and config.routing.student == "structured":
         return _with_leakage(result, marks)
     own = result.figures

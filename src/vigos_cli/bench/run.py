@@ -1,6 +1,6 @@
 """Ask a model the items of a benchmark: greedily once (draw 0), and sampled a few times (draws 1, 2, ...).
 
-evaluator = Evaluator(student, prompter, routing, bench)   # PriorWorld's items and prompts, made once
+evaluator = Evaluator(engine, prompter, routing, bench)    # PriorWorld's items and prompts, made once
 report, responses = evaluator.run()                        # the same items each time it is called
 report["score"], report["sampled"]["score"], report["interval"]["score"]
 """
@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vigos_cli import group
 from vigos_cli.bench import priorworld
 from vigos_cli.config import BenchConfig, ConfigError, RoutingConfig
 from vigos_cli.data.images import usable
-from vigos_cli.model import Student
+from vigos_cli.engines.interface import Engine
 from vigos_cli.prompts import EncodedImages, Prompter
-from vigos_cli.rollout import Request, Sampling, roll_out
+from vigos_cli.rollout import Request, Sampling
 from vigos_cli.segments import DESCRIPTION_END, parse_rollout
 from vigos_cli.types import Prompt, Response, Role, Rollout, Sample
+
+if TYPE_CHECKING:
+    from vigos_cli.engines.chat import TextPrompter
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,12 @@ class Item:
 
 
 class Evaluator:
-    """PriorWorld's items with their prompts, for one model and routing."""
+    """PriorWorld's items with their prompts, for one engine and routing."""
 
-    def __init__(self, student: Student, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
+    def __init__(self, engine: Engine, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
         if set(bench.tasks) != {"priorworld"}:
             raise ConfigError(f"bench: {', '.join(bench.tasks) or 'no task'}; known are priorworld")
-        self.student, self.prompter, self.routing, self.bench = student, prompter, routing, bench
+        self.engine, self.prompter, self.routing, self.bench = engine, prompter, routing, bench
         self.samples = priorworld.load(bench.tasks["priorworld"])
         own = group.share(self.samples)
         self.items = [make_item(prompter, sample, sample.question) for sample in own]
@@ -48,20 +51,24 @@ class Evaluator:
         """Greedy figures, with those of `samples` draws an item under `sampled`; and every response."""
         bench = self.bench if samples is None else replace(self.bench, samples=samples)
         routing = replace(self.routing, completion="two_pass" if two_pass else "student")
-        own = answer(self.student, self.prompter, self.items, routing, bench)
+        own = answer(self.engine, self.prompter, self.items, routing, bench)
         responses = [response for part in group.gather(own) for response in part]
         responses.sort(key=lambda response: response.draw > 0)
         return priorworld.report(self.samples, responses), responses
 
 
-def make_item(prompter: Prompter, sample: Sample, question: str) -> Item:
+def make_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> Item:
     """The sample asked `question`. Raises BadRow for a picture that cannot be shown."""
     images = prompter.encode([usable(image, {}) for image in sample.images])
     return Item(sample, images, prompter.render(Role.STUDENT, images, question=question))
 
 
 def describe(
-    student: Student, prompter: Prompter, items: Sequence[Item], questions: Sequence[str], bench: BenchConfig
+    engine: Engine,
+    prompter: Prompter | TextPrompter,
+    items: Sequence[Item],
+    questions: Sequence[str],
+    bench: BenchConfig,
 ) -> list[Item]:
     """The items without their pictures (`diagnostic=description_only`).
 
@@ -70,7 +77,7 @@ def describe(
     """
     greedy, _ = samplings(bench)
     requests = [Request(item.sample.id, item.prompt) for item in items]
-    rollouts = roll_out(student, requests, greedy, key=("describe", bench.seed), batch=bench.batch)
+    rollouts = engine.roll_out(requests, greedy, key=("describe", bench.seed), batch=bench.batch)
     described = []
     for item, question, rollout in zip(items, questions, rollouts, strict=True):
         blind = make_item(prompter, replace(item.sample, images=()), question)
@@ -85,8 +92,8 @@ def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:
 
 
 def answer(
-    student: Student,
-    prompter: Prompter,
+    engine: Engine,
+    prompter: Prompter | TextPrompter,
     items: Sequence[Item],
     routing: RoutingConfig,
     bench: BenchConfig,
@@ -100,18 +107,17 @@ def answer(
         # The noise of sampled draws is counted from 0, the greedy one has none.
         requests = [Request(item.sample.id, item.prompt, draw - draws.start) for item, draw in asked]
         if routing.completion == "two_pass":
-            requests = _with_captions(
-                student, prompter, requests, [item for item, _ in asked], sampling, bench
-            )
+            shown = [item.images for item, _ in asked]
+            requests = _with_captions(engine, prompter, requests, shown, sampling, bench)
         key = ("bench", bench.seed)
-        rollouts = roll_out(student, requests, sampling, key=key, batch=bench.batch)
+        rollouts = engine.roll_out(requests, sampling, key=key, batch=bench.batch)
         made += [as_response(one, routing, draw) for one, (_, draw) in zip(rollouts, asked, strict=True)]
     return made
 
 
 def _with_captions(
-    student: Student,
-    prompter: Prompter,
+    engine: Engine,
+    prompter: Prompter | TextPrompter,
     requests: Sequence[Request],
     shown: Sequence[EncodedImages],
     sampling: Sampling,
@@ -122,7 +128,7 @@ def _with_captions(
         replace(request, prompt=prompter.render(Role.PERCEPTION, images))
         for request, images in zip(requests, shown, strict=True)
     ]
-    captions = roll_out(student, asked, sampling, key=("caption", bench.seed), batch=bench.batch)
+    captions = engine.roll_out(asked, sampling, key=("caption", bench.seed), batch=bench.batch)
     return [
         replace(request, prompt=with_description(request.prompt, caption))
         for request, caption in zip(requests, captions, strict=True)
@@ -140,7 +146,7 @@ def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response
         answer=segments.answer,
         valid=segments.valid,
         described=routing.student == "structured",
-        tokens=len(rollout.ids),
+        tokens=len(rollout.ids) or rollout.wrote,
     )
 
 

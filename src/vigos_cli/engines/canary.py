@@ -38,8 +38,8 @@ def hold(
     noise = float((base_N - ours_N).abs().mean())
     if not noise <= FAR:
         raise UserError(
-            f"rollout: the server's log-probabilities are {noise:.2f} nats a token away from those of model.path "
-            "here: does it serve the same weights?"
+            f"rollout: the server's log-probabilities are {noise:.2f} nats a token away from those of "
+            "model.path here: does it serve the same weights?"
         )
     if zero:
         return

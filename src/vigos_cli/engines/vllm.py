@@ -4,10 +4,12 @@
     token ids -> /inference/v1/generate        our ids with those features; sampled ids come back
     adapter   -> /v1/load_lora_adapter         each time it has changed, under a name of its own
 
-vLLM's chat route would tokenise our text again, and its completions route takes no pictures. Here the ids that
-the model reads are ours, slots included (see engines.wire for what is checked). A request has its own seed and
-one completion, so what is drawn depends on no other. Before anything is sampled under changed weights, the
-server's log-probabilities are held against our own (see engines.canary).
+vLLM's chat route would tokenise our text again, and its completions route takes no pictures. Here the ids
+that the model reads are ours, slots included (see engines.wire for what is checked). A request has its own
+seed and one completion, so what is drawn depends on no other. Before anything is sampled under changed
+weights, the server's log-probabilities are held against our own (see engines.canary).
+
+Written from vLLM's sources, and tested on a server of the tests' own; not seen against a real one.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ class Vllm:
         self._key = key_from_environment("rollout", config)
         self._served = (out / "served").resolve()  # where the server reads adapters
         self._slots = frozenset(student.banned_ids)
+        if group.rank() == 0:  # what a run that was killed has left
+            shutil.rmtree(self._served, ignore_errors=True)
         self._name, self._version = model, ()  # what the server calls the student, of which weights
 
     def roll_out(
@@ -67,8 +71,8 @@ class Vllm:
 
     def facts(self) -> dict[str, Any]:
         """Where the figures come from."""
-        adapter = self._name != self._model
-        return {"name": "vllm", "url": self._config.url, "model": self._model, "adapter": adapter}
+        facts = {"name": "vllm", "url": self._config.url, "model": self._model}
+        return {**facts, "adapter": not self._zero()}
 
     def close(self) -> None:
         """Unload the adapter; where the server is gone, so is its copy."""
@@ -110,10 +114,13 @@ class Vllm:
             raise UserError(trouble)
         self._version = version
 
+    def _zero(self) -> bool:
+        """Whether the adapter changes nothing, as before any training."""
+        return not any(bool(p.any()) for name, p in self._student.adapter.items() if "lora_B" in name)
+
     async def _put(self, server: Server, prompt: Prompt | None) -> None:
-        """The student as it is, under a new name (a server may remember what it computed under an old one)."""
-        zero = not any(bool(p.any()) for name, p in self._student.adapter.items() if "lora_B" in name)
-        old, name = self._name, self._model
+        """The student as it is, under a new name: what a server remembers goes by names."""
+        zero, old, name = self._zero(), self._name, self._model
         if self._learns or not zero:
             name = f"vigos-{uuid4().hex[:12]}"
             folder = self._served / name

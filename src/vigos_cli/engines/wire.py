@@ -58,8 +58,8 @@ def _places(
     ours = sum(i in slots & inside for i in ids)
     if len(places) < len(ranges) or ours != theirs:
         raise UserError(
-            "rollout: the server expands a picture to other slots than the processor of model.path: is it the "
-            "same model, under the same bounds on pictures (vllm serve --mm-processor-kwargs)?"
+            "rollout: the server expands a picture to other slots than the processor of model.path: is it "
+            "the same model, under the same bounds on pictures (vllm serve --mm-processor-kwargs)?"
         )
     return places
 

@@ -1,0 +1,278 @@
+"""Servers on this machine for the engines' tests: they answer, and can be told to refuse, stall and lie."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import make_student
+from PIL import Image
+
+from vigos_cli.model import Student
+from vigos_cli.paths import TINY
+from vigos_cli.rollout import Request, Sampling, roll_out
+from vigos_cli.types import Prompt, Role
+
+
+@dataclass
+class Reply:
+    content: bytes
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    sent: int | None = None  # only so many bytes, before the connection closes
+
+
+HANG = Reply(b"", -1)
+
+
+def refusal(status: int, said: str, **headers: str) -> Reply:
+    body = json.dumps({"error": {"message": said}}).encode()
+    return Reply(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Loopback  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_POST(self) -> None:
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with server.lock:
+            server.asked.append((self.path, body))
+            server.keys.add(self.headers.get("authorization"))
+            number = len(server.asked)
+            server.open += 1
+            server.most = max(server.most, server.open)
+        reply = server.play(self.path, body, number) or server.answer(self.path, body)
+        with server.lock:
+            server.open -= 1
+        if reply is HANG:
+            server.over.wait(30)
+            self.close_connection = True
+            return
+        self.send_response(reply.status)
+        for name, value in {"content-length": str(len(reply.content)), **reply.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(reply.content[: reply.sent])
+        self.close_connection = reply.sent is not None
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+class Loopback(ThreadingHTTPServer):
+    """`play` may answer instead of the server; None lets it answer."""
+
+    daemon_threads, block_on_close = True, False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lock, self.over = threading.RLock(), threading.Event()
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.keys: set[str | None] = set()
+        self.open = self.most = 0
+        self.play: Callable[[str, dict[str, Any], int], Reply | None] = lambda *_: None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def start(self) -> None:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.shutdown()
+        self.server_close()
+
+    def answer(self, path: str, body: dict[str, Any]) -> Reply:
+        raise NotImplementedError
+
+
+# ---------------------------------------------------------------- vLLM
+
+
+class FakeVllm(Loopback):
+    """The routes of vLLM that we use, as its sources have them, over the tiny model in process.
+
+    `traps` are what a server may do without a word: `slots` (another number of slots a picture), `ids` (reads
+    another prompt), `more` (reads more of it), `ignores` (loads an adapter and leaves it out), `part` (leaves
+    a part of it out), `weights` (another model), `slot_drawn`, `cached` (keeps features to itself).
+    """
+
+    def __init__(self, name: str = str(TINY)) -> None:
+        super().__init__()
+        self.base: Student = make_student()
+        self.models: dict[str, Student] = {name: self.base}
+        self.loaded: list[str] = []
+        self.traps: set[str] = set()
+
+    def answer(self, path: str, body: dict[str, Any]) -> Reply:
+        with self.lock:  # one model, and torch
+            match path:
+                case "/v1/load_lora_adapter":
+                    return self.load(body["lora_name"], body["lora_path"])
+                case "/v1/unload_lora_adapter":
+                    return self.unload(body["lora_name"])
+            if body["model"] not in self.models:
+                return refusal(404, f"The model `{body['model']}` does not exist.")
+            match path:
+                case "/v1/chat/completions/render":
+                    return as_json(self.render(body))
+                case "/inference/v1/generate":
+                    return as_json(self.generate(body))
+        return Reply(b'{"detail": "Not Found"}', 404)
+
+    def load(self, name: str, path: str) -> Reply:
+        if name in self.loaded:
+            return refusal(400, f"The lora adapter '{name}' has already been loaded.")
+        if not (Path(path) / "adapter_config.json").is_file():
+            return refusal(404, f"Loading lora {name} failed: No adapter found for {path}")
+        student = make_student(f"adapter.path={path}")
+        if self.traps & {"ignores", "part"}:
+            for key, p in student.adapter.items():
+                if "lora_B" in key:
+                    p.data.mul_(0 if "ignores" in self.traps else 0.3)
+        self.models[name] = student
+        self.loaded.append(name)
+        return Reply(f"Success: LoRA adapter '{name}' added successfully.".encode())
+
+    def unload(self, name: str) -> Reply:
+        if self.models.pop(name, None) is None:
+            return refusal(404, f"The lora adapter '{name}' cannot be found.")
+        return Reply(f"Success: LoRA adapter '{name}' removed successfully.".encode())
+
+    def render(self, body: dict[str, Any]) -> dict[str, Any]:
+        (turn,) = body["messages"]
+        urls = [part["image_url"]["url"] for part in turn["content"] if part["type"] == "image_url"]
+        images = [Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) for url in urls]
+        if "slots" in self.traps:
+            images = [image.resize((image.width * 3, image.height)) for image in images]
+        text = self.base.processor.apply_chat_template(
+            [{"role": "user", "content": [*[{"type": "image"}] * len(images), turn["content"][-1]]}],
+            add_generation_prompt=True,
+        )
+        inputs = self.base.processor(text=[text], images=[images], return_tensors="pt")
+        ids = inputs["input_ids"][0].tolist()
+        slot = self.base.base.config.image_token_id
+        places, kwargs = [], []
+        starts = [i for i, token in enumerate(ids) if token == slot and ids[i - 1] != slot]
+        rows = inputs["image_grid_thw"].prod(-1).tolist()
+        for i, start in enumerate(starts):
+            length = next(n for n in range(1, len(ids)) if ids[start + n] != slot)
+            places.append({"offset": start, "length": length})
+            part = inputs["pixel_values"][sum(rows[:i]) : sum(rows[: i + 1])]
+            file = io.BytesIO()
+            torch.save((part, inputs["image_grid_thw"][i : i + 1]), file)
+            kwargs.append(None if "cached" in self.traps else base64.b64encode(file.getvalue()).decode())
+        features = {
+            "mm_hashes": {"image": [str(i) for i in range(len(places))]},
+            "mm_placeholders": {"image": places},
+            "kwargs_data": {"image": kwargs},
+        }
+        return {"request_id": "r", "token_ids": ids, "features": features, "sampling_params": {}}
+
+    def generate(self, body: dict[str, Any]) -> dict[str, Any]:
+        ids, params, features = body["token_ids"], body["sampling_params"], body["features"]
+        student, tensors, kinds = self.models[body["model"]], {}, [0] * len(ids)
+        if features:
+            for place in features["mm_placeholders"]["image"]:
+                for i in range(place["offset"], place["offset"] + place["length"]):
+                    assert ids[i] == self.base.base.config.image_token_id
+                    kinds[i] = 1
+            parts = [
+                torch.load(io.BytesIO(base64.b64decode(item))) for item in features["kwargs_data"]["image"]
+            ]
+            pixels, grids = zip(*parts, strict=True)
+            tensors = {"pixel_values": torch.cat(pixels), "image_grid_thw": torch.cat(grids)}
+        prompt = Prompt(Role.STUDENT, tuple(ids), (), tensors, tuple(kinds))
+        greedy = params["temperature"] == 0
+        sampling = Sampling(
+            params["max_tokens"],
+            params["temperature"],
+            1.0 if greedy else params["top_p"],
+            0 if greedy else max(0, params["top_k"]),
+        )
+        (rollout,) = roll_out(student, [Request("", prompt)], sampling, key=(params.get("seed"),), batch=1)
+        sampled = list(rollout.ids)
+        if "slot_drawn" in self.traps:
+            sampled[0] = self.base.base.config.image_token_id
+        choice = {
+            "index": 0,
+            "token_ids": sampled,
+            "finish_reason": "stop" if rollout.finished else "length",
+        }
+        read = len(ids) + ("more" in self.traps)
+        reply = {"choices": [choice], "usage": {"prompt_tokens": read}, "prompt_logprobs": None}
+        if params.get("prompt_logprobs") is not None:
+            reply["prompt_logprobs"] = self.prompt_logprobs(student, prompt)
+        return reply
+
+    @torch.no_grad()
+    def prompt_logprobs(self, student: Student, prompt: Prompt) -> list[dict[str, Any] | None]:
+        hidden = student.hidden(student.batch([prompt.ids], [prompt]))[0]
+        logits = (hidden @ student.head_VH.T).float()
+        if "weights" in self.traps:
+            logits = logits.roll(1, -1)
+        rows: list[dict[str, Any] | None] = [None]
+        for token, row in zip(prompt.ids[1:], logits[:-1].log_softmax(-1), strict=True):
+            shown = {token + ("ids" in self.traps): row[token], int(row.argmax()): row.max()}
+            rows.append(
+                {
+                    str(i): {"logprob": float(value), "rank": 1, "decoded_token": ""}
+                    for i, value in shown.items()
+                }
+            )
+        return rows
+
+
+def as_json(reply: dict[str, Any]) -> Reply:
+    return Reply(json.dumps(reply).encode())
+
+
+# ---------------------------------------------------------------- chat completions
+
+
+class FakeChat(Loopback):
+    """Chat completions, streamed. `says` is the text of a whole turn, as pieces (thought, text).
+
+    `continues`: it goes on with a last turn of the assistant where it is asked to. `strict`: it refuses
+    fields that it does not know, as transformers serve does; otherwise it ignores them.
+    """
+
+    FIELDS = frozenset(
+        ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "stream", "stream_options")
+    )
+    EXTRA = frozenset(("add_generation_prompt", "continue_final_message"))
+
+    def __init__(self, *, continues: bool = True, strict: bool = False, top_k: bool = True) -> None:
+        super().__init__()
+        self.continues, self.strict, self.top_k = continues, strict, top_k
+        self.says: Callable[[dict[str, Any]], list[tuple[bool, str]]] = lambda body: [(False, "hello")]
+
+    def answer(self, path: str, body: dict[str, Any]) -> Reply:
+        assert path == "/v1/chat/completions"
+        known = self.FIELDS | (self.EXTRA if self.continues else set()) | ({"top_k"} if self.top_k else set())
+        if self.strict and (other := body.keys() - known):
+            return Reply(json.dumps({"detail": f"Unexpected fields in the request: {other}"}).encode(), 422)
+        prompt = sum(len(str(turn["content"])) + 4 for turn in body["messages"]) + 4
+        if self.continues and body.get("continue_final_message"):
+            prompt -= 8  # neither the end of that turn nor the head of another
+        events: list[dict[str, Any]] = [{"role": "assistant"}]
+        events += [
+            {"reasoning_content" if thought else "content": piece} for thought, piece in self.says(body)
+        ]
+        choices = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in events]
+        choices.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        usage = {"prompt_tokens": prompt, "completion_tokens": 7}
+        choices.append({"choices": [], "usage": usage})
+        stream = "".join(f"data: {json.dumps(one)}\n\n" for one in choices) + "data: [DONE]\n\n"
+        return Reply(stream.encode())

@@ -256,6 +256,21 @@ def test_no_weights_and_no_processor_are_loaded_and_the_key_is_nowhere(serve, tm
     assert KEY not in "".join(capsys.readouterr())
 
 
+def test_an_adapter_gives_its_prompt_and_not_its_weights(serve, tmp_path):
+    server, folder = serve(), tmp_path / "adapter"
+    with pytest.raises(UserError, match="no such folder"):
+        run(tmp_path / "a", server, f"adapter.path={folder}")
+    folder.mkdir()
+    told = {"student": "plain", "prompt": {"plain": "Say it: {question}", "prefill_plain": "<think>"}}
+    (folder / "vigos.json").write_text(json.dumps(told))
+    config = job("eval", [*FEW, f"out={tmp_path / 'b'}", "rollout=openai", f"rollout.url={server.url}"])
+    config.adapter.path = str(folder)
+    evaluate(config)  # type: ignore[arg-type]
+    for body in asked(server):
+        assert body["messages"][0]["content"][1]["text"].startswith("Say it: ")
+        assert body["messages"][1]["content"] == "<think>"
+
+
 @pytest.mark.parametrize(
     ("command", "overrides", "says"),
     [

@@ -74,6 +74,8 @@ class Chat:
     """The engine."""
 
     def __init__(self, config: EvalRun):
+        if config.adapter.path and not Path(config.adapter.path).is_dir():
+            raise UserError(f"adapter.path={config.adapter.path}: no such folder (its prompt is asked under)")
         self._config: RolloutConfig = config.rollout
         self._model, self._file = served_name(config), Path(config.out) / FILE
         self._key = key_from_environment("rollout", self._config)

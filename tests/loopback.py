@@ -270,9 +270,8 @@ class FakeChat(Loopback):
         events += [
             {"reasoning_content" if thought else "content": piece} for thought, piece in self.says(body)
         ]
-        choices = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in events]
-        choices.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        usage = {"prompt_tokens": prompt, "completion_tokens": 7}
-        choices.append({"choices": [], "usage": usage})
-        stream = "".join(f"data: {json.dumps(one)}\n\n" for one in choices) + "data: [DONE]\n\n"
+        chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in events]
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        chunks.append({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": 7}})
+        stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
         return Reply(stream.encode())

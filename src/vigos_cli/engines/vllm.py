@@ -128,17 +128,20 @@ class Vllm:
             await wire.load(server, name, folder)
         self._name = name
         if prompt:
-            features = await wire.render(server, self._model, prompt, self._slots)
-            theirs = [
-                await wire.prompt_logprobs(server, model, prompt, features)
-                for model in dict.fromkeys((self._model, name))
-            ]
-            canary.hold(self._student, prompt, theirs[0], theirs[-1], zero=zero)
+            try:
+                features = await wire.render(server, self._model, prompt, self._slots)
+                base = await wire.prompt_logprobs(server, self._model, prompt, features)
+                live = base if zero else await wire.prompt_logprobs(server, name, prompt, features)
+                canary.hold(self._student, prompt, base, live, zero=zero)
+            except UserError:
+                if name != self._model:
+                    await self._unload(server, name)
+                raise
         if old != self._model:
             await self._unload(server, old)
 
     async def _unload(self, server: Server, name: str) -> None:
         await wire.unload(server, name)
         shutil.rmtree(self._served / name, ignore_errors=True)
-        if not any(self._served.iterdir()):
+        if self._served.is_dir() and not any(self._served.iterdir()):
             self._served.rmdir()

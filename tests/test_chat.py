@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -261,7 +262,8 @@ def test_an_adapter_gives_its_prompt_and_not_its_weights(serve, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         run(tmp_path / "a", server, f"adapter.path={folder}")
     folder.mkdir()
-    told = {"student": "plain", "prompt": {"plain": "Say it: {question}", "prefill_plain": "<think>"}}
+    prompt = {**asdict(job("eval", ["out=unused"]).prompt), "plain": "Say it: {question}"}
+    told = {"student": "plain", "prompt": prompt}
     (folder / "vigos.json").write_text(json.dumps(told))
     config = job("eval", [*FEW, f"out={tmp_path / 'b'}", "rollout=openai", f"rollout.url={server.url}"])
     config.adapter.path = str(folder)

@@ -16,7 +16,7 @@ from vigos_cli.config import ConfigError, DistillRun, PromptConfig, RunConfig
 from vigos_cli.files import write_json
 from vigos_cli.model import Student
 from vigos_cli.prompts import load_prompts
-from vigos_cli.report import LABELS, cell
+from vigos_cli.report import before_and_after
 
 PROMPT_FILE = "vigos.json"
 CARD = """---
@@ -95,11 +95,7 @@ def save_adapter(student: Student, folder: Path, config: DistillRun, summary: Ma
 
 
 def _card(config: DistillRun, summary: Mapping[str, Any]) -> str:
-    before, after = summary["before"], summary["after"]
-    rows = [f"| {name} | greedy | {cell(before, name)} | {cell(after, name)} |" for name in LABELS]
-    if "sampled" in after:
-        drawn = before["sampled"], after["sampled"]
-        rows += [f"| {name} | sampled | {cell(drawn[0], name)} | {cell(drawn[1], name)} |" for name in LABELS]
+    rows = before_and_after(summary["before"], summary["after"])
     tiny = config.model.path == "builtin:tiny"
     base = "str(__import__('vigos_cli.paths').paths.TINY)" if tiny else repr(config.model.path)
     nf4 = config.adapter.quantise == "nf4"
@@ -120,7 +116,7 @@ def _card(config: DistillRun, summary: Mapping[str, Any]) -> str:
         file=PROMPT_FILE,
         prefill=getattr(config.prompt, f"prefill_{config.routing.student}"),
         task=", ".join(config.bench.tasks),
-        rows="\n".join(rows),
+        rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
         example=EXAMPLE.format(base=base, file=PROMPT_FILE),
         model=config.model.name,
         config=json.dumps(asdict(config), indent=1, default=str),

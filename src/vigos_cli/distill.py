@@ -1,7 +1,8 @@
 """A whole distillation: measure, learn, measure again, and leave everything a reader of the run needs.
 
 Leaves in `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, and every
-answer of the evaluations in before.jsonl and responses.jsonl.
+answer of the evaluations: PriorWorld's in before.jsonl and responses.jsonl, those of other benchmarks as
+`vigos eval` would in before/NAME and after/NAME.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from vigos_cli import group
 from vigos_cli.adapterfolder import save_adapter, settle_prompts
 from vigos_cli.batches import Batches
-from vigos_cli.bench.run import Evaluator
+from vigos_cli.bench.around import Around
 from vigos_cli.config import DistillRun
 from vigos_cli.data.check import check
 from vigos_cli.data.load import TableData, load_data
@@ -27,7 +28,7 @@ from vigos_cli.model import load_student, pick_device
 from vigos_cli.progress import Bar
 from vigos_cli.prompts import Prompter
 from vigos_cli.provenance import commit, same_run, versions
-from vigos_cli.report import draw_curves, print_table
+from vigos_cli.report import draw_curves, print_before_and_after
 from vigos_cli.routing import trains
 from vigos_cli.tracking import Tracker
 from vigos_cli.trainer import Learner, make_learner, resume, total_steps, train
@@ -60,18 +61,18 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     if config.trainer.dry_run:
         return dry_run(learner, data, prompter, config)
     learner.engine = engine = engine_of(config, student)
-    evaluator = Evaluator(engine, prompter, config.routing, config.bench)
+    around = Around(engine, prompter, config)
     resume(learner, out)
     if first and learner.step == 0:
         write_json(out / "config.json", asdict(config))
     hash_at_start = student.frozen_hash()
     learner.seconds["load"] += time.perf_counter() - began
 
-    before, answers = _before(out, learner, evaluator)
+    before, answers = _before(out, learner, around)
     steps = total_steps(config, len(data)) if trains(config.routing) else 0
     tracker = Tracker(config.tracking, out, asdict(config), from_step=learner.step) if first else None
     if tracker and answers:
-        tracker.evaluation("before", 0, before, evaluator.samples, answers)
+        tracker.evaluation("before", 0, before, around.samples, answers)
     with Bar("distill", steps, learner.step, quiet=not first) as bar:
 
         def log(line: dict[str, Any]) -> None:
@@ -83,18 +84,19 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
             batches = Batches(data, prompter, config, ahead=student.device.type == "cuda")
 
             def measure() -> dict[str, Any]:
-                return evaluator.run(samples=0)[0]
+                return around.run(out / f"step-{learner.step}", samples=0, again=True)[0]
 
             train(learner, batches, prompter, config, log=log, evaluate=measure)
 
     with learner.timed("evaluate"):
-        after, responses = evaluator.run(two_pass=config.routing.completion == "two_pass")
+        two_pass = config.routing.completion == "two_pass"
+        after, responses = around.run(out / "after", two_pass=two_pass)
     engine.close()
     hash_at_end = student.frozen_hash()
     assert hash_at_start == hash_at_end, "the frozen weights changed during the run"
     if not first or tracker is None:
         return None
-    tracker.evaluation("after", learner.step, after, evaluator.samples, responses)
+    tracker.evaluation("after", learner.step, after, around.samples, responses)
     tracker.close()
     write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
     summary = {
@@ -124,7 +126,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     save_adapter(student, out / "adapter", config, summary)
     draw_curves(tracker.lines, evaluations, out / "curves.png", title)
     write_json(out / "summary.json", summary)  # last: its presence says that the run is finished
-    print_table({"before": before, "after": after}, title)
+    print_before_and_after(before, after, title)
     print(f"adapter and figures in {out}")
     return summary
 
@@ -138,7 +140,7 @@ def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
     return json.loads(summary.read_text()) if summary.exists() else None
 
 
-def _before(out: Path, learner: Learner, evaluator: Evaluator) -> tuple[dict[str, Any], list[Response]]:
+def _before(out: Path, learner: Learner, around: Around) -> tuple[dict[str, Any], list[Response]]:
     """The untrained student (the adapter starts at zero), measured once even if the run is resumed.
 
     The responses are empty where they were measured before.
@@ -148,7 +150,7 @@ def _before(out: Path, learner: Learner, evaluator: Evaluator) -> tuple[dict[str
     if known is not None:
         return known, []
     with learner.timed("evaluate"):
-        report, responses = evaluator.run()
+        report, responses = around.run(out / "before")
     if group.rank() == 0:
         write_lines(out / "before.jsonl", [asdict(response) for response in responses])
         write_json(path, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ LABELS = {
     "capture": "contradicting pictures answered with the usual look",
     "valid": "answers that hold the format",
 }
+HEADLINES = ("accuracy", "score", "prior")  # of another benchmark, where it has them
+
+Spread = tuple[float, float, float]  # mean, and the ends of its 95 % interval
 
 
 def cell(report: Mapping[str, Any], name: str) -> str:
@@ -50,13 +54,68 @@ def print_table(reports: Mapping[str, Mapping[str, Any]], title: str) -> None:
     show(table)
 
 
+def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[list[str]]:
+    """A row a measure and kind of answers: measure, kind, before, after, as text with intervals and n."""
+    rows = []
+    if "score" in after:
+        for kind, (then, now) in _kinds(before, after).items():
+            rows += [[name, kind, cell(then, name), cell(now, name)] for name in LABELS]
+    for bench, figures in after.get("benches", {}).items():
+        for kind, (then, now) in _kinds(before["benches"][bench], figures).items():
+            for name in HEADLINES:
+                if isinstance(now.get(name), Mapping):
+                    rows.append([f"{bench}, {name}", kind, _with_n(then.get(name)), _with_n(now[name])])
+    return rows
+
+
+def _kinds(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    kinds: dict[str, tuple[Any, Any]] = {"greedy": (before, after)}
+    return kinds | ({"sampled": (before["sampled"], after["sampled"])} if "sampled" in after else {})
+
+
+def held_out(figures: Mapping[str, Any]) -> dict[str, Spread]:
+    """The greedy figures of an evaluation that are worth a curve."""
+    worth = ("score", "prior", "other", "description")
+    found = {
+        name: (figures[name], *figures["interval"][name]) for name in worth if figures.get(name) is not None
+    }
+    for bench, part in figures.get("benches", {}).items():
+        for name in HEADLINES:
+            if isinstance(figure := part.get(name), Mapping):
+                found[f"{bench}, {name}"] = figure["mean"], figure["low"], figure["high"]
+    return found
+
+
+def _with_n(figure: Mapping[str, Any] | None) -> str:
+    return f"{_share(figure)} n={figure['n']}" if figure else "-"
+
+
+def print_before_and_after(before: Mapping[str, Any], after: Mapping[str, Any], title: str) -> None:
+    """PriorWorld's table where it was asked, and one of the other benchmarks."""
+    if "score" in after:
+        print_table({"before": before, "after": after}, title)
+    rows = before_and_after(before, {"benches": after.get("benches", {})})
+    if rows:
+        table = Table(title=f"{title}: shares with 95 % intervals", title_justify="left")
+        for name in ("benchmark", "answers", "before", "after"):
+            table.add_column(name, justify="left" if name in ("benchmark", "answers") else "right")
+        for row in rows:
+            table.add_row(*row)
+        show(table, least=110)
+
+
 def show(renderable: Any, least: int = 100) -> None:
     """On the terminal, at least that many columns wide: figures that are cut are of no use."""
     Console(width=max(Console().width, least)).print(renderable)
 
 
 def main_figure(report: Mapping[str, Any]) -> float | None:
-    """PriorWorld's Score, a judge's mean score where only a judge grades, or else the accuracy."""
+    """PriorWorld's Score, a judge's mean score where only a judge grades, or else the accuracy.
+
+    Of a run with several benchmarks it is the first one's.
+    """
+    if "score" not in report and "benches" in report:
+        return main_figure(next(iter(report["benches"].values())))
     found = report["score"] if "score" in report else report["accuracy"]
     return found["mean"] if isinstance(found, Mapping) else found
 
@@ -220,17 +279,22 @@ def draw_curves(
         if axis.lines:
             axis.legend(fontsize=8, frameon=False)
     axis = axes.flat[3]
-    shown = ("score", "prior", "other", "description")
-    for name, style, colour, marker in zip(shown, STYLES, COLOURS, "osD^", strict=False):
-        points = [(step, r) for step, r in sorted(evaluations.items()) if r.get(name) is not None]
-        if points:
-            steps = [step for step, _ in points]
-            means = [r[name] for _, r in points]
-            spread = [[r[name] - r["interval"][name][0] for _, r in points]]
-            spread.append([r["interval"][name][1] - r[name] for _, r in points])
-            axis.errorbar(
-                steps, means, yerr=spread, label=name, linestyle=style, color=colour, marker=marker, capsize=3
-            )
+    series: dict[str, list[tuple[int, Spread]]] = {}
+    for step, figures in sorted(evaluations.items()):
+        for name, spread in held_out(figures).items():
+            series.setdefault(name, []).append((step, spread))
+    looks = zip(cycle(STYLES), cycle(COLOURS), cycle("osD^"), strict=False)
+    for (name, found), (style, colour, marker) in zip(series.items(), looks, strict=False):
+        axis.errorbar(
+            [step for step, _ in found],
+            [mean for _, (mean, _, _) in found],
+            yerr=[[mean - low for _, (mean, low, _) in found], [high - mean for _, (mean, _, high) in found]],
+            label=name,
+            linestyle=style,
+            color=colour,
+            marker=marker,
+            capsize=3,
+        )
     axis.set(
         title="Held out, greedy, 95 % intervals", xlabel="optimizer step", ylabel="share", ylim=(-0.03, 1.03)
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vigos_cli import group
 from vigos_cli.adapterfolder import settle_prompts
@@ -14,7 +15,7 @@ from vigos_cli.bench.run import Item, answer, describe, make_item
 from vigos_cli.config import EvalRun, UserError
 from vigos_cli.controls import show
 from vigos_cli.data.images import BadRow
-from vigos_cli.engines.interface import engine_of
+from vigos_cli.engines.interface import Engine, engine_of
 from vigos_cli.files import read_lines, write_lines
 from vigos_cli.model import load_student, pick_device
 from vigos_cli.progress import Bar
@@ -23,27 +24,37 @@ from vigos_cli.provenance import claim
 from vigos_cli.quiet import quieten
 from vigos_cli.types import Response, Sample
 
+if TYPE_CHECKING:
+    from vigos_cli.engines.chat import TextPrompter
+
 CHUNK = 4  # batches whose pictures are held at once
 
 
+def load_asker(config: EvalRun) -> Asker:
+    """The model, or the server, that a config names; the run's folder is its own from here on."""
+    quieten()
+    group.start(pick_device(config.model.device))
+    settle_prompts(config)
+    if config.rollout.name == "openai":
+        from vigos_cli.engines.chat import Chat, TextPrompter
+
+        asker = Asker(config, Chat(config), TextPrompter(config.prompt, config.routing))
+    else:
+        student = load_student(config.model, config.adapter, seed=config.seed)
+        prompter = Prompter(student.processor, config.prompt, config.routing)
+        asker = Asker(config, engine_of(config, student), prompter)
+    if group.rank() == 0:
+        claim(Path(config.out), config)
+    return asker
+
+
+@dataclass(frozen=True, slots=True)
 class Asker:
-    """A model with its prompts."""
+    """What answers, with its prompts, and how it is asked."""
 
-    def __init__(self, config: EvalRun):
-        quieten()
-        group.start(pick_device(config.model.device))
-        settle_prompts(config)
-        self.config = config
-        if config.rollout.name == "openai":
-            from vigos_cli.engines.chat import Chat, TextPrompter
-
-            self.prompter, self.engine = TextPrompter(config.prompt, config.routing), Chat(config)
-        else:
-            student = load_student(config.model, config.adapter, seed=config.seed)
-            self.prompter = Prompter(student.processor, config.prompt, config.routing)
-            self.engine = engine_of(config, student)
-        if group.rank() == 0:
-            claim(Path(config.out), config)
+    config: EvalRun
+    engine: Engine
+    prompter: Prompter | TextPrompter
 
     def responses(
         self, name: str, prompt: Callable[[Sample], str], samples: Iterable[Sample], folder: Path

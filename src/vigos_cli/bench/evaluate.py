@@ -47,12 +47,12 @@ class Result:
     bench: Bench | None = None  # None: PriorWorld
 
 
-def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
-    """Every benchmark's figures, by name."""
-    tasks = tasks_of(config)
+def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
+    """Every benchmark's figures, by name. Without an `asker` the model, or the server, is loaded."""
+    tasks, own = tasks_of(config), asker is None
     if config.responses and len(tasks) > 1:
         raise ConfigError("responses= are of one benchmark: name one")
-    out, asker, judge = Path(config.out), None, None
+    out, judge = Path(config.out), None
     if config.compare:  # before anything is asked
         from vigos_cli.bench.compare import verdicts
 
@@ -61,10 +61,10 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
         from vigos_cli.judge.column import Judge
 
         judge = Judge(config.judge, out)
-    if config.responses is None:
-        from vigos_cli.bench.ask import Asker  # torch, which grading has no use for
+    if config.responses is None and asker is None:
+        from vigos_cli.bench.ask import load_asker  # torch, which grading has no use for
 
-        asker = Asker(config)
+        asker = load_asker(config)
     if config.ids and len(tasks) > 1:
         raise ConfigError("ids= are of one benchmark: name one")
     results: dict[str, Result] = {}
@@ -75,7 +75,7 @@ def evaluate(config: EvalRun) -> dict[str, dict[str, Any]]:
         results[name] = result = _result(config, name, task, asker, folder)
         scores[name] = result.figures(result.graded)
         _save(out, name, result, scores)
-    if asker:
+    if asker and own:
         asker.engine.close()
     if judge:
         _judge(judge, results.values())

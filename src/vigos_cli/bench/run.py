@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli import group
 from vigos_cli.bench import priorworld
-from vigos_cli.config import BenchConfig, ConfigError, RoutingConfig
+from vigos_cli.config import BenchConfig, RoutingConfig
 from vigos_cli.data.images import usable
 from vigos_cli.engines.interface import Engine
 from vigos_cli.prompts import EncodedImages, Prompter
@@ -38,8 +38,6 @@ class Evaluator:
     """PriorWorld's items with their prompts, for one engine and routing."""
 
     def __init__(self, engine: Engine, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
-        if set(bench.tasks) != {"priorworld"}:
-            raise ConfigError(f"bench: {', '.join(bench.tasks) or 'no task'}; known are priorworld")
         self.engine, self.prompter, self.routing, self.bench = engine, prompter, routing, bench
         self.samples = priorworld.load(bench.tasks["priorworld"])
         own = group.share(self.samples)

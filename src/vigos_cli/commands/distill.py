@@ -7,13 +7,14 @@ from vigos_cli.quiet import quieten
 
 
 def run(config: DistillRun) -> float | None:
-    """Return the Score after training (what a sweeper maximises)."""
+    """Return the Score, or the first benchmark's accuracy, after training (what a sweeper maximises)."""
     quieten()
     from vigos_cli.distill import distill
     from vigos_cli.memory import OUT_OF_MEMORY, advice
+    from vigos_cli.report import main_figure
 
     try:
         summary = distill(config)
     except OUT_OF_MEMORY as error:
         raise UserError(advice()) from error
-    return summary["after"]["score"] if summary else None
+    return main_figure(summary["after"]) if summary else None

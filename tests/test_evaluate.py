@@ -133,8 +133,8 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(folder):
 
     def start(out: str):
         command = [sys.executable, "-m", "vigos_cli", "eval", "bench=plain", *few, "resume=auto"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*command, f"out={folder / out}"], **quiet)
+        command.append(f"out={folder / out}")
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def written(out: str) -> int:
         files = (folder / out / name / "responses.jsonl" for name in ("plain", "priorworld"))

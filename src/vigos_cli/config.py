@@ -520,10 +520,13 @@ class AblateRun(DistillRun):
     cells: str = "run"  # ablate: run those not done; list them with their time; report those that are done
     label: str | None = None  # ablate: the arm's name in the report (arms of an experiment bring theirs)
     reference: str | None = None  # ablate: the arm that the others are compared with; null for the first
+    reuse: list[str] = field(default_factory=list)  # ablate: sweeps from which cells done there are copied
+    palr_rows: int = 0  # ablate: training rows on which each cell's PALR is measured afterwards; 0: none
 
     def __post_init__(self) -> None:
         DistillRun.__post_init__(self)
         _choice("cells", self.cells)
+        _at_least(0, palr_rows=self.palr_rows)
         if self.plan or self.trainer.dry_run:
             raise ConfigError("plan and trainer.dry_run are for vigos distill; ablate has cells=list")
 

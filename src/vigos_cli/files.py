@@ -1,8 +1,9 @@
-"""Files on disk, whole or not there: a kill never leaves half of one."""
+"""Files and folders on disk, whole or not there: a kill never leaves half of one."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,16 @@ def drafted(path: Path) -> Iterator[Path]:
     """A file to write to, which takes the place of `path` once all of it is written."""
     draft = path.with_name(f".{path.name}.draft")
     yield draft
+    draft.replace(path)
+
+
+@contextmanager
+def drafted_folder(path: Path) -> Iterator[Path]:
+    """The name of a folder to make, which takes the place of `path` once it is filled."""
+    draft = path.with_name(f".{path.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # what a kill has left
+    yield draft
+    shutil.rmtree(path, ignore_errors=True)
     draft.replace(path)
 
 

@@ -46,8 +46,13 @@ PAGE = "rollouts.html"
 
 def sample(config: RolloutRun) -> list[dict[str, Any]]:
     """Run it; return the lines of rollouts.jsonl."""
-    out = Path(config.out)
     settle_prompts(config)
+    return sample_settled(config)
+
+
+def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
+    """The same, of a configuration whose prompt and student are what they say."""
+    out = Path(config.out)
     earlier, limit = read(config) if config.rollouts else ({}, config.limit)
     student = load_student(config.model, config.adapter, seed=config.seed)
     claim(out, config)

@@ -1,7 +1,8 @@
 """Run one cell of a sweep: what a cell beside it knows already is taken over, a failure is written down.
 
 The base's answers before training depend on the model, the prompt, the student's form and the benchmark
-alone. The first cell that has them serves all others that would get the same.
+alone. The first cell that has them serves all others that would get the same; of cells side by side the first
+makes them, and the others wait.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import json
 import shutil
 import sys
 import traceback
+from contextlib import ExitStack
 from dataclasses import asdict
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from vigos_cli import processes
 from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY, as_distill
+from vigos_cli.ablation.look import look
+from vigos_cli.ablation.once import once
 from vigos_cli.commands import distill
 from vigos_cli.config import AblateRun
 from vigos_cli.files import drafted
@@ -26,15 +31,31 @@ BEFORE = ("before.jsonl", "before.json")  # in the order in which a run writes t
 def run_cell(config: AblateRun) -> float | None:
     """The cell's Score after training; None where it failed, which its folder then tells."""
     out = Path(config.out)
-    if not (out / SUMMARY).exists() and processes.rank() == 0:
-        (out / ERROR).unlink(missing_ok=True)
-        share_before(config)
     try:
-        return distill.run(as_distill(config))
+        with ExitStack() as held:
+            if not (out / SUMMARY).exists() and processes.rank() == 0:
+                (out / ERROR).unlink(missing_ok=True)
+                held.enter_context(once(_lock(config), lambda: has_before(config)))
+            score = distill.run(as_distill(config))
+        if processes.rank() == 0:
+            look(config)
+        return score
     except Exception as error:
         (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         print(f"vigos: {out.name} failed: {error} (traceback in {out / ERROR})", file=sys.stderr)
         return None
+
+
+def has_before(config: AblateRun) -> bool:
+    """Whether the untrained answers are there; those of a cell beside this one are taken over."""
+    return (Path(config.out) / BEFORE[-1]).exists() or share_before(config)
+
+
+def _lock(config: AblateRun) -> Path:
+    """Held to its end by the cell that makes the untrained answers."""
+    content = json.dumps(untrained(asdict(config)), sort_keys=True, default=str)
+    name = blake2b(content.encode(), digest_size=5).hexdigest()
+    return Path(config.out).parent / f".untrained-{name}.lock"
 
 
 def share_before(config: AblateRun) -> bool:
@@ -43,7 +64,7 @@ def share_before(config: AblateRun) -> bool:
     if (out / BEFORE[-1]).exists():
         return False
     wanted = untrained(asdict(config))
-    for started in sorted(out.parent.glob(f"*/{STARTED}")):
+    for started in sorted(out.parent.glob(f"[!.]*/{STARTED}")):
         if not (started.parent / BEFORE[-1]).exists():
             continue
         if untrained(json.loads(started.read_text())) == wanted:

@@ -1,17 +1,18 @@
 """How long the cells that are left will take, from those that are done.
 
-estimate(cells, sweep).lines()  ->  ["done       routing=vigos,seed=1   3.1 min", ...]
+estimate(cells, sweep).lines()  ->  ["done       routing=vigos,seed=1  3.1 min, and PALR 1.2 min", ...]
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from vigos_cli.ablation.cells import SUMMARY, Cell, State, folder, state
+from vigos_cli.ablation.look import LOOKED, LOOKING, wanted
 from vigos_cli.config import DistillRun
 from vigos_cli.routing import trains
 
@@ -29,54 +30,94 @@ class Rate:
 
 
 # `vigos distill` as it stands: 29 s of loading and evaluation, 104 s for 50 steps of 32 rollouts.
+TINY_ROW = 0.9  # seconds of PALR for a row: base and own rollouts, measured as above
 TINY = Rate(once=29.0, rollout=0.065, source="measured once on two idle cores at the defaults")
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """Every cell with its state and its seconds: spent where it is done, expected elsewhere."""
+class Forecast:
+    """One cell: its state, its seconds (spent where it is done, expected elsewhere; None: unknown)."""
 
-    cells: list[tuple[Cell, State, float | None]]
+    cell: Cell
+    state: State
+    seconds: float | None
+    looks: float | None = 0.0  # seconds that measuring its PALR will take; 0 where it is not wanted, or done
+    elsewhere: Path | None = None  # the folder of another sweep in which it is done
+
+    @property
+    def ahead(self) -> float | None:
+        """Seconds still to come."""
+        parts = [0.0 if self.state == "done" else self.seconds, self.looks]
+        return None if None in parts else sum(part or 0 for part in parts)
+
+    def line(self, width: int) -> str:
+        """For the terminal."""
+        text = f"{self.state:<10} {self.cell.name:<{width}}  {_minutes(self.seconds)}"
+        if self.looks != 0:
+            text += f", and PALR {_minutes(self.looks)}"
+        return text + (f", in {self.elsewhere}" if self.elsewhere else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The forecast of every cell, and where it comes from."""
+
+    cells: list[Forecast]
     source: str
 
     @property
     def left(self) -> float | None:
         """Seconds of all that is not done, one after another; None where nothing is known."""
-        ahead = [seconds for _, found, seconds in self.cells if found != "done"]
-        return None if any(seconds is None for seconds in ahead) else sum(s for s in ahead if s is not None)
+        ahead = [one.ahead for one in self.cells]
+        return None if None in ahead else sum(seconds or 0 for seconds in ahead)
 
     def lines(self) -> list[str]:
         """For the terminal."""
-        width = max(len(cell.name) for cell, _, _ in self.cells)
-        lines = [f"{found:<10} {cell.name:<{width}}  {_minutes(s)}" for cell, found, s in self.cells]
-        return [*lines, self.total()]
+        width = max(len(one.cell.name) for one in self.cells)
+        return [*(one.line(width) for one in self.cells), self.total()]
 
     def total(self) -> str:
         """In one line."""
-        left = sum(found != "done" for _, found, _ in self.cells)
+        left, looks = (sum(many) for many in zip(*map(_open, self.cells), strict=True))
         text = f"{len(self.cells)} cells, {left} of them to run"
-        if left:
+        if copied := sum(one.elsewhere is not None for one in self.cells):
+            text += f", {copied} taken over from another sweep"
+        if looks:
+            text += f", PALR of {looks} to measure"
+        if left or looks:
             text += f": {_minutes(self.left)} one after another ({self.source})"
         return text
 
 
-def estimate(cells: Sequence[Cell], sweep: Path) -> Estimate:
-    """From the cells that are done here; else, for the embedded model, from a rate once measured."""
-    done: dict[str, dict[str, Any]] = {}
+def estimate(cells: Sequence[Cell], sweep: Path, elsewhere: Mapping[str, Path] | None = None) -> Estimate:
+    """From the cells that are done here or `elsewhere`; for the embedded model from a rate once measured."""
+    places = {cell.key: (elsewhere or {}).get(cell.key) or folder(sweep, cell) for cell in cells}
+    done = {key: json.loads((p / SUMMARY).read_text()) for key, p in places.items() if state(p) == "done"}
+    tiny = all(cell.config.model.path == "builtin:tiny" for cell in cells)
+    rate = measured(list(done.values())) or (TINY if tiny else None)
+    row = looking_rate(places.values()) or (TINY_ROW if tiny else None)
+    forecasts = []
     for cell in cells:
-        if (path := folder(sweep, cell) / SUMMARY).exists():
-            done[cell.key] = json.loads(path.read_text())
-    rate = measured(list(done.values()))
-    if rate is None and all(cell.config.model.path == "builtin:tiny" for cell in cells):
-        rate = TINY
-    lines = []
-    for cell in cells:
+        place = places[cell.key]
         if cell.key in done:
-            lines.append((cell, "done", sum(done[cell.key]["seconds"].get(p, 0) for p in (*PHASES, *ONCE))))
+            seconds = sum(done[cell.key]["seconds"].get(phase, 0) for phase in (*PHASES, *ONCE))
         else:
-            expected = rate and _expected(cell.config, done.values(), rate)
-            lines.append((cell, state(folder(sweep, cell)), expected))
-    return Estimate(lines, rate.source if rate else "unknown until a cell of this model is done")
+            seconds = rate and _expected(cell.config, done.values(), rate)
+        rows = cell.config.palr_rows
+        looks = (row and row * rows) if wanted(asdict(cell.config), rows, place) else 0.0
+        forecasts.append(Forecast(cell, state(place), seconds, looks, (elsewhere or {}).get(cell.key)))
+    return Estimate(forecasts, rate.source if rate else "unknown until a cell of this model is done")
+
+
+def looking_rate(folders: Iterable[Path]) -> float | None:
+    """Seconds of PALR for a row, from the cells in which it was measured."""
+    found = [json.loads(p.read_text()) for folder in folders if (p := folder / LOOKING / LOOKED).exists()]
+    rows = sum(one["rows"] for one in found)
+    return sum(one["seconds"] for one in found) / rows if rows else None
+
+
+def _open(one: Forecast) -> tuple[bool, bool]:
+    return one.state != "done", one.looks != 0
 
 
 def measured(summaries: Sequence[dict[str, Any]]) -> Rate | None:

@@ -1,6 +1,7 @@
 """What happens before the first cell of a sweep and after the last.
 
-before    every cell is composed, so that a bad value in any stops the sweep before it starts; they are listed
+before    every cell is composed, so that a bad value in any stops the sweep before it starts; they are
+          listed, and those that another sweep has done are copied
 after     the report; the exit code is 1 where a cell failed
 """
 
@@ -15,6 +16,8 @@ from omegaconf import DictConfig
 from vigos_cli import processes
 from vigos_cli.ablation.cells import planned, remember, remembered, state
 from vigos_cli.ablation.estimate import estimate
+from vigos_cli.ablation.look import ERROR, LOOKING
+from vigos_cli.ablation.reuse import find, take_over
 from vigos_cli.compose import typed
 from vigos_cli.config import AblateRun, ConfigError
 from vigos_cli.launch import Refused, Stopped
@@ -32,7 +35,9 @@ class Sweep(Callback):
                 if not remembered(sweep):
                     raise ConfigError(f"cells=report: {sweep} holds no sweep; name its folder with out=")
                 raise Stopped(_report(sweep, run.reference))
-            found = estimate(planned(config), sweep)
+            cells = planned(config)
+            elsewhere = find(cells, sweep, run.reuse)
+            found = estimate(cells, sweep, elsewhere)
         except Exception as error:
             raise Refused from error
         if run.cells == "list":
@@ -40,7 +45,9 @@ class Sweep(Callback):
             raise Stopped(0)
         if processes.rank() == 0:
             print(found.total())
-            remember(sweep, [cell for cell, _, _ in found.cells])
+        take_over(cells, sweep, elsewhere)
+        if processes.rank() == 0:
+            remember(sweep, cells)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the report."""
@@ -57,7 +64,10 @@ def _report(sweep: Path, reference: str | None) -> int:
         write_report(sweep, reference)
     except Exception as error:
         raise Refused from error
-    failed = [line["name"] for line in remembered(sweep) if state(sweep / line["folder"]) == "failed"]
-    if failed:
-        print(f"{len(failed)} cells failed: {'; '.join(failed)}")
-    return 1 if failed else 0
+    lines = remembered(sweep)
+    failed = [line["name"] for line in lines if state(sweep / line["folder"]) == "failed"]
+    unlooked = [line["name"] for line in lines if (sweep / line["folder"] / LOOKING / ERROR).exists()]
+    for names, what in ((failed, "cells"), (unlooked, "measurements of PALR")):
+        if names:
+            print(f"{len(names)} {what} failed: {'; '.join(names)}")
+    return 1 if failed or unlooked else 0

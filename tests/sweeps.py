@@ -50,11 +50,12 @@ def answers(config: Any, shares: dict[str, float], seed: int) -> list[dict[str, 
             right = (met[measure] - 0.5) / number < shares[measure]
             wrong = sample.prior.usual if sample.prior and not sample.prior.agrees else "mauve"
             answer = sample.answer if right else wrong
+            text = f"<description> a thing </description> <think> {seed} </think> \\boxed{{{answer}}}"
             lines.append(
                 {
                     "sample_id": sample.id,
                     "draw": draw,
-                    "text": f"<description> a thing </description> <think> {seed} </think> {answer}",
+                    "text": text,
                     "description": "a thing",
                     "answer": answer,
                     "valid": True,

@@ -101,7 +101,7 @@ def test_the_time_ahead_comes_from_the_cells_that_are_done(tmp_path):
     assert TINY.source in estimate(cells, tmp_path).total()
     finish(tmp_path, cells[0])  # 21 s whatever it learns, 150 s for 60 steps of 32
     found = estimate(cells, tmp_path)
-    assert [(f, s and round(s, 6)) for _, f, s in found.cells] == [
+    assert [(one.state, one.seconds and round(one.seconds, 6)) for one in found.cells] == [
         ("done", 171.0),
         ("not run", 171.0),
         ("not run", 21.0),

@@ -24,6 +24,7 @@ import numpy as np
 from vigos_cli.bench.figures import composite
 from vigos_cli.types import Kind
 
+Sums = dict[int, np.ndarray]  # row of the data -> sums over its tokens, their number last
 EPS = 1e-8  # nats squared; the paper gives none
 GROUPS: dict[str, tuple[str, ...]] = {  # the paper's are T_d, T_ra and T_y
     **{kind.value: (kind.value,) for kind in Kind if kind is not Kind.INVALID},
@@ -45,27 +46,37 @@ def support(logprob: float, others: Sequence[float]) -> float:
 
 def palr(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
     """PALR of each group. `pull` is the mean of s; None where no token of the group has a teacher."""
-    return {
-        group: _figure(
-            [_tokens(line, kinds) for line in lines],
-            [line["row"] for line in lines],
-            lambda sums: sums[..., 1] / (sums[..., 2] + EPS),
-        )
-        for group, kinds in GROUPS.items()
-    }
+    return {group: _figure(palr_sums(lines, group), share_by_answer) for group in GROUPS}
+
+
+def palr_sums(lines: Sequence[Mapping[str, Any]], group: str) -> Sums:
+    """Over the supervised tokens of a group: s, s c^A, s (c^A + c^I), and how many there are."""
+    return _by_row(lines, [_tokens(line, GROUPS[group]) for line in lines])
+
+
+def share_by_answer(sums: np.ndarray) -> np.ndarray:
+    """PALR from `palr_sums`; nan where there are no tokens."""
+    return np.where(sums[..., -1] > 0, sums[..., 1] / (sums[..., 2] + EPS), np.nan)
+
+
+def mean(sums: np.ndarray) -> np.ndarray:
+    """The mean of what is summed first, pull (s) or visual dependency; nan where there are no tokens."""
+    with np.errstate(invalid="ignore"):
+        return sums[..., 0] / sums[..., -1]
 
 
 def visual_dependency(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
     """The mean of visual dependency over the tokens of each kind, in nats."""
-    figures = {}
-    for kind in Kind:
-        of = [
-            [(value,) for name, value in zip(line["kinds"], line["visual"], strict=True) if name == kind]
-            for line in lines
-        ]
-        rows = [line["row"] for line in lines]
-        figures[kind.value] = _figure(of, rows, lambda sums: sums[..., 0] / sums[..., -1])
-    return figures
+    return {kind.value: _figure(visual_sums(lines, kind), mean) for kind in Kind}
+
+
+def visual_sums(lines: Sequence[Mapping[str, Any]], kind: str) -> Sums:
+    """Over the tokens of a kind: visual dependency, and how many there are."""
+    of = [
+        [(value,) for name, value in zip(line["kinds"], line["visual"], strict=True) if name == kind]
+        for line in lines
+    ]
+    return _by_row(lines, of)
 
 
 def _tokens(line: Mapping[str, Any], kinds: Sequence[str]) -> list[tuple[float, float, float]]:
@@ -79,17 +90,17 @@ def _tokens(line: Mapping[str, Any], kinds: Sequence[str]) -> list[tuple[float, 
     return found
 
 
-def _figure(
-    tokens: Sequence[Sequence[tuple[float, ...]]],
-    rows: Sequence[int],
-    statistic: Callable[[np.ndarray], np.ndarray],
-) -> dict[str, Any] | None:
-    """A statistic of sums over tokens (their number last), bootstrapped over rows of the data."""
-    sums: dict[int, np.ndarray] = {}
-    for row, values in zip(rows, tokens, strict=True):
+def _by_row(lines: Sequence[Mapping[str, Any]], tokens: Sequence[Sequence[tuple[float, ...]]]) -> Sums:
+    found: Sums = {}
+    for line, values in zip(lines, tokens, strict=True):
         if values:
             table = np.array(values, float)
-            sums[row] = sums.get(row, 0) + np.append(table.sum(0), len(table))
+            found[line["row"]] = found.get(line["row"], 0) + np.append(table.sum(0), len(table))
+    return found
+
+
+def _figure(sums: Sums, statistic: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any] | None:
+    """A statistic of sums over tokens, bootstrapped over rows of the data."""
     figure = composite(list(sums.values()), statistic, share=False)
     if figure is None:
         return None
@@ -97,4 +108,4 @@ def _figure(
         figure["low"] = figure["high"] = figure["mean"]
     total = np.sum(list(sums.values()), axis=0)
     figure["tokens"] = round(float(total[-1]))
-    return figure if len(total) == 2 else figure | {"pull": float(total[0] / total[-1])}
+    return figure if len(total) == 2 else figure | {"pull": float(mean(total))}

@@ -127,9 +127,9 @@ def parse_rollout(rollout: Rollout, *, student: str, spans: str = "paper") -> Se
     return parse(rollout.text, rollout.ends, prefill, rollout.finished, student=student, spans=spans)
 
 
-def runs(text: str, *, student: str) -> list[tuple[str, Kind]]:
+def runs(text: str, *, student: str, spans: str = "paper") -> list[tuple[str, Kind]]:
     """A turn cut where its kind changes, for showing it; one piece where the format broke."""
-    kinds = parse(text, range(1, len(text) + 1), 0, True, student=student).kinds
+    kinds = parse(text, range(1, len(text) + 1), 0, True, student=student, spans=spans).kinds
     pieces = groupby(zip(text, kinds, strict=True), key=itemgetter(1))
     return [("".join(char for char, _ in piece), kind) for kind, piece in pieces]
 

@@ -6,7 +6,7 @@ Estimate(mean=0.75, low=..., high=..., n=4)
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -104,6 +104,31 @@ def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0
     return Estimate(mean, float(low), float(high), n)
 
 
+def crossed_statistic(
+    runs: Sequence[Mapping[Any, np.ndarray]], statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
+) -> Estimate | None:
+    """As crossed_interval, for a statistic of sums over clusters: its mean over runs; n counts clusters.
+
+    Each run maps clusters to their sums; `statistic` takes sums of any leading shape, the parts last, and is
+    not a number where it is not defined. Such runs are left out of a resample's mean.
+    """
+    names = sorted({name for run in runs for name in run}, key=str)
+    if not names:
+        return None
+    empty = np.zeros_like(next(run[name] for run in runs for name in run))
+    table_KCP = np.array([[run.get(name, empty) for name in names] for run in runs], float)
+    drawn_runs, drawn_clusters = _draws(len(runs), len(names), len(runs) >= 3, seed)
+    values_RK = statistic(np.einsum("rc,kcp->rkp", drawn_clusters, table_KCP, optimize=True))
+    weights_RK = drawn_runs * np.isfinite(values_RK)
+    sums, counts = (weights_RK * np.nan_to_num(values_RK)).sum(1), weights_RK.sum(1)
+    whole = statistic(table_KCP.sum(1))
+    whole = whole[np.isfinite(whole)]
+    if not whole.size:
+        return None
+    low, high = np.quantile(sums[counts > 0] / counts[counts > 0], [0.025, 0.975])
+    return Estimate(float(whole.mean()), float(low), float(high), sum(map(len, runs)))
+
+
 def _by_run_and_cluster(cells: Sequence[Mapping[Any, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
     """Sums and numbers of values, a row a run and a column a cluster that any run has values of."""
     names = sorted({name for cell in cells for name, values in cell.items() if values}, key=str)
@@ -113,11 +138,15 @@ def _by_run_and_cluster(cells: Sequence[Mapping[Any, list[float]]]) -> tuple[np.
 
 def _crossed_means(totals: np.ndarray, sizes: np.ndarray, crossed: bool, seed: int) -> np.ndarray:
     """Means of resampled clusters (columns), and of resampled runs (rows) where `crossed`."""
-    rng = np.random.default_rng(seed)
-    runs, clusters = totals.shape
-    drawn_runs = np.ones((RESAMPLES, runs))  # how often each resample has each run, and each cluster
-    if crossed:
-        drawn_runs = rng.multinomial(runs, [1 / runs] * runs, RESAMPLES)
-    drawn_clusters = rng.multinomial(clusters, [1 / clusters] * clusters, RESAMPLES)
+    drawn_runs, drawn_clusters = _draws(len(totals), totals.shape[1], crossed, seed)
     drawn = (drawn_runs @ sizes * drawn_clusters).sum(1)
     return (drawn_runs @ totals * drawn_clusters).sum(1)[drawn > 0] / drawn[drawn > 0]  # runs may lack some
+
+
+def _draws(runs: int, clusters: int, crossed: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each resample (row) has each run, and each cluster; every run once unless `crossed`."""
+    rng = np.random.default_rng(seed)
+    drawn_runs = np.ones((RESAMPLES, runs))
+    if crossed:
+        drawn_runs = rng.multinomial(runs, [1 / runs] * runs, RESAMPLES)
+    return drawn_runs, rng.multinomial(clusters, [1 / clusters] * clusters, RESAMPLES)

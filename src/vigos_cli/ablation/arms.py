@@ -40,6 +40,7 @@ class Run:
     folder: str
     metrics: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    spans: str = "paper"  # the rules by which its texts were parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +99,14 @@ def read_sweep(sweep: Path) -> Table:
         samples |= items
         settings = {key: config.get(key) for key in varied if key != "seed"}
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
-        arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", items, cell.seed))
+        spans = cell.config["routing"]["spans"]
+        arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", items, cell.seed, spans))
         start = json.dumps(untrained(cell.config), sort_keys=True)
         if start not in untouched:
             label = f"untrained, {cell.config['routing']['student']} prompt"
             same = [arm for arm in untouched.values() if arm.label.startswith(label)]
             label += f" ({cell.arm})" if same else ""  # where more than the prompt differs
-            run = _run(sweep / cell.folder, "before.jsonl", items, None)
+            run = _run(sweep / cell.folder, "before.jsonl", items, None, spans)
             untouched[start] = Arm(label, False, {}, [run])
     order = list(dict.fromkeys(cell.arm for cell in cells))
     shown = sorted(varied, key=lambda key: (key == "seed", names.index(key)))
@@ -176,7 +178,7 @@ def _items(task: str) -> dict[str, Sample]:
     return {sample.id: sample for sample in priorworld.load(BenchTask(**json.loads(task)))}
 
 
-def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | None) -> Run:
+def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | None, spans: str) -> Run:
     names = {item.name for item in fields(Response)}
     responses = [
         Response(**{name: line[name] for name in names})
@@ -196,4 +198,5 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
         folder=folder.name,
         metrics=read_lines(folder / "metrics.jsonl") if seed is not None else [],
         summary=json.loads((folder / SUMMARY).read_text()) if seed is not None else {},
+        spans=spans,
     )

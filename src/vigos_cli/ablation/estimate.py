@@ -30,7 +30,7 @@ class Rate:
 
 
 # `vigos distill` as it stands: 29 s of loading and evaluation, 104 s for 50 steps of 32 rollouts.
-TINY_ROW = 0.9  # seconds of PALR for a row: base and own rollouts, measured as above
+TINY_ROW = 0.3  # seconds of PALR for a row, of base and own rollouts; measured likewise
 TINY = Rate(once=29.0, rollout=0.065, source="measured once on two idle cores at the defaults")
 
 

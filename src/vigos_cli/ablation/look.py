@@ -41,7 +41,8 @@ def look(config: AblateRun) -> None:
         return
     folder, began = cell / LOOKING, time.perf_counter()
     folder.mkdir(exist_ok=True)
-    (folder / ERROR).unlink(missing_ok=True)
+    for name in (ERROR, LOOKED):
+        (folder / name).unlink(missing_ok=True)
     try:
         base = as_rollout_run(cell, config.palr_rows, own=False)
         with once(cell.parent / f".looking-{_digest(base)}.lock", lambda: is_done(base) or _copied(base)):

@@ -18,6 +18,12 @@ FIGURES: dict[str, tuple[str, str]] = {
     "untrained, plain prompt": ("", "0.56 / 0.81"),
 }
 
+PALR_COLUMNS = ("3B, reasoning+answer", "3B, turn", "7B, reasoning+answer", "7B, turn")
+PALR: dict[str, tuple[float, float, float, float]] = {  # %, on the untrained student's rollouts (figure 2)
+    "OPSD": (17.26, 5.59, 26.01, 7.55),
+    "ViGOS": (6.33, 3.07, 7.56, 3.72),
+}
+
 
 def figures(arm: Arm) -> tuple[str, str] | None:
     """The paper's figures beside an arm that differs from the method's recipe in its routing alone."""

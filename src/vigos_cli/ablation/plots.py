@@ -1,49 +1,24 @@
 """The figures of a sweep's report, as PNG and SVG: arms are told apart by marker and dash, not colour alone.
 
 draw_all(table.arms, rows, sweep / "plots")  ->  [Plot(name="score_prior", title=..., text=...), ...]
+draw_palr(table.arms, measured, sweep / "plots")  ->  Plot(name="palr", ...)
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vigos_cli.ablation.arms import KINDS, Arm, Run
 from vigos_cli.ablation.compare import Row
-from vigos_cli.files import drafted
+from vigos_cli.ablation.drawing import SHARE, Plot, Style, draw_line, legend, panels, save, styles
+from vigos_cli.ablation.palr import ROLLOUTS, SHOWN, Measured
 from vigos_cli.types import Kind
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Okabe and Ito's colours, dark and light in turn, so that neighbours differ in a grey print as well.
-COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#7A7A7A")
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2, 1, 1, 1, 2)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
-SHARE = (-0.04, 1.04)
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """One figure on disk, `name`.png and `name`.svg, and what to say of it."""
-
-    name: str
-    title: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How an arm looks in every figure."""
-
-    colour: str
-    dash: Any
-    marker: str
-    fill: str
 
 
 def draw_all(arms: Sequence[Arm], rows: Sequence[Row], folder: Path) -> list[Plot]:
@@ -55,30 +30,24 @@ def draw_all(arms: Sequence[Arm], rows: Sequence[Row], folder: Path) -> list[Plo
     looks = styles(arms)
     trained = [arm for arm in arms if arm.trained and any(run.metrics for run in arm.runs)]
     plots = [
-        _save(folder, "score_prior", *score_against_prior(rows, looks)),
-        _save(folder, "measures", *measures(rows, looks)),
+        save(folder, "score_prior", *score_against_prior(rows, looks)),
+        save(folder, "measures", *measures(rows, looks)),
     ]
     if trained:
-        plots.append(_save(folder, "curves", *curves(trained, looks)))
+        plots.append(save(folder, "curves", *curves(trained, looks)))
         if any(_series(arm.runs, f"divergence/{kind.value}") for arm in trained for kind in Kind):
-            plots.append(_save(folder, "divergence", *divergence(trained, looks)))
+            plots.append(save(folder, "divergence", *divergence(trained, looks)))
     return plots
 
 
-def styles(arms: Sequence[Arm]) -> dict[str, Style]:
-    """A look for each arm; hollow markers for the untrained."""
-    found = {}
-    for i, arm in enumerate(arms):
-        colour = COLOURS[i % len(COLOURS)]
-        found[arm.label] = Style(
-            colour, DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)], colour if arm.trained else "white"
-        )
-    return found
+def draw_palr(arms: Sequence[Arm], measured: Sequence[Measured], folder: Path) -> Plot:
+    """PALR, where it was measured."""
+    return save(folder, "palr", *palr_by_segment(measured, styles(arms)))
 
 
 def score_against_prior(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
     """Score against Prior, greedy and sampled, with 95 % intervals both ways."""
-    figure, axes = _panels(1, 2, height=4.6)
+    figure, axes = panels(1, 2, height=4.6)
     for axis, kind in zip(axes, KINDS, strict=True):
         for row in rows:
             score, prior = row.means[kind]["score"], row.means[kind]["prior"]
@@ -106,7 +75,7 @@ def score_against_prior(rows: Sequence[Row], looks: Mapping[str, Style]) -> tupl
             ylim=SHARE,
         )
         axis.margins(x=0.08)
-    _legend(figure, axes)
+    legend(figure, axes)
     text = (
         "Each point is an arm, the bars are 95 % intervals. Up is better; left of the others means that the "
         "usual cases were paid for it. Hollow: not trained. The horizontal axis is not from 0 to 1."
@@ -117,7 +86,7 @@ def score_against_prior(rows: Sequence[Row], looks: Mapping[str, Style]) -> tupl
 def measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
     """Every measure of every arm on one scale, greedy filled and sampled hollow."""
     shown = {"score": "Score", "prior": "Prior", "other": "Other", "description": "Description true"}
-    figure, axes = _panels(1, len(shown), height=1.1 + 0.42 * len(rows), sharey=True)
+    figure, axes = panels(1, len(shown), height=1.1 + 0.42 * len(rows), sharey=True)
     for axis, (measure, name) in zip(axes, shown.items(), strict=True):
         for place, row in enumerate(rows):
             look = looks[row.arm.label]
@@ -145,10 +114,10 @@ def measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, s
 
 def curves(arms: Sequence[Arm], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
     """Held-out Score and Prior, and valid and right rollouts, over the steps."""
-    figure, axes = _panels(2, 2, height=6.8)
+    figure, axes = panels(2, 2, height=6.8)
     for axis, measure in zip(axes[:2], ("score", "prior"), strict=True):
         for arm in arms:
-            _line(axis, _mean_by_step(_held_out(run, measure) for run in arm.runs), arm, looks)
+            draw_line(axis, _mean_by_step(_held_out(run, measure) for run in arm.runs), arm, looks)
         axis.set(title=f"Held out, greedy: {measure.capitalize()}", ylabel="share", ylim=SHARE)
     for axis, (name, title) in zip(
         axes[2:],
@@ -159,11 +128,11 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, Style]) -> tuple[Figure, str
         strict=True,
     ):
         for arm in arms:
-            _line(axis, _series(arm.runs, name), arm, looks)
+            draw_line(axis, _series(arm.runs, name), arm, looks)
         axis.set(title=title, ylabel="share", ylim=SHARE)
     for axis in axes:
         axis.set_xlabel("optimizer step")
-    _legend(figure, axes)
+    legend(figure, axes)
     text = (
         "Means over seeds. Held-out pictures are asked before, after and every trainer.eval_every steps: two "
         "points joined by a line say nothing of the way between. Rollouts are the student's own, in training."
@@ -175,19 +144,53 @@ def divergence(arms: Sequence[Arm], looks: Mapping[str, Style]) -> tuple[Figure,
     """How far the student is from its teacher on each segment, over the steps."""
     kinds = [k.value for k in Kind if any(_series(arm.runs, f"divergence/{k.value}") for arm in arms)]
     columns = min(3, len(kinds))
-    figure, axes = _panels(-(-len(kinds) // columns), columns, height=3.1 * -(-len(kinds) // columns) + 0.5)
+    figure, axes = panels(-(-len(kinds) // columns), columns, height=3.1 * -(-len(kinds) // columns) + 0.5)
     for axis, kind in zip(axes, kinds, strict=False):
         for arm in arms:
-            _line(axis, _series(arm.runs, f"divergence/{kind}"), arm, looks)
+            draw_line(axis, _series(arm.runs, f"divergence/{kind}"), arm, looks)
         axis.set(title=kind, xlabel="optimizer step", ylabel="nats per token, before the clip")
     for axis in axes[len(kinds) :]:
         axis.set_visible(False)
-    _legend(figure, axes)
+    legend(figure, axes)
     text = (
         "The loss's own divergence of the tokens of each segment that have a teacher; means over seeds. Arms "
         "with another divergence or another teacher of a segment are on another scale there."
     )
     return figure, "Divergence from the teacher by segment", text
+
+
+def palr_by_segment(measured: Sequence[Measured], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
+    """PALR by segment under each arm's teachers: of the untrained student's rollouts, of the arm's own."""
+    figure, axes = panels(1, 2, height=4.4, sharey=True)
+    for axis, (rollouts, title) in zip(axes, ROLLOUTS.items(), strict=True):
+        of = [one for one in measured if one.rollouts == rollouts]
+        for number, one in enumerate(of):
+            look, shift = looks[one.arm.label], 0.7 * ((number + 0.5) / len(of) - 0.5)
+            found = {place: e for place, name in enumerate(SHOWN) if (e := one.palr[name])}
+            axis.errorbar(
+                [place + shift for place in found],
+                [e.mean for e in found.values()],
+                yerr=[[e.mean - e.low for e in found.values()], [e.high - e.mean for e in found.values()]],
+                color=look.colour,
+                marker=look.marker,
+                markersize=6.5,
+                linestyle="none",
+                linewidth=1.2,
+                capsize=2.5,
+                label=one.arm.label,
+            )
+        for place in range(1, len(SHOWN)):
+            axis.axvline(place - 0.5, linewidth=0.5, color="#dddddd")
+        axis.set_xticks(range(len(SHOWN)), [name.replace("+", " +\n") for name in SHOWN])
+        axis.set(title=title, xlabel="tokens of", xlim=(-0.5, len(SHOWN) - 0.5), ylim=SHARE)
+    axes[0].set_ylabel("PALR: answer-driven share of the support")
+    legend(figure, axes)
+    text = (
+        "The share of the teachers' support of the observed tokens that is owed to the reference answer and "
+        "not to the picture, weighed by how far teacher and student differ; bars are 95 % intervals. Lower "
+        "is less answer-driven. No point: no teacher supervises such tokens. Read it beside the pull below."
+    )
+    return figure, "PALR by segment", text
 
 
 # ---------------------------------------------------------------- points
@@ -214,62 +217,3 @@ def _mean_by_step(series: Iterable[Mapping[int, float]]) -> dict[int, float]:
         for step, value in one.items():
             values[step].append(value)
     return {step: sum(v) / len(v) for step, v in sorted(values.items()) if len(v) == len(several)}
-
-
-# ---------------------------------------------------------------- drawing
-
-
-def _panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    from matplotlib import pyplot
-
-    pyplot.rcParams["svg.fonttype"] = "none"  # text stays text: small, and it can be searched
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(11, height), layout="constrained", squeeze=False, sharey=sharey
-    )
-    for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, list(axes.flat)
-
-
-def _line(axis: Axes, points: Mapping[int, float], arm: Arm, looks: Mapping[str, Style]) -> None:
-    if not points:
-        return
-    look = looks[arm.label]
-    axis.plot(
-        list(points),
-        list(points.values()),
-        label=arm.label,
-        color=look.colour,
-        linestyle=look.dash,
-        linewidth=1.4,
-        marker=look.marker,
-        markersize=4.5,
-        markevery=max(1, len(points) // 6),
-    )
-
-
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One for all panels, below them."""
-    handles: dict[str, Any] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    if handles:
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower center",
-            ncols=min(4, len(handles)),
-            frameon=False,
-            handlelength=3.5,
-        )
-
-
-def _save(folder: Path, name: str, figure: Figure, title: str, text: str) -> Plot:
-    from matplotlib import pyplot
-
-    for form in ("png", "svg"):
-        with drafted(folder / f"{name}.{form}") as draft:
-            figure.savefig(draft, dpi=130, format=form, metadata={"Date": None} if form == "svg" else None)
-    pyplot.close(figure)
-    return Plot(name, title, text)

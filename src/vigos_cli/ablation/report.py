@@ -5,15 +5,20 @@ write_report(Path("runs/losses"))       # of every cell that is done there; prin
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from vigos_cli.ablation import paper
-from vigos_cli.ablation.arms import KINDS, Arm, Table, read_sweep, text
+from vigos_cli.ablation.arms import Arm, Table, read_sweep, text
 from vigos_cli.ablation.compare import SHOWN, TESTED, compare, find_reference, says
 from vigos_cli.ablation.page import render
-from vigos_cli.ablation.plots import draw_all
-from vigos_cli.ablation.tables import markdown, print_table, write_arms, write_cells
+from vigos_cli.ablation.palr import LOOKS_AT, ROLLOUTS
+from vigos_cli.ablation.palr import SHOWN as SEGMENTS
+from vigos_cli.ablation.palr import read as read_palr
+from vigos_cli.ablation.plots import draw_all, draw_palr
+from vigos_cli.ablation.reuse import REUSED
+from vigos_cli.ablation.tables import markdown, print_table, write_arms, write_cells, write_palr
 from vigos_cli.ablation.words import (
     MEANINGS,
     NAMES,
@@ -22,10 +27,14 @@ from vigos_cli.ablation.words import (
     limits,
     made,
     mean_text,
+    nats,
+    palr_text,
     warnings,
 )
 from vigos_cli.answers import same
 from vigos_cli.files import drafted
+from vigos_cli.segments import runs
+from vigos_cli.types import Kind, Response
 
 EXAMPLES, COLUMNS = 4, 5  # pictures with their rollouts, and how many rollouts beside each other
 
@@ -41,6 +50,7 @@ def write_report(sweep: Path, reference: str | None = None) -> None:
     base = find_reference(table.arms, reference)
     assert base is not None
     plots = draw_all(table.arms, rows, sweep / "plots")
+    palr = read_palr(sweep, table)
     varied = {key: ", ".join(values) for key, values in table.varied.items()}
     options = {key.split(".")[0] for key in varied if key.endswith(".name")}
     implied = {key for key in varied if key.split(".")[0] in options and not key.endswith(".name")}
@@ -56,22 +66,33 @@ def write_report(sweep: Path, reference: str | None = None) -> None:
         "meanings": MEANINGS,
         "shown": SHOWN,
         "tested": TESTED,
-        "kinds": KINDS,
+        "legend": [kind.value for kind in Kind],
         "rows": rows,
         "mean": mean_text,
+        "palr_text": palr_text,
+        "nats": nats,
         "difference": difference_text,
         "says": says,
         "in_short": in_short(rows, base),
         "warnings": warnings(table),
         "plots": plots,
+        "palr": palr,
+        "palr_plot": draw_palr(table.arms, palr.rows, sweep / "plots") if palr else None,
+        "rollouts": ROLLOUTS,
+        "segments": SEGMENTS,
+        "looks_at": LOOKS_AT,
+        "paper_palr": paper.PALR,
+        "paper_palr_columns": paper.PALR_COLUMNS,
         "limits": limits(table),
         "paper_columns": paper.COLUMNS,
         "paper_rows": [(row, found) for row in rows if (found := paper.figures(row.arm))],
         "examples": examples(table, base),
-        "made": made(table),
+        "made": made(table) | reused(sweep, table),
     }
     write_cells(sweep / "cells.csv", table)
     write_arms(sweep / "arms.csv", rows)
+    if palr:
+        write_palr(sweep / "palr.csv", palr.rows)
     _write(sweep / "report.md", markdown(context))
     _write(sweep / "report.html", render(context, sweep / "plots"))
     print_table(sweep, rows, base)
@@ -109,6 +130,7 @@ def examples(table: Table, base: Arm) -> list[dict[str, Any]]:
                     "seed": arm.runs[0].seed,
                     "response": response,
                     "right": same(response.answer, sample.answer),
+                    "parts": coloured(response, arm.runs[0].spans),
                 }
                 for arm, response in said
             ],
@@ -116,6 +138,19 @@ def examples(table: Table, base: Arm) -> list[dict[str, Any]]:
         }
         for _, _, _, sample, said in list(groups.values())[:EXAMPLES]
     ]
+
+
+def coloured(response: Response, spans: str) -> list[tuple[str, str]]:
+    """A turn in its parts, each with the name of its kind."""
+    student = "structured" if response.described else "plain"
+    return [(piece, kind.value) for piece, kind in runs(response.text, student=student, spans=spans)]
+
+
+def reused(sweep: Path, table: Table) -> dict[str, str]:
+    """Which runs were made by another sweep."""
+    paths = [path for cell in table.cells if (path := sweep / cell.folder / REUSED).exists()]
+    places = sorted({str(Path(json.loads(path.read_text())["from"]).parent) for path in paths})
+    return {"taken over": f"{len(paths)} runs, from {', '.join(places)}"} if paths else {}
 
 
 def _write(path: Path, content: str) -> None:

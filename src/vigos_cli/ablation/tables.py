@@ -1,4 +1,4 @@
-"""The report as tables: report.md, cells.csv (a row a cell), arms.csv (a row a measure), the terminal's."""
+"""The report as tables: report.md, cells.csv (a row a cell), arms.csv and palr.csv (a row a measure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from rich.table import Table as Grid
 
 from vigos_cli.ablation.arms import KINDS, NOT_VARIED, Arm, Table, text
 from vigos_cli.ablation.compare import SHOWN, TESTED, Row, says
-from vigos_cli.ablation.words import MEANINGS, NAMES, difference_text, mean_text, phases
+from vigos_cli.ablation.palr import ROLLOUTS, Measured
+from vigos_cli.ablation.palr import SHOWN as SEGMENTS
+from vigos_cli.ablation.words import (
+    MEANINGS,
+    NAMES,
+    difference_text,
+    mean_text,
+    nats,
+    palr_text,
+    phases,
+)
 from vigos_cli.report import show
 
 
@@ -42,11 +52,32 @@ def markdown(context: Mapping[str, Any]) -> str:
     lines += ["", "Shares with 95 % intervals; p after Holm's correction over the arms of a column.", ""]
     for plot in context["plots"]:
         lines += [f"## {plot.title}", "", f"![{plot.title}](plots/{plot.name}.png)", "", plot.text, ""]
+    if context["palr"]:
+        plot = context["palr_plot"]
+        lines += [f"## {plot.title}", "", f"![{plot.title}](plots/{plot.name}.png)", "", plot.text, ""]
+        lines += palr_table(context["palr"].rows)
+        lines += [f"- {note}" for note in context["palr"].notes] + [""]
     if failed := [cell for cell in context["table"].cells if cell.state == "failed"]:
         lines += ["## Failed", ""]
         lines += [f"- `{cell.name}`: {cell.error.strip().splitlines()[-1]}" for cell in failed] + [""]
     lines += ["## What this does not show", "", *(f"- {line}" for line in context["limits"])]
     return "\n".join(lines) + "\n"
+
+
+def palr_table(rows: Sequence[Measured]) -> list[str]:
+    """PALR with its pull in nats a token, as Markdown."""
+    heads = ["rollouts", "arm", *(f"{name}: PALR, pull, n" for name in SEGMENTS)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        cells = [
+            f"{palr_text(found)}, {nats(row.pull[name])}, {found.n}"
+            if (found := row.palr[name])
+            else "no teacher"
+            for name in SEGMENTS
+        ]
+        cells = [ROLLOUTS[row.rollouts], row.arm.label, *cells]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return [*lines, ""]
 
 
 def _seeds(arm: Arm) -> str:
@@ -110,6 +141,20 @@ def write_arms(path: Path, rows: Sequence[Row]) -> None:
                     if d := row.differences[kind].get(measure):
                         line += [d.mean, d.low, d.high, d.p, d.p_holm, says(d)]
                     writer.writerow(line)
+
+
+def write_palr(path: Path, rows: Sequence[Measured]) -> None:
+    """A row for every arm, kind of rollouts and group of tokens, with visual dependency where it has one."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arm", "rollouts", "runs", "measure", "tokens", "mean", "low", "high", "n", "pull"])
+        for row in rows:
+            for measure, figures in (("palr", row.palr), ("visual_dependency", row.visual)):
+                for tokens, e in figures.items():
+                    if e is not None:
+                        line = [row.arm.label, row.rollouts, row.runs, measure, tokens]
+                        pull = row.pull[tokens] if measure == "palr" else ""
+                        writer.writerow([*line, e.mean, e.low, e.high, e.n, pull])
 
 
 def print_table(sweep: Path, rows: Sequence[Row], base: Arm) -> None:

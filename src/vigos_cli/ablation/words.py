@@ -31,6 +31,22 @@ def mean_text(estimate: Estimate | None) -> str:
     return "-" if estimate is None else f"{estimate.mean:.3f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
+def palr_text(estimate: Estimate | None) -> str:
+    """PALR with its interval; it may be tiny and above zero."""
+    if estimate is None:
+        return "no teacher"
+    return f"{_short(estimate.mean)} [{_short(estimate.low)}, {_short(estimate.high)}]"
+
+
+def nats(value: float | None) -> str:
+    """A pull, to two digits."""
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.1e}" if 0 < value < 0.0005 else f"{value:.3f}" if value else "0"
+
+
 def difference_text(difference: Difference | None) -> str:
     """A difference with its interval and corrected p."""
     if difference is None:

@@ -112,6 +112,30 @@ def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int
     return where
 
 
+def look_at(where: Path, by_answer: float, rows: int = 6, seed: int = 0) -> None:
+    """What ablation/look.py leaves in a finished cell; PALR of its reasoning is `by_answer`."""
+    for name in ("base", "own"):
+        folder = where / "looking" / name
+        folder.mkdir(parents=True)
+        lines = []
+        for row in range(rows):
+            pull = 0.5 + drawn(seed, name, row) % 1000 / 1000
+            lines.append(
+                {
+                    "row": row,
+                    "kinds": ["description", "delimiters", "reasoning", "answer"],
+                    "student_logprob": [-1.0, -1.0, -1.0 - pull, -1.0],
+                    "teacher_logprob": [-0.5, None, -1.0, -1.0],
+                    "answer_support": [0.0, None, by_answer, 0.0],
+                    "image_support": [1.0, None, 1 - by_answer, 0.0],
+                    "visual": [3.0, 0.1, 1.0, 0.0],
+                }
+            )
+        (folder / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "summary.json").write_text("{}")
+    (where / "looking" / "looked.json").write_text(json.dumps({"rows": rows, "seconds": 2.0 * rows}))
+
+
 def make(sweep: Path, several: Sequence[tuple[Cell, dict[str, float] | None]]) -> None:
     """A sweep's folder; cells without shares were never run."""
     remember(sweep, [one for one, _ in several])

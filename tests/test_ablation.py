@@ -3,29 +3,43 @@
 import csv
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
-from sweeps import SHARES, cell, finish, make
+from sweeps import SHARES, cell, finish, look_at, make
 
 import vigos_cli
 from vigos_cli.__main__ import main
 from vigos_cli.ablation.arms import arm_labels, read_sweep
-from vigos_cli.ablation.cell import share_before
+from vigos_cli.ablation.cell import has_before, run_cell, share_before
 from vigos_cli.ablation.cells import ERROR, digest, folder, remember, remembered, state
 from vigos_cli.ablation.compare import compare, says
-from vigos_cli.ablation.estimate import TINY, estimate
-from vigos_cli.ablation.report import write_report
+from vigos_cli.ablation.estimate import TINY, TINY_ROW, estimate
+from vigos_cli.ablation.look import diagnosed, left_out, wanted
+from vigos_cli.ablation.once import once
+from vigos_cli.ablation.palr import read as read_palr
+from vigos_cli.ablation.report import coloured, write_report
+from vigos_cli.ablation.reuse import REUSED, find, take_over
 from vigos_cli.config import ConfigError
-from vigos_cli.stats import crossed_difference
+from vigos_cli.palr import share_by_answer
+from vigos_cli.paths import config_dir
+from vigos_cli.stats import crossed_difference, crossed_statistic
+from vigos_cli.types import Response
 
 SOURCE = str(Path(vigos_cli.__file__).parents[1])
 ROWS = "bench.tasks.priorworld.rows=6"
 SMALL = ["trainer.steps=1", "trainer.batch=4", "bench.tasks.priorworld.rows=2", "bench.samples=1"]
+ROUTINGS = [file.stem for file in (config_dir() / "routing").glob("*.yaml")]
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
 
 
@@ -47,6 +61,7 @@ def test_a_cell_is_known_by_what_it_runs_and_by_nothing_else(tmp_path):
     one = cell("seed=1")
     assert digest(cell("seed=1", label="called so").config) == one.key
     assert digest(cell("seed=1", "reference=vigos", "cells=list").config) == one.key
+    assert digest(cell("seed=1", "reuse=[elsewhere]", "palr_rows=7").config) == one.key
     assert digest(cell("seed=2").config) != one.key
     assert digest(cell("seed=1", "trainer.lr=1e-4").config) != one.key
     finish(tmp_path, one, steps=1)
@@ -91,6 +106,248 @@ def test_untrained_answers_are_shared_where_they_would_be_the_same(tmp_path):
         Path(one.config.out).mkdir()
         assert share_before(one.config) is shared, overrides
         assert (Path(one.config.out) / "before.jsonl").exists() is shared
+
+
+def test_one_makes_what_the_others_wait_for(tmp_path):
+    lock, there, made = tmp_path / "lock", tmp_path / "there", []
+    inside = threading.Event()
+
+    def arrive(name: str) -> None:
+        with once(lock, there.exists):
+            if not there.exists():
+                made.append(name)
+                inside.set()
+                time.sleep(0.2)
+                there.touch()
+                time.sleep(5 if name == "first" else 0)  # held on: nobody needs it any more
+
+    first, second = (
+        threading.Thread(target=arrive, args=(name,), daemon=True) for name in ("first", "second")
+    )
+    first.start()
+    assert inside.wait(5)
+    second.start()
+    second.join(4)
+    assert not second.is_alive() and made == ["first"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from vigos_cli.ablation.once import once
+with once(Path(sys.argv[1]), lambda: False):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_nobody_waits_for_the_dead(tmp_path):
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, *sys.path])}
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
+    holder = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout and holder.stdout.readline() == "held\n"
+    looked = []
+
+    def never() -> bool:
+        looked.append(1)
+        if len(looked) == 2:  # it has waited once
+            holder.kill()
+            holder.wait()
+        return False
+
+    with once(tmp_path / "lock", never):
+        assert len(looked) >= 2
+
+
+def test_cells_that_start_together_measure_their_untrained_base_once(tmp_path, monkeypatch):
+    """Both arrive before either has it; the second waits, and takes over what the first has made."""
+    made, runs = [], []
+
+    def distill(config) -> float:
+        out = Path(config.out)
+        (out / "config.json").write_text(json.dumps({**asdict(config)}))
+        if not (out / "before.json").exists():
+            made.append(out.name)
+            time.sleep(0.3)
+            (out / "before.jsonl").write_text("{}\n")
+            (out / "before.json").write_text("{}")
+        runs.append(out.name)
+        return 0.5
+
+    monkeypatch.setattr("vigos_cli.commands.distill.run", distill)
+    cells = [cell(*more, ROWS) for more in (["seed=1"], ["seed=2"], ["seed=3", "routing=opsd"])]
+    for one in cells:
+        one.config.out = str(folder(tmp_path, one))
+        Path(one.config.out).mkdir()
+    threads = [threading.Thread(target=run_cell, args=(one.config,)) for one in cells]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(runs) == 3 and len(made) == 2 and any("opsd" in name for name in made)
+    assert all(has_before(one.config) for one in cells)
+
+
+# ---- cells of other sweeps
+
+
+def test_a_cell_that_another_sweep_has_done_is_taken_over(tmp_path):
+    cells = [cell(f"seed={seed}", ROWS, label="called so") for seed in (1, 2, 3)]
+    other, sweep = tmp_path / "other", tmp_path / "new"
+    make(other, [(cell("seed=1", ROWS), SHARES), (cell("seed=2", ROWS), None)])
+    source = folder(other, cells[0])
+    (source / "checkpoints").mkdir()
+    places = find(cells, sweep, [str(other)])
+    assert places == {cells[0].key: source}
+    listed = estimate(cells, sweep, places)
+    assert [one.state for one in listed.cells] == ["done", "not run", "not run"]
+    assert str(source) in listed.lines()[0] and str(other) not in listed.lines()[1]
+    assert "2 of them to run, 1 taken over" in listed.total() and not sweep.exists()
+
+    home = folder(sweep, cells[0])
+    home.mkdir(parents=True)
+    (home / "half.txt").write_text("cut short")
+    take_over(cells, sweep, places)
+    assert state(home) == "done" and not (home / "checkpoints").exists() and not (home / "half.txt").exists()
+    assert json.loads((home / REUSED).read_text()) == {"from": str(source)}
+    assert sorted(path.name for path in sweep.iterdir()) == [home.name]
+    assert (home / "responses.jsonl").read_text() == (source / "responses.jsonl").read_text()
+    assert find(cells, sweep, [str(other)]) == {}  # what is done here stays
+    with pytest.raises(ConfigError, match="holds no sweep"):
+        find(cells, sweep, [str(tmp_path)])
+
+
+def test_a_copy_that_a_kill_cut_short_counts_as_nothing(tmp_path, monkeypatch):
+    one = cell("seed=1", ROWS)
+    make(tmp_path / "other", [(one, SHARES)])
+    (folder(tmp_path / "other", one) / "before.json").write_text("{}")
+    (folder(tmp_path / "other", one) / "config.json").write_text(json.dumps(asdict(one.config)))
+    sweep = tmp_path / "new"
+
+    def cut(source, draft, **_):
+        Path(draft).mkdir()
+        for name in ("config.json", "before.json", "summary.json"):
+            shutil.copy(Path(source) / name, draft)
+        raise KeyboardInterrupt
+
+    places = find([one], sweep, [str(tmp_path / "other")])
+    with monkeypatch.context() as patched:
+        patched.setattr("vigos_cli.ablation.reuse.shutil.copytree", cut)
+        with pytest.raises(KeyboardInterrupt):
+            take_over([one], sweep, places)
+    assert state(folder(sweep, one)) == "not run"
+    again = cell("seed=2", ROWS)
+    again.config.out = str(folder(sweep, again))
+    Path(again.config.out).mkdir()
+    assert not share_before(again.config)  # the half of a cell has nothing to share
+    take_over([one], sweep, places)
+    assert state(folder(sweep, one)) == "done" and not list(sweep.glob(".*.draft"))
+
+
+# ---- PALR of cells
+
+
+def test_which_routings_have_a_palr():
+    reasons = {name: left_out(asdict(cell(f"routing={name}").config.routing)) for name in ROUTINGS}
+    assert {name for name, reason in reasons.items() if reason} == {"sft", "two_pass"}
+    told = asdict(cell("routing.reference_text=solution").config.routing)
+    assert "solution" in str(left_out(told)) and not left_out(told | {"reasoning": "none", "answer": "none"})
+    plain, structured = (cell(f"routing={name}").config.routing for name in ("opsd", "opsd_structured"))
+    assert diagnosed(plain) == replace(structured, name="opsd") and diagnosed(structured) is structured
+
+
+def test_palr_is_measured_where_it_is_asked_for_and_not_there(tmp_path):
+    one, without = cell("seed=1", "palr_rows=6"), cell("seed=1", "routing=sft", "palr_rows=6")
+    where = finish(tmp_path, one, steps=1)
+    config = asdict(one.config)
+    assert wanted(config, 6, where) and not wanted(config, 0, where)
+    assert not wanted(asdict(without.config), 6, where)
+    found = estimate([one, without], tmp_path).cells
+    assert found[0].looks == pytest.approx(6 * TINY_ROW) and found[1].looks == 0
+    look_at(where, 0.5)
+    assert not wanted(config, 6, where) and wanted(config, 7, where)
+    more = cell("seed=2", "palr_rows=6")
+    found = estimate([one, more], tmp_path)
+    assert [one.looks for one in found.cells] == [0, pytest.approx(12.0)]
+    assert "PALR of 1 to measure" in found.total() and found.left and found.cells[1].seconds
+    assert found.left == pytest.approx(found.cells[1].seconds + 12)
+
+
+def test_a_statistic_over_seeds_and_rows():
+    def run(*values: tuple[float, float]):
+        return {row: np.array([1.0, a, a + i, 1.0]) for row, (a, i) in enumerate(values)}
+
+    alike = [run((1.0, 3.0), (2.0, 6.0))] * 3
+    found = crossed_statistic(alike, share_by_answer)
+    assert (
+        found
+        and found.mean == pytest.approx(0.25)
+        and found.low == pytest.approx(found.high)
+        and found.n == 6
+    )
+    apart = [run((share, 1 - share), (share, 1 - share)) for share in (0.2, 0.5, 0.8)]
+    found = crossed_statistic(apart, share_by_answer)
+    assert found and found.mean == pytest.approx(0.5) and found.low < 0.35 and found.high > 0.65
+    assert crossed_statistic(apart[:2], share_by_answer).high == pytest.approx(0.35)  # type: ignore[union-attr]
+    half = [run((1.0, 3.0)), {}]  # a run without such tokens has no part in the mean
+    assert crossed_statistic(half, share_by_answer).mean == pytest.approx(0.25)  # type: ignore[union-attr]
+    assert crossed_statistic([{}], share_by_answer) is None
+
+
+def test_the_report_of_palr(tmp_path, monkeypatch):
+    monkeypatch.setattr("vigos_cli.ablation.report.draw_all", lambda *_: [])
+    cells = [
+        (cell(f"routing={routing}", f"seed={seed}", ROWS), SHARES)
+        for seed in (1, 2, 3)
+        for routing in ("vigos", "opsd", "sft")
+    ]
+    make(tmp_path, cells)
+    assert read_palr(tmp_path, read_sweep(tmp_path)) is None
+    for one, _ in cells[:-2]:
+        if "sft" not in one.name:
+            look_at(folder(tmp_path, one), 0.25 if "vigos" in one.name else 0.75)
+    found = read_palr(tmp_path, read_sweep(tmp_path))
+    assert found
+    assert [(row.arm.label, row.rollouts, row.runs) for row in found.rows] == [
+        ("vigos", "base", 1),
+        ("opsd", "base", 1),
+        ("vigos", "own", 3),
+        ("opsd", "own", 2),
+    ]
+    vigos, opsd = found.rows[2], found.rows[3]
+    assert vigos.palr["reasoning"] and vigos.palr["reasoning"].mean == pytest.approx(0.25, abs=1e-6)
+    assert vigos.palr["reasoning"].n == 18 and opsd.palr["reasoning"] and opsd.palr["reasoning"].n == 12
+    assert vigos.palr["description"] and vigos.palr["description"].mean == 0
+    assert vigos.pull["description"] == pytest.approx(0.5) and vigos.visual["description"]
+    notes = " ".join(found.notes)
+    assert "sft has no PALR" in notes and "opsd: measured in 2 of 3 runs" in notes and "plain prompt" in notes
+
+    write_report(tmp_path)
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert "17.26" in page and "Another model" in page and "Sft has no PALR" in page
+    links = re.findall(r'href="([^"#]+)#colour=palr"', page)
+    assert len(links) == 10 and all((tmp_path / unquote(link)).parent.is_dir() for link in links)
+    assert "| each arm's own rollouts | vigos | 0 [0, 0], 0.5, 18 |" in text
+    assert (tmp_path / "plots" / "palr.png").stat().st_size > 1000
+    with (tmp_path / "palr.csv").open() as file:
+        lines = [line for line in csv.DictReader(file) if line["tokens"] == "reasoning"]
+    assert [line["measure"] for line in lines] == ["palr", "visual_dependency"] * 4
+
+
+def test_rollouts_are_coloured_by_segment():
+    def said(text: str, described: bool = True, spans: str = "paper"):
+        return coloured(Response("i", 0, text, "", "", True, described, 1), spans)
+
+    turn = "<description>red</description> <think>so</think> \\boxed{a} bye"
+    kinds = [kind for _, kind in said(turn)]
+    assert kinds == [
+        *["delimiters", "description", "delimiters", "reasoning", "delimiters", "answer", "delimiters", "end"]
+    ]
+    assert "".join(piece for piece, _ in said(turn)) == turn
+    assert said(turn)[1] == ("red", "description") and said(turn)[5] == ("a", "answer")
+    assert said("<think>so</think> \\boxed{a}", described=False)[1] == ("so", "reasoning")
+    assert said(turn, spans="code")[0] == ("<description>red", "description")
+    assert said("<b>no") == [("<b>no", "invalid")]
 
 
 def test_the_time_ahead_comes_from_the_cells_that_are_done(tmp_path):
@@ -210,6 +467,7 @@ def test_what_a_model_wrote_is_text_and_no_markup(tmp_path, no_plots):
     (tmp_path / "cells.json").write_text(json.dumps(listed))
     write_report(tmp_path)
     page = (tmp_path / "report.html").read_text()
+    assert page.count('<span class="token invalid">&lt;/p&gt;&lt;script&gt;') == 12
     assert "&lt;script&gt;alert(1)" in page and "&lt;i&gt;vigos" in page
     assert "<script" not in page and "<img src=x" not in page and "<i>vigos" not in page
     assert "default-src 'none'" in page

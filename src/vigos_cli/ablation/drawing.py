@@ -59,6 +59,9 @@ def styles(arms: Sequence[Arm]) -> dict[str, Style]:
 
 def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
     """A figure and its panels, in reading order."""
+    import matplotlib
+
+    matplotlib.use("Agg")
     from matplotlib import pyplot
 
     pyplot.rcParams["svg.fonttype"] = "none"  # text stays text: small, and it can be searched
@@ -109,6 +112,7 @@ def save(folder: Path, name: str, figure: Figure, title: str, text: str) -> Plot
     """Put the figure on disk, and close it."""
     from matplotlib import pyplot
 
+    folder.mkdir(parents=True, exist_ok=True)
     for form in ("png", "svg"):
         with drafted(folder / f"{name}.{form}") as draft:
             figure.savefig(draft, dpi=130, format=form, metadata={"Date": None} if form == "svg" else None)

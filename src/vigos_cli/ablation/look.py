@@ -32,6 +32,7 @@ from vigos_cli.provenance import flat
 LOOKING, BASE, OWN = "looking", "base", "own"  # folders
 LOOKED, ERROR = "looked.json", "error.txt"  # files of the first
 SEED = 0
+WHENCE = ("rollouts",)  # where a run has its rollouts from; sampled anew they would be the same
 
 
 def look(config: AblateRun) -> None:
@@ -47,7 +48,7 @@ def look(config: AblateRun) -> None:
         base = as_rollout_run(cell, config.palr_rows, own=False)
         with once(cell.parent / f".looking-{_digest(base)}.lock", lambda: is_done(base) or _copied(base)):
             if not is_done(base):
-                base.rollouts = _beside(base, but=("routing",))
+                base.rollouts = _beside(base, but=(*WHENCE, "routing"))
                 _sample(base)
         own = as_rollout_run(cell, config.palr_rows, own=True)
         if not is_done(own):
@@ -109,7 +110,7 @@ def as_rollout_run(cell: Path, rows: int, *, own: bool) -> RolloutRun:
 
 def is_done(run: RolloutRun) -> bool:
     """Whether its folder holds just this, finished."""
-    return (Path(run.out) / SUMMARY).exists() and _same(run, Path(run.out))
+    return (Path(run.out) / SUMMARY).exists() and _same(run, Path(run.out), WHENCE)
 
 
 def _sample(run: RolloutRun) -> None:
@@ -118,21 +119,21 @@ def _sample(run: RolloutRun) -> None:
     quieten()
     from vigos_cli.sampling import sample_settled
 
-    if not _same(run, Path(run.out)):  # of other rows, or begun where the folder was before
+    if not _same(run, Path(run.out), ()):  # of other rows, or begun in another way or place
         shutil.rmtree(run.out, ignore_errors=True)
     sample_settled(run)
 
 
 def _copied(run: RolloutRun) -> bool:
     """Take over the same run of a cell beside this one; whether there was one."""
-    if (found := _beside(run)) is None:
+    if (found := _beside(run, WHENCE)) is None:
         return False
     with drafted_folder(Path(run.out)) as draft:
         shutil.copytree(found, draft)
     return True
 
 
-def _beside(run: RolloutRun, but: tuple[str, ...] = ()) -> str | None:
+def _beside(run: RolloutRun, but: tuple[str, ...]) -> str | None:
     """The folder of a finished run in a cell beside this one that differs in these groups at most."""
     sweep = Path(run.out).parents[2]
     for summary in sorted(sweep.glob(f"[!.]*/{LOOKING}/{BASE}/{SUMMARY}")):
@@ -141,7 +142,7 @@ def _beside(run: RolloutRun, but: tuple[str, ...] = ()) -> str | None:
     return None
 
 
-def _same(run: RolloutRun, folder: Path, but: tuple[str, ...] = ()) -> bool:
+def _same(run: RolloutRun, folder: Path, but: tuple[str, ...]) -> bool:
     """Whether the run in the folder was started with this configuration, the groups `but` aside."""
     path = folder / "config.json"
     if not path.exists():
@@ -149,13 +150,13 @@ def _same(run: RolloutRun, folder: Path, but: tuple[str, ...] = ()) -> bool:
     return _content(asdict(run), but) == _content(json.loads(path.read_text()), but)
 
 
-def _content(config: Mapping[str, Any], but: tuple[str, ...] = ()) -> dict[str, Any]:
-    ignored = {"out", "resume", "rollouts", *but}  # the student's form always counts: it is its prompt
+def _content(config: Mapping[str, Any], but: tuple[str, ...]) -> dict[str, Any]:
+    ignored = {"out", "resume", *but}  # the student's form always counts: it is its prompt
     content = flat(json.loads(json.dumps(config)))
     return {k: v for k, v in content.items() if k.split(".")[0] not in ignored or k == "routing.student"}
 
 
 def _digest(run: RolloutRun) -> str:
     """The same for cells whose untrained rollouts are the same."""
-    content = json.dumps(_content(asdict(run), ("routing",)), sort_keys=True)
+    content = json.dumps(_content(asdict(run), (*WHENCE, "routing")), sort_keys=True)
     return blake2b(content.encode(), digest_size=5).hexdigest()

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 def draw_all(arms: Sequence[Arm], rows: Sequence[Row], folder: Path) -> list[Plot]:
     """Draw what there is something to draw for."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    folder.mkdir(parents=True, exist_ok=True)
     looks = styles(arms)
     trained = [arm for arm in arms if arm.trained and any(run.metrics for run in arm.runs)]
     plots = [

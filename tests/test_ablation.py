@@ -31,6 +31,7 @@ from vigos_cli.ablation.palr import read as read_palr
 from vigos_cli.ablation.report import coloured, write_report
 from vigos_cli.ablation.reuse import REUSED, find, take_over
 from vigos_cli.config import ConfigError
+from vigos_cli.files import read_lines
 from vigos_cli.palr import share_by_answer
 from vigos_cli.paths import config_dir
 from vigos_cli.stats import crossed_difference, crossed_statistic
@@ -467,7 +468,7 @@ def test_what_a_model_wrote_is_text_and_no_markup(tmp_path, no_plots):
     (tmp_path / "cells.json").write_text(json.dumps(listed))
     write_report(tmp_path)
     page = (tmp_path / "report.html").read_text()
-    assert page.count('<span class="token invalid">&lt;/p&gt;&lt;script&gt;') == 12
+    assert page.count('<span class="token invalid">&lt;/p&gt;&lt;script&gt;') == 8  # two arms, four pictures
     assert "&lt;script&gt;alert(1)" in page and "&lt;i&gt;vigos" in page
     assert "<script" not in page and "<img src=x" not in page and "<i>vigos" not in page
     assert "default-src 'none'" in page
@@ -513,6 +514,41 @@ def test_a_failed_cell_does_not_stop_the_others_and_is_tried_again(vigos, tmp_pa
     assert vigos("ablate", "out=s", "cells=report", "reference=nobody")[0] == 2
     code, said = vigos("ablate", "out=s", "cells=report")
     assert code == 1 and "report in s/report.html" in said
+
+
+@pytest.mark.slow
+def test_palr_of_a_sweep(vigos, tmp_path, no_plots, monkeypatch):
+    sweep = ["ablate", "routing=vigos,opsd", "seed=1", "out=s", *SMALL, *QUIET]
+    code, said = vigos(*sweep, "palr_rows=3")
+    assert code == 0 and "PALR of 2 to measure" in said
+    listed = [tmp_path / "s" / line["folder"] for line in remembered(tmp_path / "s")]
+    texts = {}
+    for path in listed:
+        for name in ("base", "own"):
+            looked = path / "looking" / name
+            lines = read_lines(looked / "rollouts.jsonl")
+            assert len(lines) == 3 and "answer_support" in lines[0] and (looked / "rollouts.html").exists()
+            config = json.loads((looked / "config.json").read_text())
+            assert config["routing"]["student"] == "structured" and config["seed"] == 0
+            assert (config["adapter"]["path"] is None) == (name == "base")
+            texts[path, name] = [line["text"] for line in lines]
+    assert texts[listed[0], "base"] == texts[listed[1], "base"]  # sampled once, scored twice
+    second = json.loads((listed[1] / "looking" / "base" / "config.json").read_text())
+    assert second["rollouts"] == str(listed[0] / "looking" / "base")
+    assert "PALR by segment" in (tmp_path / "s" / "report.html").read_text()
+
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").glob("*/looking/looked.json")}
+    assert vigos(*sweep, "palr_rows=3")[0] == 0
+    assert times == {path: path.stat().st_mtime_ns for path in times}
+
+    def fail(*_):
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr("vigos_cli.sampling.sample_settled", fail)
+    code, said = vigos(*sweep, "palr_rows=4")
+    assert code == 1 and "2 measurements of PALR failed" in said
+    assert all(state(path) == "done" for path in listed)
+    assert "failed (RuntimeError: no such luck)" in (tmp_path / "s" / "report.html").read_text()
 
 
 def start(tmp_path, *overrides):

@@ -25,7 +25,7 @@ from vigos_cli.ablation.cell import has_before, run_cell, share_before
 from vigos_cli.ablation.cells import ERROR, digest, folder, remember, remembered, state
 from vigos_cli.ablation.compare import compare, says
 from vigos_cli.ablation.estimate import TINY, TINY_ROW, estimate
-from vigos_cli.ablation.look import diagnosed, left_out, wanted
+from vigos_cli.ablation.look import as_rollout_run, diagnosed, left_out, look, wanted
 from vigos_cli.ablation.once import once
 from vigos_cli.ablation.palr import read as read_palr
 from vigos_cli.ablation.report import coloured, write_report
@@ -34,6 +34,7 @@ from vigos_cli.config import ConfigError
 from vigos_cli.files import read_lines
 from vigos_cli.palr import share_by_answer
 from vigos_cli.paths import config_dir
+from vigos_cli.provenance import claim
 from vigos_cli.stats import crossed_difference, crossed_statistic
 from vigos_cli.types import Response
 
@@ -272,6 +273,37 @@ def test_palr_is_measured_where_it_is_asked_for_and_not_there(tmp_path):
     assert [one.looks for one in found.cells] == [0, pytest.approx(12.0)]
     assert "PALR of 1 to measure" in found.total() and found.left and found.cells[1].seconds
     assert found.left == pytest.approx(found.cells[1].seconds + 12)
+
+
+def test_untrained_rollouts_are_sampled_once_and_scored_once_a_routing(tmp_path, monkeypatch):
+    sampled = []
+
+    def sample(run) -> None:
+        out = Path(run.out)
+        claim(out, run)  # refuses what was begun in another way
+        sampled.append((run.routing.name, out.name, run.rollouts and Path(run.rollouts).parents[1].name))
+        (out / "summary.json").write_text("{}")
+
+    monkeypatch.setattr("vigos_cli.sampling.sample_settled", sample)
+    cells = [cell(f"routing={r}", f"seed={s}", "palr_rows=5") for s in (1, 2) for r in ("vigos", "opsd")]
+    for one in cells:
+        one.config.out = str(finish(tmp_path, one, steps=1))
+    begun = as_rollout_run(Path(cells[1].config.out), 5, own=False)
+    claim(Path(begun.out), begun)  # by a run that was killed, when there was nothing yet to score again
+    for one in cells:
+        look(one.config)
+        assert not wanted(asdict(one.config), 5, Path(one.config.out))
+    first = Path(cells[0].config.out).name
+    owns = [("vigos", "own", None), ("opsd", "own", None)]
+    assert sampled == [("vigos", "base", None), owns[0], ("opsd", "base", first), owns[1], *owns]
+    for one in cells:
+        assert (Path(one.config.out) / "looking" / "base" / "summary.json").exists()
+    sampled.clear()
+    for rows in (5, 6):
+        one = cell("routing=vigos", "seed=1", f"palr_rows={rows}")
+        one.config.out = cells[0].config.out
+        look(one.config)
+    assert [name for _, name, _ in sampled] == ["base", "own"]  # of other rows
 
 
 def test_a_statistic_over_seeds_and_rows():

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from test_decode import DECODERS, TOKENIZERS, each_tokenizer
 
-from vigos_cli.segments import FORMATS, after_think, boxes, last_box, parse, unbox
+from vigos_cli.segments import FORMATS, after_think, boxes, last_box, parse, parts, unbox
 from vigos_cli.types import Kind, Segments
 
 D, R, A, X, E = Kind.DESCRIPTION, Kind.REASONING, Kind.ANSWER, Kind.DELIMITERS, Kind.END
@@ -316,3 +316,15 @@ def test_bounded_time(text: str, spans: str):
     start = time.process_time()
     parse(text, ends, 0, True, spans=spans)
     assert time.process_time() - start < 1
+
+
+@given(
+    turns() | st.lists(junk, max_size=12).map("".join),
+    st.sampled_from(("paper", "code")),
+    st.sampled_from(list(FORMATS)),
+)
+def test_parts_are_the_whole_text_and_agree_with_the_tokens(text: str, spans: str, student: str):
+    cut = parts(text, student=student, spans=spans)
+    assert "".join(piece for piece, _ in cut) == text and all(piece for piece, _ in cut)
+    found = parse(text, range(1, len(text) + 1), 0, True, student=student, spans=spans)
+    assert [kind for piece, kind in cut for _ in piece] == list(found.kinds)

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from test_decode import DECODERS, TOKENIZERS, each_tokenizer
 
-from vigos_cli.segments import FORMATS, after_think, boxes, last_box, parse, parts, unbox
+from vigos_cli.segments import FORMATS, after_think, boxes, last_box, parse, runs, unbox
 from vigos_cli.types import Kind, Segments
 
 D, R, A, X, E = Kind.DESCRIPTION, Kind.REASONING, Kind.ANSWER, Kind.DELIMITERS, Kind.END
@@ -323,8 +323,8 @@ def test_bounded_time(text: str, spans: str):
     st.sampled_from(("paper", "code")),
     st.sampled_from(list(FORMATS)),
 )
-def test_parts_are_the_whole_text_and_agree_with_the_tokens(text: str, spans: str, student: str):
-    cut = parts(text, student=student, spans=spans)
+def test_runs_are_the_whole_text_and_agree_with_the_tokens(text: str, spans: str, student: str):
+    cut = runs(text, student=student, spans=spans)
     assert "".join(piece for piece, _ in cut) == text and all(piece for piece, _ in cut)
     found = parse(text, range(1, len(text) + 1), 0, True, student=student, spans=spans)
     assert [kind for piece, kind in cut for _ in piece] == list(found.kinds)

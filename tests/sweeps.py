@@ -66,6 +66,11 @@ def answers(config: Any, shares: dict[str, float], seed: int) -> list[dict[str, 
     return lines
 
 
+def figures(shares: dict[str, float]) -> dict[str, Any]:
+    """As PriorWorld's report has them."""
+    return {**shares, "interval": {name: [share, share] for name, share in shares.items()}}
+
+
 def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int = 60) -> Path:
     """Put what a finished cell leaves into its folder."""
     where, config = folder(sweep, one), one.config
@@ -86,12 +91,12 @@ def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int
         for kind, height in {"description": 0.01, "reasoning": 0.4, "answer": 0.2}.items():
             line[f"divergence/{kind}"] = height * (1.2 - done) * (1 + 0.3 * noise(step, kind))
         if step % 15 == 0 and step < steps:
-            line["eval"] = {"score": shares["score"] * done, "prior": 1.0}
+            line["eval"] = figures({"score": shares["score"] * done, "prior": 1.0})
         metrics.append(line)
     (where / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
     summary = {
-        "before": start,
-        "after": shares,
+        "before": figures(start),
+        "after": figures(shares),
         "steps": steps,
         "valid_rate": 0.99,
         "fallback_rate": 0.01,
@@ -110,6 +115,33 @@ def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int
     }
     (where / "summary.json").write_text(json.dumps(summary))
     return where
+
+
+def ask(where: Path, bench: str, shares: dict[str, float], items: int = 20) -> None:
+    """What a finished cell leaves of another benchmark, before and after; by part, "" where it has none."""
+    for when, moved in (("before", 0.0), ("after", 1.0)):
+        folder = where / when / bench
+        folder.mkdir(parents=True)
+        lines = [
+            {
+                "id": f"{part}{i}",
+                "draw": draw,
+                "verdict": "right" if (i + 0.5) / items < share * moved else "wrong",
+                "bench": bench,
+                "part": part,
+                "cluster": str(i),
+            }
+            for part, share in shares.items()
+            for i in range(items)
+            for draw in (0, 1)
+        ]
+        (folder / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        mean = moved * sum(shares.values()) / len(shares)
+        accuracy = {"mean": mean, "low": mean, "high": mean, "n": len(lines) // 2}
+        (folder / "scores.json").write_text(json.dumps({"accuracy": accuracy}))
+        summary = json.loads((where / "summary.json").read_text())
+        summary[when].setdefault("benches", {})[bench] = {"accuracy": accuracy}
+        (where / "summary.json").write_text(json.dumps(summary))
 
 
 def look_at(where: Path, by_answer: float, rows: int = 6, seed: int = 0) -> None:

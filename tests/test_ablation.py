@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from sweeps import SHARES, cell, finish, look_at, make
+from sweeps import SHARES, ask, cell, finish, look_at, make
 
 import vigos_cli
 from vigos_cli.__main__ import main
@@ -455,6 +455,38 @@ def test_a_report_of_known_numbers(tmp_path):
         for form in ("png", "svg"):
             assert (tmp_path / "plots" / f"{name}.{form}").stat().st_size > 1000
     assert page.count("data:image/svg+xml") == 4
+
+
+@pytest.mark.parametrize("world", [True, False])
+def test_any_benchmark_is_a_column(tmp_path, world):
+    asked = () if world else ("bench=vilp_f",)
+    cells = [
+        cell(f"routing={r}", f"seed={s}", *asked) for r in ("vigos", "opsd_structured") for s in (1, 2, 3)
+    ]
+    make(tmp_path, [(one, SHARES if world else None) for one in cells])
+    for number, one in enumerate(cells):
+        where = folder(tmp_path, one)
+        if not world:
+            where.mkdir()
+            summary = {"before": {}, "after": {}, "steps": 2, "seconds": {}, "config": asdict(one.config)}
+            (where / "summary.json").write_text(json.dumps(summary))
+        ask(where, "vilp_f", {"agrees": 0.9, "conflicts": 0.75 if number < 3 else 0.25})
+        ask(where, "mmsi", {"": 0.5})
+    table = read_sweep(tmp_path)
+    rows = {row.arm.label: row for row in compare(table.arms, "vigos")}
+    benches = ["mmsi", "vilp_f, agrees", "vilp_f, conflicts"]
+    shown = list(rows["vigos"].means["greedy"])
+    assert shown == (["score", "prior", "other", "description", "valid", *benches] if world else benches)
+    means = {m: rows["vigos"].means["sampled"][m].mean for m in benches}  # type: ignore[union-attr]
+    assert means == {"mmsi": 0.5, "vilp_f, agrees": 0.9, "vilp_f, conflicts": 0.75}
+    other = rows["opsd_structured"].differences["greedy"]
+    assert other["vilp_f, conflicts"].mean == pytest.approx(-0.5) and other["mmsi"].mean == 0
+    assert rows["untrained, structured prompt"].means["greedy"]["vilp_f, agrees"].mean == 0  # type: ignore[union-attr]
+    write_report(tmp_path)
+    assert "| vilp_f, conflicts |" in (tmp_path / "report.md").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert ("PriorWorld is a constructed test bed" in page) == world
+    assert (tmp_path / "plots" / "score_prior.png").exists() == world
 
 
 def test_the_reference_can_be_named(tmp_path):

@@ -60,7 +60,7 @@ def test_all_benchmarks_of_the_paper_in_one_run_with_one_model(rows, tmp_path):
 def test_a_run_is_measured_by_any_benchmark(rows, tmp_path):
     names = ("vilp_f", "realworldqa")
     tasks = f"+bench.tasks={{{', '.join(f'{name}: {{path: {rows / name}.parquet}}' for name in names)}}}"
-    asked = ("bench=vilp_f", tasks, *SHORT, "bench.samples=1")
+    asked = ("bench=vilp_f", tasks, *SHORT, "bench.samples=1", "bench.tasks.vilp_f.limit=3")
     learning = ("trainer.steps=2", "trainer.batch=2", "trainer.eval_every=1", "rollout.max_new_tokens=8")
     config = job("distill", [*asked, *learning, f"out={tmp_path}"])
     summary = distill(config)  # type: ignore[arg-type]
@@ -71,6 +71,7 @@ def test_a_run_is_measured_by_any_benchmark(rows, tmp_path):
             assert summary[when]["benches"][name] == json.loads(
                 (tmp_path / when / name / "scores.json").read_text()
             )
+    assert summary["after"]["benches"]["vilp_f"]["accuracy"]["n"] == 3
     line = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
     assert line["eval"]["benches"].keys() == set(names)
     assert "sampled" not in line["eval"]["benches"]["vilp_f"]

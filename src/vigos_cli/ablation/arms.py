@@ -1,6 +1,7 @@
 """The cells of a sweep as arms: runs that differ in nothing but their seed; beside them the untrained model.
 
-cells        config.json, summary.json, before.jsonl, responses.jsonl, metrics.jsonl
+cells        config.json, summary.json, metrics.jsonl; PriorWorld's before.jsonl and responses.jsonl, the
+             verdicts on other benchmarks in before/NAME and after/NAME
   -> Run     what one cell, or the untrained model, answered: items by measure
   -> Arm     the runs of one configuration, in the order in which they were asked for
   -> Table   arms, untrained rows first; what was varied, what was held fixed
@@ -9,7 +10,7 @@ cells        config.json, summary.json, before.jsonl, responses.jsonl, metrics.j
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -95,7 +96,8 @@ def read_sweep(sweep: Path) -> Table:
     for cell, config in zip(cells, configs, strict=True):
         if cell.state != "done":
             continue
-        items = _items(json.dumps(cell.config["bench"]["tasks"]["priorworld"], sort_keys=True))
+        world = cell.config["bench"]["tasks"].get("priorworld")
+        items = _items(json.dumps(world, sort_keys=True)) if world else {}
         samples |= items
         settings = {key: config.get(key) for key in varied if key != "seed"}
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
@@ -178,6 +180,14 @@ def _items(task: str) -> dict[str, Sample]:
     return {sample.id: sample for sample in priorworld.load(BenchTask(**json.loads(task)))}
 
 
+def _benches(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A line for every answer to another benchmark that rules can grade, with the measure it belongs to."""
+    for file in sorted(folder.glob("*/verdicts.jsonl")):
+        if json.loads((file.parent / "scores.json").read_text()).get("accuracy"):
+            for line in read_lines(file):
+                yield ", ".join(filter(None, (line["bench"], line["part"]))), line
+
+
 def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | None, spans: str) -> Run:
     names = {item.name for item in fields(Response)}
     responses = [
@@ -191,6 +201,10 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
         measures = kinds[KINDS[response.draw > 0]]
         for measure, value in priorworld.observe(sample, response).items():
             measures.setdefault(measure, {}).setdefault(sample.id, (sample.group, []))[1].append(value)
+    for name, line in _benches(folder / ("before" if seed is None else "after")):
+        measures = kinds[KINDS[line["draw"] > 0]]
+        value = float(line["verdict"] == "right")
+        measures.setdefault(name, {}).setdefault(line["id"], (line["cluster"], []))[1].append(value)
     return Run(
         seed=seed,
         kinds=kinds,

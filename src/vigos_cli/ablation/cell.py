@@ -25,7 +25,7 @@ from vigos_cli.commands import distill
 from vigos_cli.config import AblateRun
 from vigos_cli.files import drafted
 
-BEFORE = ("before.jsonl", "before.json")  # in the order in which a run writes them
+BEFORE = ("before", "before.jsonl", "before.json")  # in the order in which a run writes them
 
 
 def run_cell(config: AblateRun) -> float | None:
@@ -68,7 +68,9 @@ def share_before(config: AblateRun) -> bool:
         if not (started.parent / BEFORE[-1]).exists():
             continue
         if untrained(json.loads(started.read_text())) == wanted:
-            for name in BEFORE:
+            if (benches := started.parent / BEFORE[0]).is_dir():
+                shutil.copytree(benches, out / BEFORE[0], dirs_exist_ok=True)
+            for name in BEFORE[1:]:
                 with drafted(out / name) as draft:
                     shutil.copyfile(started.parent / name, draft)
             return True

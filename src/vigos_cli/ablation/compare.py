@@ -6,7 +6,7 @@
 
 Interval: a bootstrap over seeds and questions at once, over questions alone under three seeds. Test: the sign
 of each question's difference, summed over its pictures and over seeds, flipped at random. Holm's correction
-is over the arms, within a measure and a kind of answer; the greedy Score is the figure to look at first. A
+is over the arms, within a measure and a kind of answer; look at the first measure, greedy, first. A
 difference is called one only where test and interval agree.
 """
 
@@ -22,8 +22,8 @@ from vigos_cli.bench.compare import Difference, holm, sign_flips
 from vigos_cli.config import ConfigError, nearest
 from vigos_cli.stats import Estimate, crossed_difference, crossed_interval
 
-SHOWN = ("score", "prior", "other", "description", "valid")
-TESTED = ("score", "prior", "other")
+WORLD = ("score", "prior", "other", "description", "valid")  # PriorWorld's, in the order of the table
+UNTESTED = ("description", "valid")
 LEVEL = 0.05
 
 
@@ -39,20 +39,31 @@ class Row:
 def compare(arms: Sequence[Arm], reference: str | None = None) -> list[Row]:
     """A row an arm. Raises ConfigError for a reference that is not among them."""
     base = find_reference(arms, reference)
-    rows = []
+    shown, rows = measures(arms), []
     for arm in arms:
         means = {
-            kind: {measure: _mean([run.kinds[kind] for run in arm.runs], measure) for measure in SHOWN}
+            kind: {measure: _mean([run.kinds[kind] for run in arm.runs], measure) for measure in shown}
             for kind in KINDS
         }
         found: dict[str, dict[str, Difference]] = {kind: {} for kind in KINDS}
         if base is not None and arm is not base:
             for kind in KINDS:
-                for measure in TESTED:
+                for measure in tested(shown):
                     if difference := _difference(arm, base, kind, measure):
                         found[kind][measure] = difference
         rows.append(Row(arm, means, found))
-    return _corrected(rows)
+    return _corrected(rows, tested(shown))
+
+
+def measures(arms: Sequence[Arm]) -> tuple[str, ...]:
+    """What any arm was measured by, PriorWorld's first; the first of all is the one to look at first."""
+    found = dict.fromkeys(m for arm in arms for run in arm.runs for kind in KINDS for m in run.kinds[kind])
+    return tuple([m for m in WORLD if m in found] + sorted(found.keys() - {*WORLD, "capture"}))
+
+
+def tested(shown: Sequence[str]) -> tuple[str, ...]:
+    """The measures that arms are compared in."""
+    return tuple(measure for measure in shown if measure not in UNTESTED)
 
 
 def find_reference(arms: Sequence[Arm], label: str | None) -> Arm | None:
@@ -134,11 +145,11 @@ def paired(one: Items, two: Items) -> dict[Hashable, list[tuple[float, float]]]:
     return dict(sorted(pairs.items(), key=lambda pair: str(pair[0])))
 
 
-def _corrected(rows: Sequence[Row]) -> list[Row]:
+def _corrected(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
     """Holm's correction over the arms, for each kind of answer and each measure."""
     found = {kind: dict[str, list[Difference | None]]() for kind in KINDS}
     for kind in KINDS:
-        for measure in TESTED:
+        for measure in columns:
             column = [row.differences[kind].get(measure) for row in rows]
             corrected = iter(holm([d.p for d in column if d]))
             found[kind][measure] = [d and replace(d, p_holm=next(corrected)) for d in column]

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vigos_cli.ablation.arms import KINDS, Arm, Run
-from vigos_cli.ablation.compare import Row
+from vigos_cli.ablation.compare import Row, measures
 from vigos_cli.ablation.drawing import SHARE, Plot, Style, draw_line, legend, panels, save, styles
 from vigos_cli.ablation.palr import ROLLOUTS, SHOWN, Measured
+from vigos_cli.ablation.words import named
+from vigos_cli.report import held_out
 from vigos_cli.types import Kind
 
 if TYPE_CHECKING:
@@ -25,10 +27,10 @@ def draw_all(arms: Sequence[Arm], rows: Sequence[Row], folder: Path) -> list[Plo
     """Draw what there is something to draw for."""
     looks = styles(arms)
     trained = [arm for arm in arms if arm.trained and any(run.metrics for run in arm.runs)]
-    plots = [
-        save(folder, "score_prior", *score_against_prior(rows, looks)),
-        save(folder, "measures", *measures(rows, looks)),
-    ]
+    plots = []
+    if any(row.means[kind].get("score") and row.means[kind].get("prior") for row in rows for kind in KINDS):
+        plots.append(save(folder, "score_prior", *score_against_prior(rows, looks)))
+    plots.append(save(folder, "measures", *all_measures(rows, looks)))
     if trained:
         plots.append(save(folder, "curves", *curves(trained, looks)))
         if any(_series(arm.runs, f"divergence/{kind.value}") for arm in trained for kind in Kind):
@@ -79,11 +81,12 @@ def score_against_prior(rows: Sequence[Row], looks: Mapping[str, Style]) -> tupl
     return figure, "Score against Prior", text
 
 
-def measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
+def all_measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
     """Every measure of every arm on one scale, greedy filled and sampled hollow."""
-    shown = {"score": "Score", "prior": "Prior", "other": "Other", "description": "Description true"}
-    figure, axes = panels(1, len(shown), height=1.1 + 0.42 * len(rows), sharey=True)
-    for axis, (measure, name) in zip(axes, shown.items(), strict=True):
+    shown = [measure for measure in measures([row.arm for row in rows]) if measure != "valid"]
+    lines = -(-len(shown) // 4)
+    figure, axes = panels(lines, min(4, len(shown)), height=(1.1 + 0.42 * len(rows)) * lines, sharey=True)
+    for axis, measure in zip(axes, shown, strict=False):
         for place, row in enumerate(rows):
             look = looks[row.arm.label]
             for shift, kind in zip((-0.14, 0.14), KINDS, strict=True):
@@ -100,8 +103,10 @@ def measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, s
                         linewidth=1.2,
                         capsize=2,
                     )
-        axis.set(title=name, xlabel="share", xlim=SHARE, xticks=(0, 0.5, 1))
+        axis.set(title=named(measure), xlabel="share", xlim=SHARE, xticks=(0, 0.5, 1))
         axis.grid(axis="x", linewidth=0.5, color="#dddddd")
+    for axis in axes[len(shown) :]:
+        axis.set_visible(False)
     axes[0].set_yticks(range(len(rows)), [row.arm.label for row in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     text = "Means over seeds with 95 % intervals; filled markers: greedy answers, hollow: sampled at T = 1."
@@ -109,13 +114,16 @@ def measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, s
 
 
 def curves(arms: Sequence[Arm], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
-    """Held-out Score and Prior, and valid and right rollouts, over the steps."""
+    """The first two held-out measures, and valid and right rollouts, over the steps."""
     figure, axes = panels(2, 2, height=6.8)
-    for axis, measure in zip(axes[:2], ("score", "prior"), strict=True):
+    taken = dict.fromkeys(m for arm in arms for run in arm.runs for m in held_out(run.summary["after"]))
+    first = list(taken)[:2]
+    for axis, measure in zip(axes[:2], first, strict=False):
         for arm in arms:
             draw_line(axis, _mean_by_step(_held_out(run, measure) for run in arm.runs), arm, looks)
-        axis.set(title=f"Held out, greedy: {measure.capitalize()}", ylabel="share", ylim=SHARE)
-    for axis, (name, title) in zip(
+        axis.set(title=f"Held out, greedy: {named(measure)}", ylabel="share", ylim=SHARE)
+    axes[1].set_visible(len(first) > 1)
+    for axis, (metric, title) in zip(
         axes[2:],
         {
             "valid_rate": "Rollouts that hold the format",
@@ -124,7 +132,7 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, Style]) -> tuple[Figure, str
         strict=True,
     ):
         for arm in arms:
-            draw_line(axis, _series(arm.runs, name), arm, looks)
+            draw_line(axis, _series(arm.runs, metric), arm, looks)
         axis.set(title=title, ylabel="share", ylim=SHARE)
     for axis in axes:
         axis.set_xlabel("optimizer step")
@@ -203,7 +211,8 @@ def _held_out(run: Run, measure: str) -> dict[int, float]:
     """A greedy measure of one run at every step at which it was taken."""
     evaluations = {line["step"]: line["eval"] for line in run.metrics if "eval" in line}
     evaluations = {0: run.summary["before"], **evaluations, run.summary["steps"]: run.summary["after"]}
-    return {step: report[measure] for step, report in evaluations.items() if report.get(measure) is not None}
+    figures = {step: held_out(report) for step, report in evaluations.items()}
+    return {step: found[measure][0] for step, found in figures.items() if measure in found}
 
 
 def _mean_by_step(series: Iterable[Mapping[int, float]]) -> dict[int, float]:

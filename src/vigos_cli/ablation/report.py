@@ -11,7 +11,7 @@ from typing import Any
 
 from vigos_cli.ablation import paper
 from vigos_cli.ablation.arms import Arm, Table, read_sweep, text
-from vigos_cli.ablation.compare import SHOWN, TESTED, compare, find_reference, says
+from vigos_cli.ablation.compare import compare, find_reference, measures, says, tested
 from vigos_cli.ablation.page import render
 from vigos_cli.ablation.palr import LOOKS_AT, ROLLOUTS
 from vigos_cli.ablation.palr import SHOWN as SEGMENTS
@@ -20,13 +20,13 @@ from vigos_cli.ablation.plots import draw_all, draw_palr
 from vigos_cli.ablation.reuse import REUSED
 from vigos_cli.ablation.tables import markdown, print_table, write_arms, write_cells, write_palr
 from vigos_cli.ablation.words import (
-    MEANINGS,
-    NAMES,
     difference_text,
     in_short,
     limits,
     made,
     mean_text,
+    meaning,
+    named,
     nats,
     palr_text,
     warnings,
@@ -49,6 +49,7 @@ def write_report(sweep: Path, reference: str | None = None) -> None:
     rows = compare(table.arms, reference)
     base = find_reference(table.arms, reference)
     assert base is not None
+    shown = measures(table.arms)
     plots = draw_all(table.arms, rows, sweep / "plots")
     palr = read_palr(sweep, table)
     varied = {key: ", ".join(values) for key, values in table.varied.items()}
@@ -62,10 +63,10 @@ def write_report(sweep: Path, reference: str | None = None) -> None:
         "varied": {key: values for key, values in varied.items() if key not in implied},
         "implied": {key: values for key, values in varied.items() if key in implied},
         "fixed": {key: text(value) for key, value in table.fixed.items()},
-        "names": NAMES,
-        "meanings": MEANINGS,
-        "shown": SHOWN,
-        "tested": TESTED,
+        "named": named,
+        "meaning": meaning,
+        "shown": shown,
+        "tested": tested(shown),
         "legend": [kind.value for kind in Kind],
         "rows": rows,
         "mean": mean_text,

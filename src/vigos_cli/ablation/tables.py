@@ -10,14 +10,14 @@ from typing import Any
 from rich.table import Table as Grid
 
 from vigos_cli.ablation.arms import KINDS, NOT_VARIED, Arm, Table, text
-from vigos_cli.ablation.compare import SHOWN, TESTED, Row, says
+from vigos_cli.ablation.compare import Row, measures, says, tested
 from vigos_cli.ablation.palr import ROLLOUTS, Measured
 from vigos_cli.ablation.palr import SHOWN as SEGMENTS
 from vigos_cli.ablation.words import (
-    MEANINGS,
-    NAMES,
     difference_text,
     mean_text,
+    meaning,
+    named,
     nats,
     palr_text,
     phases,
@@ -29,6 +29,7 @@ def markdown(context: Mapping[str, Any]) -> str:
     """The report without pictures of rollouts."""
     rows: list[Row] = context["rows"]
     base: Arm = context["base"]
+    shown: Sequence[str] = context["shown"]
     lines = [f"# {context['title']}", ""]
     lines += [
         f"{context['done']} of {len(context['table'].cells)} cells are done.",
@@ -41,14 +42,14 @@ def markdown(context: Mapping[str, Any]) -> str:
     lines += ["## Varied", ""] + [f"- `{key}`: {values}" for key, values in context["varied"].items()] + [""]
     for kind in KINDS:
         lines += [f"## {kind.capitalize()} answers", ""]
-        heads = ["arm", "seeds", *(NAMES[m] for m in SHOWN), *(f"{NAMES[m]}, difference" for m in TESTED)]
+        heads = ["arm", "seeds", *map(named, shown), *(f"{named(m)}, difference" for m in tested(shown))]
         lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for row in rows:
-            cells = [row.arm.label, _seeds(row.arm), *(mean_text(row.means[kind][m]) for m in SHOWN)]
-            cells += [_difference_cell(row, base, kind, m) for m in TESTED]
+            cells = [row.arm.label, _seeds(row.arm), *(mean_text(row.means[kind][m]) for m in shown)]
+            cells += [_difference_cell(row, base, kind, m) for m in tested(shown)]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
-    lines += [f"{NAMES[m]}: {MEANINGS[m]}." for m in SHOWN]
+    lines += [f"{named(m)}: {meaning(m)}." for m in shown]
     lines += ["", "Shares with 95 % intervals; p after Holm's correction over the arms of a column.", ""]
     for plot in context["plots"]:
         lines += [f"## {plot.title}", "", f"![{plot.title}](plots/{plot.name}.png)", "", plot.text, ""]
@@ -95,11 +96,11 @@ def write_cells(path: Path, table: Table) -> None:
     """A row a cell, whatever its state."""
     runs = {run.folder: (arm, run) for arm in table.arms if arm.trained for run in arm.runs}
     keys = [key for key in table.varied if key not in NOT_VARIED]
-    measures = [(kind, measure) for kind in KINDS for measure in SHOWN]
+    columns = [(kind, measure) for kind in KINDS for measure in measures(table.arms)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         heads = ["cell", "arm", "seed", "state", *keys, "steps", "seconds", "valid_rate", "fallback_rate"]
-        writer.writerow([*heads, *(f"{kind}_{measure}" for kind, measure in measures)])
+        writer.writerow([*heads, *(f"{kind}_{measure}" for kind, measure in columns)])
         for cell in table.cells:
             arm, run = runs.get(cell.folder, (None, None))
             line: list[Any] = [cell.folder, cell.arm, cell.seed, cell.state]
@@ -108,7 +109,7 @@ def write_cells(path: Path, table: Table) -> None:
                 summary = run.summary
                 line += [summary["steps"], round(sum(phases(summary)), 1)]
                 line += [summary.get("valid_rate"), summary.get("fallback_rate")]
-                line += [_share(run.kinds[kind].get(measure, {})) for kind, measure in measures]
+                line += [_share(run.kinds[kind].get(measure, {})) for kind, measure in columns]
             writer.writerow(line)
 
 
@@ -159,15 +160,16 @@ def write_palr(path: Path, rows: Sequence[Measured]) -> None:
 
 def print_table(sweep: Path, rows: Sequence[Row], base: Arm) -> None:
     """The means of every arm, and its Score against the reference."""
+    shown = [measure for measure in measures([row.arm for row in rows]) if measure != "valid"]
+    first = shown[0]
     grid = Grid(title=f"{sweep}: means over seeds with 95 % intervals", title_justify="left")
-    for name in ("arm", "answers", "seeds", *(NAMES[m] for m in SHOWN[:4]), f"Score against {base.label}"):
-        grid.add_column(name)
+    for head in ("arm", "answers", "seeds", *map(named, shown), f"{named(first)} against {base.label}"):
+        grid.add_column(head)
     for kind in KINDS:
         for row in rows:
             if any(row.means[kind].values()):
-                cells = [mean_text(row.means[kind][m]) for m in SHOWN[:4]]
-                grid.add_row(
-                    row.arm.label, kind, _seeds(row.arm), *cells, _difference_cell(row, base, kind, "score")
-                )
+                cells = [mean_text(row.means[kind][m]) for m in shown]
+                cells.append(_difference_cell(row, base, kind, first))
+                grid.add_row(row.arm.label, kind, _seeds(row.arm), *cells)
         grid.add_section()
     show(grid, least=160)

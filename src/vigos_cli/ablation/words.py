@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vigos_cli.ablation.arms import Arm, Table, text
-from vigos_cli.ablation.compare import Row, says
+from vigos_cli.ablation.compare import Row, measures, says
 from vigos_cli.bench.compare import Difference
 from vigos_cli.stats import Estimate
 
@@ -24,6 +24,16 @@ MEANINGS = {
     "description": "share of descriptions of contradicting pictures that state the asked look as it is",
     "valid": "share of answers that hold the format",
 }
+
+
+def named(measure: str) -> str:
+    """A measure's name in a table; a benchmark's is its own."""
+    return NAMES.get(measure, measure)
+
+
+def meaning(measure: str) -> str:
+    """What it is the share of."""
+    return MEANINGS.get(measure, "share of right answers")
 
 
 def mean_text(estimate: Estimate | None) -> str:
@@ -56,17 +66,18 @@ def difference_text(difference: Difference | None) -> str:
 
 
 def in_short(rows: Sequence[Row], base: Arm) -> list[str]:
-    """What the greedy Score says of each arm against the reference, a sentence each."""
+    """What the first measure, greedy, says of each arm against the reference, a sentence each."""
+    first = measures([row.arm for row in rows])[0]
     lines = []
     for row in rows:
-        if found := row.differences["greedy"].get("score"):
+        if found := row.differences["greedy"].get(first):
             verdict = {
                 "higher": "higher",
                 "lower": "lower",
                 "interval spans zero": "no difference shown: the interval spans zero",
             }.get(says(found), "no difference shown: not significant after correction")
             lines.append(
-                f"{row.arm.label}: Score {found.mean:+.3f} [{found.low:+.2f}, {found.high:+.2f}] "
+                f"{row.arm.label}: {named(first)} {found.mean:+.3f} [{found.low:+.2f}, {found.high:+.2f}] "
                 f"against {base.label}, {verdict}"
             )
     return lines
@@ -121,9 +132,12 @@ def phases(summary: Mapping[str, Any]) -> list[float]:
 
 def limits(table: Table) -> list[str]:
     """What no figure here can tell, whatever it is."""
-    return [
+    world = (
         "PriorWorld is a constructed test bed: small drawn pictures of things with a usual look. It shows "
-        "what a method does there, never how large an effect is on photographs or on the paper's benchmarks.",
+        "what a method does there, never how large an effect is on photographs or on the paper's benchmarks."
+    )
+    return [
+        *([world] if table.samples else []),
         "One model is behind all arms: seeds vary the order of the data, the rollouts and the adapter's "
         "start, not the pretraining.",
         "Few questions and few seeds make wide intervals. A difference whose interval spans zero is no "

@@ -166,7 +166,7 @@ def _priorworld(config: EvalRun, task: BenchTask, asker: Asker, folder: Path) ->
     from vigos_cli.bench import priorworld
 
     samples = rows.wanted("priorworld", "id", iter(priorworld.load(task)), config.ids)
-    samples = list(islice(samples, config.limit))
+    samples = list(islice(samples, task.limit or config.limit))
     responses: list[Response] = []
 
     def verdicts() -> Iterator[tuple[Sample, int, str, Verdict]]:
@@ -187,7 +187,7 @@ def _bench(config: EvalRun, bench: Bench, task: BenchTask, asker: Asker | None, 
         split=task.split,
         revision=task.revision,
         images=asker is not None,
-        limit=config.limit,
+        limit=task.limit or config.limit,
         ids=config.ids,
     )
     counts: dict[str, Any] = {}

@@ -39,7 +39,8 @@ class Evaluator:
 
     def __init__(self, engine: Engine, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
         self.engine, self.prompter, self.routing, self.bench = engine, prompter, routing, bench
-        self.samples = priorworld.load(bench.tasks["priorworld"])
+        task = bench.tasks["priorworld"]
+        self.samples = priorworld.load(task, task.limit)
         own = group.share(self.samples)
         self.items = [make_item(prompter, sample, sample.question) for sample in own]
 

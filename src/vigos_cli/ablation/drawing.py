@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli.ablation.arms import Arm
 from vigos_cli.files import drafted
+from vigos_cli.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,6 +72,11 @@ def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> t
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, list(axes.flat)
+
+
+def reach(*estimates: Estimate) -> list[list[float]]:
+    """How far the ends of intervals are from their means, as an error bar wants them."""
+    return [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
 
 
 def draw_line(axis: Axes, points: Mapping[int, float], arm: Arm, looks: Mapping[str, Style]) -> None:

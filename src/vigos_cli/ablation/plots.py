@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vigos_cli.ablation.arms import KINDS, Arm, Run
 from vigos_cli.ablation.compare import Row, measures
-from vigos_cli.ablation.drawing import SHARE, Plot, Style, draw_line, legend, panels, save, styles
+from vigos_cli.ablation.drawing import SHARE, Plot, Style, draw_line, legend, panels, reach, save, styles
 from vigos_cli.ablation.palr import ROLLOUTS, SHOWN, Measured
 from vigos_cli.ablation.words import named
 from vigos_cli.report import held_out
@@ -55,8 +55,8 @@ def score_against_prior(rows: Sequence[Row], looks: Mapping[str, Style]) -> tupl
             axis.errorbar(
                 prior.mean,
                 score.mean,
-                xerr=[[prior.mean - prior.low], [prior.high - prior.mean]],
-                yerr=[[score.mean - score.low], [score.high - score.mean]],
+                xerr=reach(prior),
+                yerr=reach(score),
                 color=look.colour,
                 marker=look.marker,
                 markerfacecolor=look.fill,
@@ -95,7 +95,7 @@ def all_measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figur
                     axis.errorbar(
                         estimate.mean,
                         place + shift,
-                        xerr=[[estimate.mean - estimate.low], [estimate.high - estimate.mean]],
+                        xerr=reach(estimate),
                         color=look.colour,
                         marker=look.marker,
                         markerfacecolor=look.colour if kind == "greedy" else "white",
@@ -174,7 +174,7 @@ def palr_by_segment(measured: Sequence[Measured], looks: Mapping[str, Style]) ->
             axis.errorbar(
                 [place + shift for place in found],
                 [e.mean for e in found.values()],
-                yerr=[[e.mean - e.low for e in found.values()], [e.high - e.mean for e in found.values()]],
+                yerr=reach(*found.values()),
                 color=look.colour,
                 marker=look.marker,
                 markersize=6.5,

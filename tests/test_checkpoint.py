@@ -268,7 +268,7 @@ def test_a_last_line_cut_short_is_left_out(tmp_path):
 def test_a_json_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
     path = tmp_path / "summary.json"
     write_json(path, {"a": 1})
-    for target, name in ((json, "dumps"), (Path, "rename")):
+    for target, name in ((json, "dumps"), (Path, "replace")):
         with monkeypatch.context() as patch:
             dies(patch, target, name, 1)
             with pytest.raises(Killed):

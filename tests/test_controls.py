@@ -19,6 +19,7 @@ from vigos_cli.compose import job
 from vigos_cli.config import ConfigError, UserError
 from vigos_cli.controls import noise_like, same_picture, show, swapped
 from vigos_cli.data.priorworld import question_rows
+from vigos_cli.engines.interface import InProcess
 from vigos_cli.prompts import Prompter
 from vigos_cli.segments import DESCRIPTION_END
 from vigos_cli.types import Sample
@@ -121,15 +122,15 @@ def test_a_blind_prompt_differs_by_its_picture_alone(tiny):
 
 @pytest.mark.slow
 def test_a_description_alone_is_the_models_own_and_nothing_of_the_picture_is_left(tiny):
-    item = first_item(tiny, "none")
-    (greedy,) = answer(tiny, prompter(tiny), [item], CONFIG.routing, CONFIG.bench)
-    (asked,) = describe(tiny, prompter(tiny), [item], [item.sample.question], CONFIG.bench)
+    item, engine = first_item(tiny, "none"), InProcess(tiny)
+    (greedy,) = answer(engine, prompter(tiny), [item], CONFIG.routing, CONFIG.bench)
+    (asked,) = describe(engine, prompter(tiny), [item], [item.sample.question], CONFIG.bench)
     prompt, blind = asked.prompt, first_item(tiny, "blind").prompt
     assert not prompt.features
     head = greedy.text[: greedy.text.index(DESCRIPTION_END) + len(DESCRIPTION_END)]
     assert tiny.tokenizer.decode(prompt.prefill) == head
     assert prompt.ids[: len(blind.ids)] == blind.ids and len(prompt.ids) > len(blind.ids)
-    (answered,) = answer(tiny, prompter(tiny), [asked], CONFIG.routing, CONFIG.bench)
+    (answered,) = answer(engine, prompter(tiny), [asked], CONFIG.routing, CONFIG.bench)
     assert answered.text.startswith(head) and answered.description == greedy.description
 
 

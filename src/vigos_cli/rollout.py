@@ -128,10 +128,11 @@ def _generate(
         ),
         logits_processor=LogitsProcessorList([KeyedChoice(noise_BT, sampling, student.banned_ids, width)]),
     )
-    return [_until_stop(row, student.stop_ids) for row in output[:, width:].tolist()]
+    return [until_stop(row, student.stop_ids) for row in output[:, width:].tolist()]
 
 
-def _until_stop(ids: list[int], stop_ids: frozenset[int]) -> tuple[int, ...]:
+def until_stop(ids: Sequence[int], stop_ids: frozenset[int]) -> tuple[int, ...]:
+    """The ids up to the first that ends the turn, with it; all where none does."""
     for i, token in enumerate(ids):
         if token in stop_ids:
             return tuple(ids[: i + 1])

@@ -37,7 +37,7 @@ from vigos_cli.supervision import sample_rollouts, supervise_all
 from vigos_cli.teachers import Supervised
 from vigos_cli.tokenscores import TokenScore, score_tokens
 from vigos_cli.types import Sample
-from vigos_cli.viewer import ShownRollout, ShownToken, write_page
+from vigos_cli.viewer import ShownRollout, ShownToken, counted, write_page
 
 LIMIT = 8  # rows, where none is set
 SHOWN = 400  # rollouts on the page
@@ -207,7 +207,7 @@ def _page(
         "adapter": config.adapter.path or "none",
         "routing": config.routing.name,
         "data": config.data.path or config.data.name,
-        "rollouts": str(len(lines)) + (f", of which {SHOWN} are shown" if len(lines) > SHOWN else ""),
+        "rollouts": counted(len(lines), SHOWN),
         "sampling": f"temperature {config.rollout.temperature:g}, top-p {config.rollout.top_p:g}",
     }
     if "palr" in summary:

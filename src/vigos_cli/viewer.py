@@ -133,6 +133,11 @@ def clip(text: str, limit: int = TEXT_LIMIT) -> Text:
     return text if len(text) <= limit else [text[:limit], len(text) - limit]
 
 
+def counted(total: int, limit: int) -> str:
+    """How many there are, and how many of them a page of at most `limit` shows."""
+    return f"{total}, of which {limit} are shown" if total > limit else str(total)
+
+
 def _row(token: ShownToken, teachers: Sequence[str]) -> list[Any]:
     """A token in the order of `columns`; names as indices, for they recur by the thousand."""
     return [

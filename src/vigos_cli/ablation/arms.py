@@ -196,15 +196,16 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
         if line["sample_id"] in samples
     ]
     kinds: dict[str, Measures] = {kind: {} for kind in KINDS}
+
+    def add(draw: int, measure: str, item: str, cluster: Hashable, value: float) -> None:
+        kinds[KINDS[draw > 0]].setdefault(measure, {}).setdefault(item, (cluster, []))[1].append(value)
+
     for response in responses:
         sample = samples[response.sample_id]
-        measures = kinds[KINDS[response.draw > 0]]
         for measure, value in priorworld.observe(sample, response).items():
-            measures.setdefault(measure, {}).setdefault(sample.id, (sample.group, []))[1].append(value)
+            add(response.draw, measure, sample.id, sample.group, value)
     for name, line in _benches(folder / ("before" if seed is None else "after")):
-        measures = kinds[KINDS[line["draw"] > 0]]
-        value = float(line["verdict"] == "right")
-        measures.setdefault(name, {}).setdefault(line["id"], (line["cluster"], []))[1].append(value)
+        add(line["draw"], name, line["id"], line["cluster"], float(line["verdict"] == "right"))
     return Run(
         seed=seed,
         kinds=kinds,

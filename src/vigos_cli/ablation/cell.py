@@ -13,12 +13,11 @@ import sys
 import traceback
 from contextlib import ExitStack
 from dataclasses import asdict
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from vigos_cli import processes
-from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY, as_distill
+from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY, as_distill, hashed
 from vigos_cli.ablation.look import look
 from vigos_cli.ablation.once import once
 from vigos_cli.commands import distill
@@ -53,9 +52,7 @@ def has_before(config: AblateRun) -> bool:
 
 def _lock(config: AblateRun) -> Path:
     """Held to its end by the cell that makes the untrained answers."""
-    content = json.dumps(untrained(asdict(config)), sort_keys=True, default=str)
-    name = blake2b(content.encode(), digest_size=5).hexdigest()
-    return Path(config.out).parent / f".untrained-{name}.lock"
+    return Path(config.out).parent / f".untrained-{hashed(untrained(asdict(config)))}.lock"
 
 
 def share_before(config: AblateRun) -> bool:

@@ -82,6 +82,11 @@ def as_distill(config: AblateRun) -> DistillRun:
 def digest(config: AblateRun) -> str:
     """Ten digits that stand for all that a continued run must have in common with its start."""
     content = {key: value for key, value in asdict(as_distill(config)).items() if key not in MAY_DIFFER}
+    return hashed(content)
+
+
+def hashed(content: Any) -> str:
+    """Ten digits that stand for something that JSON can hold."""
     return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
 
 

@@ -19,11 +19,10 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
-from vigos_cli.ablation.cells import SUMMARY
+from vigos_cli.ablation.cells import SUMMARY, hashed
 from vigos_cli.ablation.once import once
 from vigos_cli.config import KINDS, AblateRun, RolloutRun, RoutingConfig, RunConfig
 from vigos_cli.files import drafted_folder, write_json
@@ -158,5 +157,4 @@ def _content(config: Mapping[str, Any], but: tuple[str, ...]) -> dict[str, Any]:
 
 def _digest(run: RolloutRun) -> str:
     """The same for cells whose untrained rollouts are the same."""
-    content = json.dumps(_content(asdict(run), (*WHENCE, "routing")), sort_keys=True)
-    return blake2b(content.encode(), digest_size=5).hexdigest()
+    return hashed(_content(asdict(run), (*WHENCE, "routing")))

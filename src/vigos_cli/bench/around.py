@@ -29,9 +29,8 @@ class Around:
 
     def __init__(self, engine: Engine, prompter: Prompter, config: DistillRun):
         shared = {item.name: getattr(config, item.name) for item in fields(RunConfig)}
-        self.config = replace(
-            EvalRun(**shared), bench=config.bench, limit=None
-        )  # `limit` is of training data
+        # The `limit` of a run is of its training data.
+        self.config = replace(EvalRun(**shared), bench=config.bench, limit=None)
         tasks = tasks_of(self.config)
         self.world = (
             Evaluator(engine, prompter, config.routing, config.bench) if "priorworld" in tasks else None

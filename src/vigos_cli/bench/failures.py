@@ -16,7 +16,7 @@ from vigos_cli.bench.interface import Graded
 from vigos_cli.config import EvalRun
 from vigos_cli.segments import runs
 from vigos_cli.types import Kind
-from vigos_cli.viewer import ShownRollout, ShownToken, shrunk, write_page
+from vigos_cli.viewer import ShownRollout, ShownToken, counted, shrunk, write_page
 
 PAGE = "failures.html"
 KEPT = 100  # of the wrong, and as many of the unparsed
@@ -59,17 +59,12 @@ class Failures:
 
     def write(self, path: Path, bench: str, config: EvalRun) -> None:
         """Leave the page."""
-        wrong, unparsed = self.counts["wrong"], self.counts["unparsed"]
         facts = {
             "model": config.responses or config.model.path,
             "adapter": config.adapter.path or "none",
             "items": str(self.counts.total()),
             "right": str(self.counts["right"]),
-            "wrong": _of(wrong),
-            "unparsed": _of(unparsed),
+            "wrong": counted(self.counts["wrong"], KEPT),
+            "unparsed": counted(self.counts["unparsed"], KEPT),
         }
         write_page(path, self.shown, f"{bench}: what was not right", facts, WORDS)
-
-
-def _of(count: int) -> str:
-    return f"{count}, of which {KEPT} are shown" if count > KEPT else str(count)

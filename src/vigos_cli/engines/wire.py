@@ -15,6 +15,7 @@ from typing import Any
 
 from vigos_cli.config import UserError
 from vigos_cli.engines.remote import as_object, user_turn
+from vigos_cli.rollout import until_stop
 from vigos_cli.server import CutShort, NoReply, NoServer, Server
 from vigos_cli.types import Prompt
 
@@ -82,10 +83,10 @@ def sampled(reply: dict[str, Any], stop_ids: frozenset[int], slots: frozenset[in
     ids = choice.get("token_ids")
     if ids is None:
         raise UserError(f"rollout: {GENERATE} gives no token ids: is it vLLM?")
-    end = next((i + 1 for i, token in enumerate(ids) if token in stop_ids), len(ids))
-    if not slots.isdisjoint(ids[:end]):
+    turn = until_stop(ids, stop_ids)
+    if not slots.isdisjoint(turn):
         raise UserError("rollout: the server drew a picture slot: it does not heed logit_bias")
-    return tuple(ids[:end])
+    return turn
 
 
 async def prompt_logprobs(server: Server, model: str, prompt: Prompt, features: Features) -> list[float]:

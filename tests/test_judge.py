@@ -233,7 +233,7 @@ def test_a_judge_may_come_after_the_answers_of_a_model(stage, folder):
         (reply(b"oh no", 500), 0.25),
         (reply(verdict(1), sent=20), 0.25),
         (reply(verdict(1), sent=0), 0.25),
-        (None, 0.4),
+        (None, 2.0),
     ],
     ids=["429", "500", "half", "nothing", "hang"],
 )
@@ -241,7 +241,7 @@ def test_a_passing_trouble_is_waited_out(stage, folder, first, least):
     write(folder / "said.jsonl", [{"id": "0", "response": "0"}])
     stage.play = lambda _, number: first if number == 1 else reply(verdict(1))
     began = time.monotonic()
-    run(folder, asking(stage, timeout=0.4))
+    run(folder, asking(stage, timeout=2.0))
     assert column(folder)[0] == 1 and len(stage.asked) == 2
     assert time.monotonic() - began >= least
 
@@ -259,13 +259,13 @@ def test_a_passing_trouble_is_waited_out(stage, folder, first, least):
         (reply(b"", 429, retry_after="3600"), "answered 429", 1),
         (reply(b"", 302, location="http://127.0.0.1:9/"), "answered 302", 1),
         (reply(b"", 503), "answered 503", 2),
-        (None, "timed out", 2),
+        (None, "timed out", 1),
     ],
 )
 def test_no_verdict_is_null_and_asked_again(stage, folder, capsys, bad, says, requests):
     write(folder / "said.jsonl", [{"id": "0", "response": "0"}, {"id": "1", "response": "1"}])
     stage.play = lambda text, _: bad if "Number 1" in text else reply(verdict(0))
-    scores = run(folder, asking(stage, timeout=0.3, patience=1.0))
+    scores = run(folder, asking(stage, patience=2.0))
     assert column(folder)[:2] == [0, None]
     assert (scores["judge"]["n"], scores["judge"]["score"]["mean"]) == (1, 0)
     assert len(stage.asked) >= 1 + requests
@@ -275,6 +275,13 @@ def test_no_verdict_is_null_and_asked_again(stage, folder, capsys, bad, says, re
     stage.play, before = lambda *_: reply(verdict(1)), len(stage.asked)
     run(folder, asking(stage))
     assert column(folder)[:2] == [0, 1] and len(stage.asked) == before + 1
+
+
+def test_when_patience_ends_the_last_trouble_that_was_seen_is_told(stage, folder, capsys):
+    write(folder / "said.jsonl", [{"id": "0", "response": "0"}])
+    stage.play = lambda _, number: reply(b"", 503) if number == 1 else None
+    run(folder, asking(stage, patience=2.0))
+    assert len(stage.asked) == 2 and "answered 503" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

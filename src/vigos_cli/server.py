@@ -104,6 +104,7 @@ class Server:
     async def _ask(self, url: str, body: Mapping[str, Any], read: Callable[[bytes], T], largest: int) -> T:
         config, clock = self._config, asyncio.get_running_loop().time
         deadline = clock() + config.patience
+        failure: Exception = NoReply("timed out")
         for attempt in range(TRIES):
             asked_to_wait = 0.0
             try:
@@ -112,7 +113,8 @@ class Server:
                 if status == 200:
                     return read(content)
             except TimeoutError:
-                failure: Exception = NoReply("timed out")
+                if clock() < deadline:  # else what went wrong before patience ended says more
+                    failure = NoReply("timed out")
             except (httpx.ConnectError, httpx.InvalidURL) as error:
                 failure = NoServer(f"cannot be reached: {self._clean(str(error))}")
             except httpx.HTTPError:

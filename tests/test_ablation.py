@@ -22,7 +22,7 @@ import vigos_cli
 from vigos_cli.__main__ import main
 from vigos_cli.ablation.arms import arm_labels, read_sweep
 from vigos_cli.ablation.cell import has_before, run_cell, share_before
-from vigos_cli.ablation.cells import ERROR, digest, folder, remember, remembered, state
+from vigos_cli.ablation.cells import ERROR, as_distill, digest, folder, remember, remembered, state
 from vigos_cli.ablation.compare import compare, says
 from vigos_cli.ablation.estimate import TINY, TINY_ROW, estimate
 from vigos_cli.ablation.look import as_rollout_run, diagnosed, left_out, look, wanted
@@ -34,7 +34,7 @@ from vigos_cli.config import ConfigError
 from vigos_cli.files import read_lines
 from vigos_cli.palr import share_by_answer
 from vigos_cli.paths import config_dir
-from vigos_cli.provenance import claim
+from vigos_cli.provenance import claim, same_run
 from vigos_cli.stats import crossed_difference, crossed_statistic
 from vigos_cli.types import Response
 
@@ -69,6 +69,28 @@ def test_a_cell_is_known_by_what_it_runs_and_by_nothing_else(tmp_path):
     finish(tmp_path, one, steps=1)
     other = cell("seed=1", "routing=vigos")  # the same by another name
     assert folder(tmp_path, other) == folder(tmp_path, one) and state(folder(tmp_path, other)) == "done"
+
+
+def test_a_record_from_before_a_key_existed_is_of_the_same_arm_and_cell(tmp_path):
+    before, after = cell("seed=1", ROWS), cell("seed=2", ROWS)
+    assert digest(cell("seed=1", ROWS, "rollout.url=http://elsewhere/v1").config) == before.key
+    for one in (before, after):
+        finish(tmp_path, one, steps=1)
+        (folder(tmp_path, one) / "before.json").write_text("{}")
+    remember(tmp_path, [before, after])
+    listed = remembered(tmp_path)
+    for young in (listed[0]["config"], record := asdict(as_distill(before.config))):
+        del young["rollout"]["prefill"], young["bench"]["tasks"]["priorworld"]["limit"]
+    (tmp_path / "cells.json").write_text(json.dumps(listed))
+    (folder(tmp_path, before) / "config.json").write_text(json.dumps(record))
+    assert [(arm.trained, len(arm.runs)) for arm in read_sweep(tmp_path).arms] == [(False, 1), (True, 2)]
+    same_run(record, as_distill(before.config))
+    with pytest.raises(ConfigError, match=r"rollout\.prefill=auto"):
+        same_run(record, replace(before.config, rollout=replace(before.config.rollout, prefill="none")))
+    third = cell("seed=3", ROWS)
+    third.config.out = str(folder(tmp_path, third))
+    Path(third.config.out).mkdir()
+    assert share_before(third.config)
 
 
 def test_a_sweeps_list_grows_and_keeps_its_order(tmp_path):

@@ -16,7 +16,7 @@ from vigos_cli.batches import Prepared
 from vigos_cli.config import ConfigError, RolloutRun, UserError
 from vigos_cli.files import read_lines
 from vigos_cli.model import Student
-from vigos_cli.provenance import flat
+from vigos_cli.provenance import flat, recorded
 from vigos_cli.rollout import Request, as_rollout
 from vigos_cli.types import Rollout
 
@@ -34,7 +34,7 @@ def read(config: RolloutRun) -> tuple[Lines, int | None]:
     if not lines or not (folder / "config.json").is_file():
         raise ConfigError(f"rollouts={folder}: not the folder of a run of vigos rollout")
     saved = json.loads((folder / "config.json").read_text())
-    now, then = flat(asdict(config)), flat(saved)
+    now, then = flat(asdict(config)), recorded(saved, RolloutRun)
     for name in sorted({*now, *then}):
         own = name.split(".")[0] in OWN and name != "routing.student"
         if not own and now.get(name) != then.get(name):

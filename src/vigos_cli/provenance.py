@@ -51,13 +51,18 @@ def claim(out: Path, config: RunConfig) -> None:
 
 def same_run(saved: dict[str, Any], config: RunConfig) -> None:
     """A ConfigError that names the first key in which a continued run differs from its start."""
-    now, then = flat(asdict(config)), flat(saved)
+    now, then = flat(asdict(config)), recorded(saved, type(config))
     for name in sorted({*now, *then}):
         if MAY_DIFFER.isdisjoint((name, name.split(".")[0])) and now.get(name) != then.get(name):
             raise ConfigError(
                 f"resume=auto: this run was started with {name}={then.get(name)}, not {now.get(name)}; "
                 "name another folder with out="
             )
+
+
+def recorded(saved: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
+    """A recorded configuration with dotted keys; one that is younger than the record had its default then."""
+    return {**flat(asdict(schema())), **flat(saved)}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

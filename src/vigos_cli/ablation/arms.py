@@ -19,9 +19,9 @@ from typing import Any
 from vigos_cli.ablation.cell import untrained
 from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, remembered, state
 from vigos_cli.bench import priorworld
-from vigos_cli.config import BenchTask, ConfigError
+from vigos_cli.config import BenchTask, ConfigError, DistillRun
 from vigos_cli.files import read_lines
-from vigos_cli.provenance import MAY_DIFFER, flat
+from vigos_cli.provenance import MAY_DIFFER, recorded
 from vigos_cli.types import Response, Sample
 
 NOT_VARIED = {"seed", *MAY_DIFFER}  # keys that tell no two arms apart
@@ -83,7 +83,7 @@ def read_sweep(sweep: Path) -> Table:
     lines = remembered(sweep)
     if not lines:
         raise ConfigError(f"{sweep / LIST} lists no cell")
-    configs = [flat(line["config"]) for line in lines]
+    configs = [recorded(line["config"], DistillRun) for line in lines]
     names = list(dict.fromkeys(key for config in configs for key in config))
     values = {key: list(dict.fromkeys(repr(config.get(key)) for config in configs)) for key in names}
     varied = [key for key in names if len(values[key]) > 1 and key not in MAY_DIFFER]
@@ -116,7 +116,7 @@ def read_sweep(sweep: Path) -> Table:
         cells,
         [*untouched.values(), *(trained[label] for label in order if label in trained)],
         {key: list(dict.fromkeys(text(config.get(key)) for config in configs)) for key in shown},
-        {key: configs[0][key] for key in names if key not in varied and key not in MAY_DIFFER},
+        {key: configs[0].get(key) for key in names if key not in varied and key not in MAY_DIFFER},
         samples,
     )
 

@@ -21,8 +21,9 @@ from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY, as_distill, hashed
 from vigos_cli.ablation.look import look
 from vigos_cli.ablation.once import once
 from vigos_cli.commands import distill
-from vigos_cli.config import AblateRun
+from vigos_cli.config import AblateRun, DistillRun
 from vigos_cli.files import drafted
+from vigos_cli.provenance import recorded
 
 BEFORE = ("before", "before.jsonl", "before.json")  # in the order in which a run writes them
 
@@ -79,10 +80,6 @@ def untrained(config: dict[str, Any]) -> dict[str, Any]:
 
     Of the adapter only a saved one matters: a new one starts at zero, whatever its rank and seed.
     """
-    return {
-        "model": config["model"],
-        "adapter": {key: config["adapter"][key] for key in ("path", "quantise")},
-        "prompt": config["prompt"],
-        "student": config["routing"]["student"],
-        "bench": config["bench"],
-    }
+    wanted = ("model", "prompt", "bench", "adapter.path", "adapter.quantise", "routing.student")
+    content = recorded(config, DistillRun)
+    return {k: v for k, v in content.items() if v is not None and not {k, k.split(".")[0]}.isdisjoint(wanted)}

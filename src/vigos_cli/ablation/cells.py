@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from vigos_cli.compose import typed
 from vigos_cli.config import AblateRun, ConfigError, DistillRun
 from vigos_cli.files import write_json
-from vigos_cli.provenance import MAY_DIFFER
+from vigos_cli.provenance import MAY_DIFFER, flat
 
 LIST = "cells.json"  # in a sweep's folder: its cells in the order in which they were asked for
 SUMMARY, ERROR, STARTED = "summary.json", "error.txt", "config.json"  # in a cell's folder
@@ -80,9 +80,12 @@ def as_distill(config: AblateRun) -> DistillRun:
 
 
 def digest(config: AblateRun) -> str:
-    """Ten digits that stand for all that a continued run must have in common with its start."""
-    content = {key: value for key, value in asdict(as_distill(config)).items() if key not in MAY_DIFFER}
-    return hashed(content)
+    """Ten digits that stand for all that a continued run must have in common with its start.
+
+    Keys at the schema's default are left out, so that a key which a later version adds makes no new cell.
+    """
+    usual, content = flat(asdict(DistillRun())), flat(asdict(as_distill(config)))
+    return hashed({k: v for k, v in content.items() if k not in MAY_DIFFER and v != usual.get(k)})
 
 
 def hashed(content: Any) -> str:

@@ -26,7 +26,7 @@ from vigos_cli.ablation.cells import SUMMARY, hashed
 from vigos_cli.ablation.once import once
 from vigos_cli.config import KINDS, AblateRun, RolloutRun, RoutingConfig, RunConfig
 from vigos_cli.files import drafted_folder, write_json
-from vigos_cli.provenance import flat
+from vigos_cli.provenance import recorded
 
 LOOKING, BASE, OWN = "looking", "base", "own"  # folders
 LOOKED, ERROR = "looked.json", "error.txt"  # files of the first
@@ -151,7 +151,7 @@ def _same(run: RolloutRun, folder: Path, but: tuple[str, ...]) -> bool:
 
 def _content(config: Mapping[str, Any], but: tuple[str, ...]) -> dict[str, Any]:
     ignored = {"out", "resume", *but}  # the student's form always counts: it is its prompt
-    content = flat(json.loads(json.dumps(config)))
+    content = recorded(json.loads(json.dumps(config)), RolloutRun)
     return {k: v for k, v in content.items() if k.split(".")[0] not in ignored or k == "routing.student"}
 
 

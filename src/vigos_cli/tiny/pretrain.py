@@ -20,6 +20,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from vigos_cli.data.priorworld import (
 )
 from vigos_cli.paths import config_dir
 from vigos_cli.tiny.build import build_model, build_processor, build_tokenizer
+from vigos_cli.types import Sample
 
 CAPTION_PICTURES = 10  # a step: pictures with a caption, and what NAMED of their things look like by name
 NAMED = 2
@@ -118,7 +120,12 @@ def question_document(
     prior = family in PRIOR_FAMILIES
     asked = subject(scene) if prior and mode in ("structured", "plain") else ""
     sample = make_sample("", scene, family, rng, asked=asked, stated=prior and rng.random() < 0.5)
-    described = f" {caption(scene)} </description>"
+    return written(picture, mode, sample, caption(scene), prompts)
+
+
+def written(picture: int, mode: str, sample: Sample, description: str, prompts: dict[str, str]) -> Document:
+    """A question, and the answer in one of `QUESTION_MODES`, behind this description where it has one."""
+    described = f" {description} </description>"
     thought = f" {sample.solution} </think> \\boxed{{{sample.answer}}}"
     prompt = prompts["reasoning" if mode == "reasoning_described" else mode]
     question = prompt.replace("{question}", sample.question).replace("{reference}", sample.answer)
@@ -132,17 +139,24 @@ def question_document(
     return Document(picture, question, answer)
 
 
+def caption_documents(picture: int, scene: Scene, text: str, rng: random.Random) -> list[Document]:
+    """A caption, and what some of the picture's things look like by name."""
+    documents = [Document(picture, "", (("<description>", False), (f" {text} </description>", True)))]
+    for thing in rng.sample(scene.things, NAMED):
+        name, look = clause(thing).split(":")
+        documents.append(Document(picture, "", ((f" {name}:", False), (look, True))))
+    return documents
+
+
+Documents = Callable[[random.Random, dict[str, str]], tuple[list[Image], list[Document]]]
+
+
 def step_documents(rng: random.Random, prompts: dict[str, str]) -> tuple[list[Image], list[Document]]:
     """The pictures of one step, and the documents about them."""
     pictures, documents = [], []
     for k in range(CAPTION_PICTURES):
         scene = train_scene(rng)
-        documents.append(
-            Document(k, "", (("<description>", False), (f" {caption(scene)} </description>", True)))
-        )
-        for thing in rng.sample(scene.things, NAMED):
-            name, look = clause(thing).split(":")
-            documents.append(Document(k, "", ((f" {name}:", False), (look, True))))
+        documents += caption_documents(k, scene, caption(scene), rng)
         pictures.append(picture(scene, rng))
     for k in range(CAPTION_PICTURES, CAPTION_PICTURES + QUESTION_PICTURES):
         scene = train_scene(rng, subject_usual=True)
@@ -340,21 +354,29 @@ def learn_to_see(model: Any, seed: int) -> list[dict]:
 
 
 def learn_to_answer(
-    model: Any, recipe: Recipe, prompts: dict[str, str], seed: int, save: Callable[[], None]
+    model: Any,
+    recipe: Recipe,
+    prompts: dict[str, str],
+    seed: int,
+    save: Callable[[], None],
+    *,
+    documents_of: Documents = step_documents,
+    steps: int = STEPS,
+    lr: float = LR,
 ) -> list[dict]:
     """Train all of the model on documents, saving at each probe; return the log."""
-    optimizer, schedule = optimizer_and_schedule(list(model.parameters()), LR, STEPS, warmup=200)
+    optimizer, schedule = optimizer_and_schedule(list(model.parameters()), lr, steps, warmup=200)
     start, log = time.time(), []
     model.train()
 
     def draw(step: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
-        pictures, documents = step_documents(seeded("pretrain", seed, step), prompts)
+        pictures, documents = documents_of(seeded("pretrain", seed, step), prompts)
         documents.sort(key=lambda document: len(document.text))  # in three parts: less padding
         third = -(-len(documents) // 3)
         parts = [documents[i : i + third] for i in range(0, len(documents), third)]
         return pixels(pictures), [recipe.batch(part) for part in parts]
 
-    for step, (shown, batches) in enumerate(ahead(draw, STEPS)):
+    for step, (shown, batches) in enumerate(ahead(draw, steps)):
         count = len(shown) // (4 * GRID * GRID)
         grid = torch.tensor([[1, GRID * 2, GRID * 2]]).expand(count, -1)
         looks = model.model.visual(shown, grid_thw=grid).pooler_output.view(count, GRID * GRID, -1)
@@ -365,7 +387,7 @@ def learn_to_answer(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        last = step == STEPS - 1
+        last = step == steps - 1
         if step % 50 == 0 or last:
             minutes = round((time.time() - start) / 60, 1)
             line = {"phase": "answer", "step": step, "loss": round(loss.item(), 4), "minutes": minutes}
@@ -385,13 +407,31 @@ def tokenizer_corpus(rng: random.Random, prompts: dict[str, str]) -> list[str]:
     return documents + ["user\n", "assistant\n"] * 100
 
 
+def short_prompts() -> dict[str, str]:
+    """The prompts that a base is trained on."""
+    return yaml.safe_load((config_dir() / "prompt" / "short.yaml").read_text())
+
+
+def save_base(model: Any, processor: Any, out: Path) -> None:
+    """The weights in half the size, with all that is needed to load them."""
+    out.mkdir(parents=True, exist_ok=True)
+    halved = copy.deepcopy(model).to(torch.bfloat16)
+    halved.save_pretrained(out)
+    processor.save_pretrained(out)
+
+
+def write_log(log: list[dict], out: Path) -> None:
+    """How the pretraining went."""
+    (out / "pretraining.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+
+
 def main() -> None:
     """Train and save one base."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    prompts = yaml.safe_load((config_dir() / "prompt" / "short.yaml").read_text())
+    prompts = short_prompts()
 
     tokenizer = build_tokenizer(tokenizer_corpus(seeded("corpus"), prompts))  # the same for every seed
     processor = build_processor(tokenizer)
@@ -399,17 +439,11 @@ def main() -> None:
     theirs = processor.image_processor(check, return_tensors="pt")  # type: ignore[operator]
     torch.testing.assert_close(pixels(check), theirs["pixel_values"])
 
-    def save() -> None:
-        """The weights in half the size, with all that is needed to load them."""
-        args.out.mkdir(parents=True, exist_ok=True)
-        halved = copy.deepcopy(model).to(torch.bfloat16)
-        halved.save_pretrained(args.out)
-        processor.save_pretrained(args.out)
-
     model: Any = build_model(tokenizer, args.seed)
     log = learn_to_see(model, args.seed)
+    save = partial(save_base, model, processor, args.out)
     log += learn_to_answer(model, Recipe(tokenizer, model), prompts, args.seed, save)
-    (args.out / "pretraining.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    write_log(log, args.out)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from sweeps import SHARES, ask, cell, finish, look_at, make
+from sweeps import SHARES, answers, ask, cell, finish, look_at, make
 
 import vigos_cli
 from vigos_cli.__main__ import main
@@ -30,6 +30,7 @@ from vigos_cli.ablation.once import once
 from vigos_cli.ablation.palr import read as read_palr
 from vigos_cli.ablation.report import coloured, write_report
 from vigos_cli.ablation.reuse import REUSED, find, take_over
+from vigos_cli.ablation.words import kinds
 from vigos_cli.config import ConfigError
 from vigos_cli.files import read_lines
 from vigos_cli.palr import share_by_answer
@@ -477,6 +478,21 @@ def test_a_report_of_known_numbers(tmp_path):
         for form in ("png", "svg"):
             assert (tmp_path / "plots" / f"{name}.{form}").stat().st_size > 1000
     assert page.count("data:image/svg+xml") == 4
+
+
+def test_pass_at_n_is_whether_any_sampled_answer_is_right(tmp_path):
+    one, right = cell("seed=1", ROWS), dict.fromkeys(SHARES, 1.0)
+    make(tmp_path, [(one, SHARES)])
+    assert read_sweep(tmp_path).arms[1].runs[0].kinds["pass"] == {}  # of one sample
+    with (folder(tmp_path, one) / "responses.jsonl").open("a") as file:
+        for line in answers(one.config, right, seed=1):
+            if line["draw"]:
+                file.write(json.dumps({**line, "draw": 2, "valid": False}) + "\n")
+    rows = compare(read_sweep(tmp_path).arms)
+    assert kinds(rows) == ["greedy", "sampled", "pass"]
+    score = {kind: rows[1].means[kind]["score"] for kind in kinds(rows)}
+    assert [(e.mean, e.n) for e in score.values()] == [(0.5, 12), (0.75, 24), (1.0, 12)]
+    assert rows[1].means["pass"]["valid"] is None
 
 
 @pytest.mark.parametrize("world", [True, False])

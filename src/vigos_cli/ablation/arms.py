@@ -25,7 +25,9 @@ from vigos_cli.provenance import MAY_DIFFER, recorded
 from vigos_cli.types import Response, Sample
 
 NOT_VARIED = {"seed", *MAY_DIFFER}  # keys that tell no two arms apart
-KINDS = ("greedy", "sampled")
+DRAWN = ("greedy", "sampled")  # an item's first answer, and the others
+KINDS = (*DRAWN, "pass")  # Pass@n: whether any of an item's n sampled answers is right
+NOT_RIGHTNESS = ("description", "valid", "capture")  # measures that have no Pass@n
 
 Items = dict[str, tuple[Hashable, list[float]]]  # item -> its cluster, and its answers' values (0 to 1)
 Measures = dict[str, Items]
@@ -198,7 +200,7 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
     kinds: dict[str, Measures] = {kind: {} for kind in KINDS}
 
     def add(draw: int, measure: str, item: str, cluster: Hashable, value: float) -> None:
-        kinds[KINDS[draw > 0]].setdefault(measure, {}).setdefault(item, (cluster, []))[1].append(value)
+        kinds[DRAWN[draw > 0]].setdefault(measure, {}).setdefault(item, (cluster, []))[1].append(value)
 
     for response in responses:
         sample = samples[response.sample_id]
@@ -206,6 +208,11 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
             add(response.draw, measure, sample.id, sample.group, value)
     for name, line in _benches(folder / ("before" if seed is None else "after")):
         add(line["draw"], name, line["id"], line["cluster"], float(line["verdict"] == "right"))
+    kinds["pass"] = {
+        measure: {item: (cluster, [max(values)]) for item, (cluster, values) in items.items()}
+        for measure, items in kinds["sampled"].items()
+        if measure not in NOT_RIGHTNESS and any(len(values) > 1 for _, values in items.values())
+    }
     return Run(
         seed=seed,
         kinds=kinds,

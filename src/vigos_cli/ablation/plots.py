@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vigos_cli.ablation.arms import KINDS, Arm, Run
+from vigos_cli.ablation.arms import DRAWN, Arm, Run
 from vigos_cli.ablation.compare import Row, measures
 from vigos_cli.ablation.drawing import SHARE, Plot, Style, draw_line, legend, panels, reach, save, styles
 from vigos_cli.ablation.palr import ROLLOUTS, SHOWN, Measured
@@ -28,7 +28,7 @@ def draw_all(arms: Sequence[Arm], rows: Sequence[Row], folder: Path) -> list[Plo
     looks = styles(arms)
     trained = [arm for arm in arms if arm.trained and any(run.metrics for run in arm.runs)]
     plots = []
-    if any(row.means[kind].get("score") and row.means[kind].get("prior") for row in rows for kind in KINDS):
+    if any(row.means[kind].get("score") and row.means[kind].get("prior") for row in rows for kind in DRAWN):
         plots.append(save(folder, "score_prior", *score_against_prior(rows, looks)))
     plots.append(save(folder, "measures", *all_measures(rows, looks)))
     if trained:
@@ -46,7 +46,7 @@ def draw_palr(arms: Sequence[Arm], measured: Sequence[Measured], folder: Path) -
 def score_against_prior(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figure, str, str]:
     """Score against Prior, greedy and sampled, with 95 % intervals both ways."""
     figure, axes = panels(1, 2, height=4.6)
-    for axis, kind in zip(axes, KINDS, strict=True):
+    for axis, kind in zip(axes, DRAWN, strict=True):
         for row in rows:
             score, prior = row.means[kind]["score"], row.means[kind]["prior"]
             if score is None or prior is None:
@@ -89,7 +89,7 @@ def all_measures(rows: Sequence[Row], looks: Mapping[str, Style]) -> tuple[Figur
     for axis, measure in zip(axes, shown, strict=False):
         for place, row in enumerate(rows):
             look = looks[row.arm.label]
-            for shift, kind in zip((-0.14, 0.14), KINDS, strict=True):
+            for shift, kind in zip((-0.14, 0.14), DRAWN, strict=True):
                 estimate = row.means[kind][measure]
                 if estimate is not None:
                     axis.errorbar(

@@ -20,8 +20,10 @@ from vigos_cli.ablation.plots import draw_all, draw_palr
 from vigos_cli.ablation.reuse import REUSED
 from vigos_cli.ablation.tables import markdown, print_table, write_arms, write_cells, write_palr
 from vigos_cli.ablation.words import (
+    KIND_NAMES,
     difference_text,
     in_short,
+    kinds,
     limits,
     made,
     mean_text,
@@ -64,6 +66,8 @@ def write_report(sweep: Path, reference: str | None = None) -> None:
         "implied": {key: values for key, values in varied.items() if key in implied},
         "fixed": {key: text(value) for key, value in table.fixed.items()},
         "named": named,
+        "kinds": kinds(rows),
+        "kind_names": KIND_NAMES,
         "meaning": meaning,
         "shown": shown,
         "tested": tested(shown),

@@ -14,7 +14,9 @@ from vigos_cli.ablation.compare import Row, measures, says, tested
 from vigos_cli.ablation.palr import ROLLOUTS, Measured
 from vigos_cli.ablation.palr import SHOWN as SEGMENTS
 from vigos_cli.ablation.words import (
+    KIND_NAMES,
     difference_text,
+    kinds,
     mean_text,
     meaning,
     named,
@@ -40,12 +42,13 @@ def markdown(context: Mapping[str, Any]) -> str:
     if context["warnings"]:
         lines += [f"- note: {line}" for line in context["warnings"]] + [""]
     lines += ["## Varied", ""] + [f"- `{key}`: {values}" for key, values in context["varied"].items()] + [""]
-    for kind in KINDS:
-        lines += [f"## {kind.capitalize()} answers", ""]
-        heads = ["arm", "seeds", *map(named, shown), *(f"{named(m)}, difference" for m in tested(shown))]
+    for kind in kinds(rows):
+        lines += [f"## {KIND_NAMES[kind]}", ""]
+        own = tested(shown) if kind == "pass" else shown
+        heads = ["arm", "seeds", *map(named, own), *(f"{named(m)}, difference" for m in tested(shown))]
         lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for row in rows:
-            cells = [row.arm.label, _seeds(row.arm), *(mean_text(row.means[kind][m]) for m in shown)]
+            cells = [row.arm.label, _seeds(row.arm), *(mean_text(row.means[kind][m]) for m in own)]
             cells += [_difference_cell(row, base, kind, m) for m in tested(shown)]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
@@ -165,7 +168,7 @@ def print_table(sweep: Path, rows: Sequence[Row], base: Arm) -> None:
     grid = Grid(title=f"{sweep}: means over seeds with 95 % intervals", title_justify="left")
     for head in ("arm", "answers", "seeds", *map(named, shown), f"{named(first)} against {base.label}"):
         grid.add_column(head)
-    for kind in KINDS:
+    for kind in kinds(rows):
         for row in rows:
             if any(row.means[kind].values()):
                 cells = [mean_text(row.means[kind][m]) for m in shown]

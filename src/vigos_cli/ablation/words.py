@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vigos_cli.ablation.arms import Arm, Table, text
+from vigos_cli.ablation.arms import KINDS, Arm, Table, text
 from vigos_cli.ablation.compare import Row, measures, says
 from vigos_cli.bench.compare import Difference
 from vigos_cli.stats import Estimate
@@ -24,6 +24,16 @@ MEANINGS = {
     "description": "share of descriptions of contradicting pictures that state the asked look as it is",
     "valid": "share of answers that hold the format",
 }
+KIND_NAMES = {
+    "greedy": "Greedy answers",
+    "sampled": "Sampled answers",
+    "pass": "Pass@n, any of the sampled answers",
+}
+
+
+def kinds(rows: Sequence[Row]) -> list[str]:
+    """The kinds of answers that there are."""
+    return [kind for kind in KINDS if any(any(row.means[kind].values()) for row in rows)]
 
 
 def named(measure: str) -> str:

@@ -7,9 +7,13 @@ import pytest
 from conftest import distill_config, make_student
 
 from vigos_cli.bench.run import Evaluator
+from vigos_cli.data.priorworld import Scene, caption, read_caption, seeded
 from vigos_cli.engines.interface import InProcess
 from vigos_cli.paths import TINY
 from vigos_cli.prompts import Prompter
+from vigos_cli.tiny import corners
+from vigos_cli.tiny.build import build_tokenizer
+from vigos_cli.tiny.pretrain import short_prompts, tokenizer_corpus
 
 WEIGHTS = TINY / "model.safetensors"
 CARD = json.loads((TINY / "card.json").read_text())
@@ -31,15 +35,7 @@ def test_it_is_a_real_qwen2_vl_with_its_processor():
 
 
 def test_its_tokenizer_is_what_the_recipe_makes():
-    import yaml
-
-    from vigos_cli.data.priorworld import seeded
-    from vigos_cli.paths import config_dir
-    from vigos_cli.tiny.build import build_tokenizer
-    from vigos_cli.tiny.pretrain import tokenizer_corpus
-
-    prompts = yaml.safe_load((config_dir() / "prompt" / "short.yaml").read_text())
-    built = build_tokenizer(tokenizer_corpus(seeded("corpus"), prompts))
+    built = build_tokenizer(tokenizer_corpus(seeded("corpus"), short_prompts()))
     shipped = json.loads((TINY / "tokenizer.json").read_text())
     assert json.loads(built.backend_tokenizer.to_str())["model"]["vocab"] == shipped["model"]["vocab"]
 
@@ -71,3 +67,30 @@ def test_it_captions_truly_follows_a_reference_and_can_look_things_up():
     for mode in ("reasoning teacher", "reference teacher", "reasoning teacher, true description before"):
         assert mean(mode, "follows reference") >= 0.9
         assert mean(mode, "answer, conflicts") >= 0.9  # where its own answer would be the usual look
+
+
+@pytest.mark.parametrize(("captions", "privileged"), [(1, 0.4), (0.4, 1)])
+def test_a_corners_descriptions_are_as_true_as_it_says(monkeypatch, captions, privileged):
+    scenes: list[Scene] = []
+    monkeypatch.setattr(corners, "picture", lambda scene, rng: scenes.append(scene))
+    true: dict[str, list[bool]] = {"caption": [], "told": [], "student": []}
+    for step in range(60):
+        scenes.clear()
+        _, documents = corners.step_documents(
+            seeded("test", step), short_prompts(), captions=captions, privileged=privileged
+        )
+        for document in documents:
+            if not document.answer[0][0].startswith("<description>"):
+                continue
+            told = read_caption("".join(part for part, _ in document.answer).split("</description>")[0])
+            given = document.answer[0][0] != "<description>"
+            mode = "caption" if not document.question else "student"
+            if "reference" in document.question and not given:
+                mode = "told"  # whatever it describes, it answers with the reference
+                reference = document.question.split("The reference is ")[1].split(".")[0]
+                assert document.text.endswith(f"\\boxed{{{reference}}}")
+            true[mode].append(told == read_caption(caption(scenes[document.picture])))
+    usual = 0.04  # of all scenes, so told truly either way
+    for mode, truth in (("caption", captions), ("told", privileged), ("student", corners.STUDENT_TRUTH)):
+        assert len(true[mode]) > 200
+        assert sum(true[mode]) / len(true[mode]) == pytest.approx(truth + (1 - truth) * usual, abs=0.07)

@@ -9,7 +9,7 @@ import torch
 from conftest import distill_config, make_student
 from PIL import Image
 
-from vigos_cli import trainer
+from vigos_cli import idle, trainer
 from vigos_cli.batches import Batches, batch_indices
 from vigos_cli.config import ConfigError, UserError
 from vigos_cli.data.priorworld import PriorWorld
@@ -51,6 +51,24 @@ def test_checkpointed_activations_give_the_same_gradient():
     plain, _, _ = one_step()
     spared, _, _ = one_step("trainer.gradient_checkpointing=true")
     assert largest_difference(plain, spared) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [(), ("adapter=qlora",)], ids=["float32", "nf4"])
+def test_a_base_that_another_run_has_used_is_as_good_as_a_new_one(kind):
+    new, line, learner = one_step(*kind)
+    used = learner.student.base
+    config = distill_config(*kind)
+    one_step(*kind, "trainer.gradient_checkpointing=true", "adapter.r=4", student=learner.student)
+    idle.lay_aside(learner.student, config.model, config.adapter)
+    again, same_line, learner = one_step(*kind)
+    assert learner.student.base is used and not used.is_gradient_checkpointing
+    assert new.keys() == again.keys() and all(torch.equal(new[name], again[name]) for name in new)
+    assert line["loss"] == same_line["loss"]
+
+    idle.lay_aside(learner.student, config.model, config.adapter)
+    assert idle.take(distill_config(*kind, "model.dtype=bfloat16").model, config.adapter) is None
+    assert idle.take(config.model, config.adapter) is None  # the other model would have needed its memory
 
 
 @pytest.mark.slow

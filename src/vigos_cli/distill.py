@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vigos_cli import group
+from vigos_cli import group, idle
 from vigos_cli.adapterfolder import save_adapter, settle_prompts
 from vigos_cli.batches import Batches
 from vigos_cli.bench.around import Around
@@ -95,6 +95,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     hash_at_end = student.frozen_hash()
     assert hash_at_start == hash_at_end, "the frozen weights changed during the run"
     if not first or tracker is None:
+        idle.lay_aside(student, config.model, config.adapter)
         return None
     tracker.evaluation("after", learner.step, after, around.samples, responses)
     tracker.close()
@@ -126,6 +127,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     save_adapter(student, out / "adapter", config, summary)
     draw_curves(tracker.lines, evaluations, out / "curves.png", title)
     write_json(out / "summary.json", summary)  # last: its presence says that the run is finished
+    idle.lay_aside(student, config.model, config.adapter)
     print_before_and_after(before, after, title)
     print(f"adapter and figures in {out}")
     return summary

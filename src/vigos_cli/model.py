@@ -31,6 +31,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from vigos_cli import idle
 from vigos_cli.config import AdapterConfig, ModelConfig, UserError
 from vigos_cli.draws import torch_seed
 from vigos_cli.paths import TINY
@@ -203,15 +204,7 @@ def _bound_pictures(images: Any, config: ModelConfig) -> None:
 def load_student(config: ModelConfig, adapter: AdapterConfig, *, seed: int = 0) -> Student:
     """Load base weights, freeze them, add the adapter (a saved one where `adapter.path` says so)."""
     device = pick_device(config.device)
-    dtype = pick_dtype(config.dtype, device)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": config.attention}
-    if adapter.quantise == "nf4":
-        options["quantization_config"] = _nf4(dtype, config)
-        options["device_map"] = {"": device}
-    processor = load_processor(config)
-    base = fetch(AutoModelForImageTextToText.from_pretrained, config, use_safetensors=True, **options)
-    if adapter.quantise == "none":
-        base = base.to(device)  # pyright: ignore[reportArgumentType]
+    base, processor = idle.take(config, adapter) or _load_base(config, adapter, device)
     base.requires_grad_(False)
     quantised = _prepare_quantised(base)
     if adapter.path is not None:
@@ -240,6 +233,18 @@ def load_student(config: ModelConfig, adapter: AdapterConfig, *, seed: int = 0) 
     )
     _check_head(student)
     return student
+
+
+def _load_base(config: ModelConfig, adapter: AdapterConfig, device: torch.device) -> tuple[Any, Any]:
+    """The base weights on the device, and the processor."""
+    dtype = pick_dtype(config.dtype, device)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": config.attention}
+    if adapter.quantise == "nf4":
+        options["quantization_config"] = _nf4(dtype, config)
+        options["device_map"] = {"": device}
+    processor = load_processor(config)
+    base = fetch(AutoModelForImageTextToText.from_pretrained, config, use_safetensors=True, **options)
+    return base if adapter.quantise == "nf4" else base.to(device), processor
 
 
 def lora_config(base: Any, adapter: AdapterConfig) -> LoraConfig:

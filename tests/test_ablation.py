@@ -483,16 +483,16 @@ def test_a_report_of_known_numbers(tmp_path):
 def test_pass_at_n_is_whether_any_sampled_answer_is_right(tmp_path):
     one, right = cell("seed=1", ROWS), dict.fromkeys(SHARES, 1.0)
     make(tmp_path, [(one, SHARES)])
-    assert read_sweep(tmp_path).arms[1].runs[0].kinds["pass"] == {}  # of one sample
+    assert read_sweep(tmp_path).arms[1].runs[0].kinds["pass@n"] == {}  # of one sample
     with (folder(tmp_path, one) / "responses.jsonl").open("a") as file:
         for line in answers(one.config, right, seed=1):
             if line["draw"]:
                 file.write(json.dumps({**line, "draw": 2, "valid": False}) + "\n")
     rows = compare(read_sweep(tmp_path).arms)
-    assert kinds(rows) == ["greedy", "sampled", "pass"]
+    assert kinds(rows) == ["greedy", "sampled", "pass@n"]
     score = {kind: rows[1].means[kind]["score"] for kind in kinds(rows)}
     assert [(e.mean, e.n) for e in score.values()] == [(0.5, 12), (0.75, 24), (1.0, 12)]
-    assert rows[1].means["pass"]["valid"] is None
+    assert rows[1].means["pass@n"]["valid"] is None
 
 
 @pytest.mark.parametrize("world", [True, False])

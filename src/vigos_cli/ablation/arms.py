@@ -26,7 +26,7 @@ from vigos_cli.types import Response, Sample
 
 NOT_VARIED = {"seed", *MAY_DIFFER}  # keys that tell no two arms apart
 DRAWN = ("greedy", "sampled")  # an item's first answer, and the others
-KINDS = (*DRAWN, "pass")  # Pass@n: whether any of an item's n sampled answers is right
+KINDS = (*DRAWN, "pass@n")  # Pass@n: whether any of an item's n sampled answers is right
 NOT_RIGHTNESS = ("description", "valid", "capture")  # measures that have no Pass@n
 
 Items = dict[str, tuple[Hashable, list[float]]]  # item -> its cluster, and its answers' values (0 to 1)
@@ -208,7 +208,7 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
             add(response.draw, measure, sample.id, sample.group, value)
     for name, line in _benches(folder / ("before" if seed is None else "after")):
         add(line["draw"], name, line["id"], line["cluster"], float(line["verdict"] == "right"))
-    kinds["pass"] = {
+    kinds["pass@n"] = {
         measure: {item: (cluster, [max(values)]) for item, (cluster, values) in items.items()}
         for measure, items in kinds["sampled"].items()
         if measure not in NOT_RIGHTNESS and any(len(values) > 1 for _, values in items.values())

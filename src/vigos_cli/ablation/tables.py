@@ -44,7 +44,7 @@ def markdown(context: Mapping[str, Any]) -> str:
     lines += ["## Varied", ""] + [f"- `{key}`: {values}" for key, values in context["varied"].items()] + [""]
     for kind in kinds(rows):
         lines += [f"## {KIND_NAMES[kind]}", ""]
-        own = tested(shown) if kind == "pass" else shown
+        own = tested(shown) if kind == "pass@n" else shown
         heads = ["arm", "seeds", *map(named, own), *(f"{named(m)}, difference" for m in tested(shown))]
         lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for row in rows:

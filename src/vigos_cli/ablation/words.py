@@ -27,7 +27,7 @@ MEANINGS = {
 KIND_NAMES = {
     "greedy": "Greedy answers",
     "sampled": "Sampled answers",
-    "pass": "Pass@n, any of the sampled answers",
+    "pass@n": "Pass@n, any of the sampled answers",
 }
 
 

@@ -598,7 +598,7 @@ def vigos(monkeypatch, capsys, tmp_path):
 def test_a_failed_cell_does_not_stop_the_others_and_is_tried_again(vigos, tmp_path, no_plots):
     sweep = ["ablate", "adapter.targets=[q_proj],[nope]", "seed=1", "out=s", *SMALL, *QUIET]
     code, said = vigos(*sweep)
-    assert code == 1 and "1 cells failed" in said and "matches no layer" in said
+    assert code == 1 and "cells that failed: 1 (" in said and "matches no layer" in said
     listed = [tmp_path / "s" / line["folder"] for line in remembered(tmp_path / "s")]
     assert [state(path) for path in listed] == ["done", "failed"]
     assert "Traceback" in (listed[1] / ERROR).read_text()
@@ -648,7 +648,7 @@ def test_palr_of_a_sweep(vigos, tmp_path, no_plots, monkeypatch):
 
     monkeypatch.setattr("vigos_cli.sampling.sample_settled", fail)
     code, said = vigos(*sweep, "palr_rows=4")
-    assert code == 1 and "2 measurements of PALR failed" in said
+    assert code == 1 and "measurements of PALR that failed: 2 (" in said
     assert all(state(path) == "done" for path in listed)
     assert "failed (RuntimeError: no such luck)" in (tmp_path / "s" / "report.html").read_text()
 

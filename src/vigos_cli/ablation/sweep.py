@@ -69,5 +69,5 @@ def _report(sweep: Path, reference: str | None) -> int:
     unlooked = [line["name"] for line in lines if (sweep / line["folder"] / LOOKING / ERROR).exists()]
     for names, what in ((failed, "cells"), (unlooked, "measurements of PALR")):
         if names:
-            print(f"{len(names)} {what} failed: {'; '.join(names)}")
+            print(f"{what} that failed: {len(names)} ({'; '.join(names)})")
     return 1 if failed or unlooked else 0

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from vigos_cli import compose as composing
 from vigos_cli import config
+from vigos_cli.ablation.cells import digest
 from vigos_cli.compose import job, register
 from vigos_cli.config import CHOICES, COMMANDS, AnyRun, ConfigError, DistillRun
 from vigos_cli.explain import comments, defaults, options, reference
@@ -69,11 +70,28 @@ def test_every_experiment_composes_with_the_papers_own_set_up(experiment):
     assert {"vilp_f", "vilp_p"} <= run.bench.tasks.keys() and "priorworld" not in run.bench.tasks
 
 
+@pytest.mark.parametrize("experiment", ["authors_code", "divergences", "privilege", "rollout"])
+def test_no_two_arms_are_the_same_under_the_papers_own_set_up(experiment):
+    fixed, (arms,) = split_off_arms(said(experiment))
+    keys = [digest(job("ablate", [*fixed, f"+experiment={experiment}", f"+arm={arm}"])) for arm in arms]
+    assert len(set(keys)) == len(arms) > 1
+
+
+def split_off_arms(words: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The other overrides, and the values of `+arm`."""
+    swept = [word.removeprefix("+arm=").split(",") for word in words if word.startswith("+arm=")]
+    return [word for word in words if not word.startswith("+arm=")], swept
+
+
 def papers_own(experiment: str) -> list[str]:
     """The overrides that the head of an experiment names, of an arm's several the first."""
+    return [word.split(",")[0] for word in said(experiment)]
+
+
+def said(experiment: str) -> list[str]:
+    """The overrides of the paper's own set-up in an experiment's head, whose lines a backslash joins."""
     head = (experiments_dir() / f"{experiment}.yaml").read_text().replace("\\\n#", "")
-    said = head.split("The paper's own set-up: ")[1].splitlines()[0]
-    return [word.split(",")[0] for word in shlex.split(said)]
+    return shlex.split(head.split("The paper's own set-up: ")[1].splitlines()[0])
 
 
 @pytest.mark.slow

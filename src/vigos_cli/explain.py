@@ -135,7 +135,13 @@ def reference() -> str:
         ]
         parts += ["", *_key_table(hints[group], composed, f"{group}.")]
     parts += ["", "## +experiment", "", *_option_table("experiment", None)]
-    parts += ["", "## +arm", "", "The arms of the experiments that list some, one at a time.", ""]
+    parts += [
+        "",
+        "## +arm",
+        "",
+        "The arms of the experiments that list some; `+arm=A,B` runs some.",
+        "",
+    ]
     parts += _option_table("arm", None)
     return "\n".join(parts) + "\n"
 

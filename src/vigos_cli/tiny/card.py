@@ -153,7 +153,7 @@ TEXT = """# The tiny model
 
 A real `Qwen2VLForConditionalGeneration` of {parameters:,} parameters (bfloat16 on disk, {size:.1f} MB)
 with its own tokenizer, pretrained on PriorWorld pictures of the training split. It exists so that the whole
-method runs offline in about a minute; it knows nothing but PriorWorld. A constructed test bed shows what
+method runs offline in a few minutes; it knows nothing but PriorWorld. A constructed test bed shows what
 the machinery does, never how large an effect is on real models.
 
 - made by `nox -s pretrain_tiny`: seed {seed}; {sight_steps} steps of the vision tower alone under a
@@ -201,7 +201,7 @@ def main() -> None:
         size=weights.stat().st_size / 2**20,
         seed=log[-1].get("seed", 0),
         sight_steps=pretrain.SIGHT_STEPS,
-        steps=pretrain.STEPS,
+        steps=log[-1]["step"] + 1,
         minutes=round(
             sum(max(x["minutes"] for x in log if x["phase"] == p) for p in {x["phase"] for x in log})
         ),

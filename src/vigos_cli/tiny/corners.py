@@ -99,7 +99,7 @@ def main() -> None:
         steps=args.steps,
         lr=LR,
     )
-    write_log(log, args.out)
+    write_log(log, args.out, args.seed)
 
 
 if __name__ == "__main__":

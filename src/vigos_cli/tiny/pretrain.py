@@ -420,8 +420,9 @@ def save_base(model: Any, processor: Any, out: Path) -> None:
     processor.save_pretrained(out)
 
 
-def write_log(log: list[dict], out: Path) -> None:
+def write_log(log: list[dict], out: Path, seed: int) -> None:
     """How the pretraining went."""
+    log[-1]["seed"] = seed
     (out / "pretraining.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
 
 
@@ -443,7 +444,7 @@ def main() -> None:
     log = learn_to_see(model, args.seed)
     save = partial(save_base, model, processor, args.out)
     log += learn_to_answer(model, Recipe(tokenizer, model), prompts, args.seed, save)
-    write_log(log, args.out)
+    write_log(log, args.out, args.seed)
 
 
 if __name__ == "__main__":

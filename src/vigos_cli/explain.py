@@ -135,13 +135,7 @@ def reference() -> str:
         ]
         parts += ["", *_key_table(hints[group], composed, f"{group}.")]
     parts += ["", "## +experiment", "", *_option_table("experiment", None)]
-    parts += [
-        "",
-        "## +arm",
-        "",
-        "The arms of the experiments that list some; `+arm=A,B` runs some.",
-        "",
-    ]
+    parts += ["", "## +arm", "", "Arms of the experiments that have some; `+arm=A,B` runs two.", ""]
     parts += _option_table("arm", None)
     return "\n".join(parts) + "\n"
 

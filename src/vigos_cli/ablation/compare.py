@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vigos_cli.ablation.arms import KINDS, NOT_RIGHTNESS, Arm, Items, Measures, Run
+from vigos_cli.ablation.arms import KINDS, Arm, Items, Measures, Run
 from vigos_cli.bench.compare import Difference, holm, sign_flips
 from vigos_cli.config import ConfigError, nearest
 from vigos_cli.stats import Estimate, crossed_difference, crossed_interval
 
 WORLD = ("score", "prior", "other", "description", "valid")  # PriorWorld's, in the order of the table
+UNTESTED = ("valid",)
 LEVEL = 0.05
 
 
@@ -62,7 +63,7 @@ def measures(arms: Sequence[Arm]) -> tuple[str, ...]:
 
 def tested(shown: Sequence[str]) -> tuple[str, ...]:
     """The measures that arms are compared in."""
-    return tuple(measure for measure in shown if measure not in NOT_RIGHTNESS)
+    return tuple(measure for measure in shown if measure not in UNTESTED)
 
 
 def find_reference(arms: Sequence[Arm], label: str | None) -> Arm | None:

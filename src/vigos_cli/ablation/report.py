@@ -22,6 +22,7 @@ from vigos_cli.ablation.tables import markdown, print_table, write_arms, write_c
 from vigos_cli.ablation.words import (
     KIND_NAMES,
     difference_text,
+    held,
     in_short,
     kinds,
     limits,
@@ -70,7 +71,8 @@ def write_report(sweep: Path, reference: str | None = None) -> None:
         "kind_names": KIND_NAMES,
         "meaning": meaning,
         "shown": shown,
-        "tested": tested(shown),
+        "tested": tested,
+        "held": held,
         "legend": [kind.value for kind in Kind],
         "rows": rows,
         "mean": mean_text,

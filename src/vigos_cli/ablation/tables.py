@@ -16,6 +16,7 @@ from vigos_cli.ablation.palr import SHOWN as SEGMENTS
 from vigos_cli.ablation.words import (
     KIND_NAMES,
     difference_text,
+    held,
     kinds,
     mean_text,
     meaning,
@@ -44,12 +45,12 @@ def markdown(context: Mapping[str, Any]) -> str:
     lines += ["## Varied", ""] + [f"- `{key}`: {values}" for key, values in context["varied"].items()] + [""]
     for kind in kinds(rows):
         lines += [f"## {KIND_NAMES[kind]}", ""]
-        own = tested(shown) if kind == "pass@n" else shown
-        heads = ["arm", "seeds", *map(named, own), *(f"{named(m)}, difference" for m in tested(shown))]
+        own = held(rows, kind)
+        heads = ["arm", "seeds", *map(named, own), *(f"{named(m)}, difference" for m in tested(own))]
         lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for row in rows:
             cells = [row.arm.label, _seeds(row.arm), *(mean_text(row.means[kind][m]) for m in own)]
-            cells += [_difference_cell(row, base, kind, m) for m in tested(shown)]
+            cells += [_difference_cell(row, base, kind, m) for m in tested(own)]
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     lines += [f"{named(m)}: {meaning(m)}." for m in shown]

@@ -33,7 +33,13 @@ KIND_NAMES = {
 
 def kinds(rows: Sequence[Row]) -> list[str]:
     """The kinds of answers that there are."""
-    return [kind for kind in KINDS if any(any(row.means[kind].values()) for row in rows)]
+    return [kind for kind in KINDS if held(rows, kind)]
+
+
+def held(rows: Sequence[Row], kind: str) -> list[str]:
+    """The measures that there are of one kind of answers."""
+    shown = measures([row.arm for row in rows])
+    return [measure for measure in shown if any(row.means[kind][measure] for row in rows)]
 
 
 def named(measure: str) -> str:

@@ -19,10 +19,10 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from vigos_cli.types import Prior, Sample
 
@@ -381,30 +381,25 @@ def picture(scene: Scene, rng: random.Random) -> Image.Image:
 def sprite(kind: str, colour: str, pattern: str, side: int) -> Image.Image:
     """One thing on a transparent square of `side` pixels."""
     full = side * SCALE
-    mask = Image.new("L", (full, full))
-    draw = ImageDraw.Draw(mask)
-    for shape, points in SILHOUETTES[kind]:
-        box = [p * (full - 1) for p in points]
-        if shape == "ellipse":
-            draw.ellipse(box, fill=255)
-        else:
-            draw.polygon(box, fill=255)
-    for shape, points in HOLES.get(kind, ()):
-        box = [p * (full - 1) for p in points]
-        (draw.ellipse if shape == "ellipse" else draw.polygon)(box, fill=0)
+    mask, edge = silhouette(kind, full)
     body = Image.new("RGBA", (full, full), (*COLOURS[colour], 255))
     ink = PALE_INK if colour == "black" else INK
     body.paste((*ink, 255), (0, 0), pattern_mask(pattern, full))
-    edge = ImageChops.subtract(mask, mask.resize((full, full)).filter(_shrink()))
     body.paste((*OUTLINE, 255), (0, 0), edge)
     body.putalpha(mask)
     return body.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _shrink():
-    from PIL import ImageFilter
-
-    return ImageFilter.MinFilter(2 * SCALE - 1)
+@cache
+def silhouette(kind: str, full: int) -> tuple[Image.Image, Image.Image]:
+    """A thing's shape on a square of `full` pixels, and the shape's edge, which takes longest to find."""
+    mask = Image.new("L", (full, full))
+    draw = ImageDraw.Draw(mask)
+    for shapes, fill in ((SILHOUETTES[kind], 255), (HOLES.get(kind, ()), 0)):
+        for shape, points in shapes:
+            box = [p * (full - 1) for p in points]
+            (draw.ellipse if shape == "ellipse" else draw.polygon)(box, fill=fill)
+    return mask, ImageChops.subtract(mask, mask.filter(ImageFilter.MinFilter(2 * SCALE - 1)))
 
 
 def pattern_mask(pattern: str, full: int) -> Image.Image:

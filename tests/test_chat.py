@@ -195,7 +195,7 @@ def test_passing_trouble_is_waited_out(serve, tmp_path):
         7: refusal(503, "starting"),
     }
     server.play = lambda path, body, number: replies.get(number)
-    run(tmp_path, server, "rollout.timeout=2", "rollout.concurrency=2")
+    run(tmp_path, server, "rollout.timeout=4", "rollout.concurrency=2")
     assert {line["text"] for line in lines(tmp_path / "responses.jsonl")} == {f"<description>{WHOLE}"}
     assert server.most <= 2
 

@@ -265,7 +265,7 @@ def test_passing_trouble_is_waited_out(vllm, tmp_path):
         }.get(number)
 
     vllm.play = play
-    run(tmp_path / "vllm", *over_http(vllm, "rollout.timeout=3", "rollout.concurrency=2"))
+    run(tmp_path / "vllm", *over_http(vllm, "rollout.timeout=6", "rollout.concurrency=2"))
     assert lines(tmp_path / "vllm" / "responses.jsonl") == lines(tmp_path / "hf" / "responses.jsonl")
     assert vllm.most <= 2
 

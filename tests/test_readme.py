@@ -34,4 +34,8 @@ def test_the_map_is_true():
 
 @pytest.mark.parametrize("name", re.findall(r"\]\(([^)h][^)]*)\)", (ROOT / "README.md").read_text()))
 def test_what_the_readme_links_to_exists(name):
-    assert (ROOT / name).exists()
+    path, _, heading = name.partition("#")
+    assert (ROOT / path).exists()
+    if heading:
+        headings = re.findall(r"^#+ (.*)", (ROOT / path).read_text(), re.MULTILINE)
+        assert heading in {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from vigos_cli.batches import Prepared
 from vigos_cli.config import ConfigError, RolloutRun, UserError
 from vigos_cli.files import read_lines
 from vigos_cli.model import Student
-from vigos_cli.provenance import flat, recorded
+from vigos_cli.provenance import differences
 from vigos_cli.rollout import Request, as_rollout
 from vigos_cli.types import Rollout
 
@@ -34,13 +33,9 @@ def read(config: RolloutRun) -> tuple[Lines, int | None]:
     if not lines or not (folder / "config.json").is_file():
         raise ConfigError(f"rollouts={folder}: not the folder of a run of vigos rollout")
     saved = json.loads((folder / "config.json").read_text())
-    now, then = flat(asdict(config)), recorded(saved, RolloutRun)
-    for name in sorted({*now, *then}):
-        own = name.split(".")[0] in OWN and name != "routing.student"
-        if not own and now.get(name) != then.get(name):
-            raise ConfigError(
-                f"rollouts={folder}: these were sampled with {name}={then.get(name)}, not {now.get(name)}"
-            )
+    for name, then, now in differences(saved, config):
+        if name.split(".")[0] not in OWN or name == "routing.student":
+            raise ConfigError(f"rollouts={folder}: these were sampled with {name}={then}, not {now}")
     rows: Lines = {}
     for line in sorted(lines, key=lambda line: (line["row"], line["draw"])):
         rows.setdefault(line["row"], []).append(line)

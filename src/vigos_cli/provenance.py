@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -51,13 +52,20 @@ def claim(out: Path, config: RunConfig) -> None:
 
 def same_run(saved: dict[str, Any], config: RunConfig) -> None:
     """A ConfigError that names the first key in which a continued run differs from its start."""
-    now, then = flat(asdict(config)), recorded(saved, type(config))
-    for name in sorted({*now, *then}):
-        if MAY_DIFFER.isdisjoint((name, name.split(".")[0])) and now.get(name) != then.get(name):
+    for name, then, now in differences(saved, config):
+        if MAY_DIFFER.isdisjoint((name, name.split(".")[0])):
             raise ConfigError(
-                f"resume=auto: this run was started with {name}={then.get(name)}, not {now.get(name)}; "
+                f"resume=auto: this run was started with {name}={then}, not {now}; "
                 "name another folder with out="
             )
+
+
+def differences(saved: dict[str, Any], config: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """The keys in which a recorded configuration differs from this one: name, value then and now."""
+    now, then = flat(asdict(config)), recorded(saved, type(config))
+    for name in sorted({*now, *then}):
+        if now.get(name) != then.get(name):
+            yield name, then.get(name), now.get(name)
 
 
 def recorded(saved: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:

@@ -18,16 +18,17 @@ from typing import Any
 from PIL.Image import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from vigos_cli.data.priorworld import PRIOR_FAMILIES, USUAL, Scene, caption, make_sample, picture, with_value
+from vigos_cli.data.priorworld import Scene, caption, make_sample, picture
 from vigos_cli.paths import TINY
 from vigos_cli.tiny.pretrain import (
     CAPTION_PICTURES,
-    FAMILIES,
     QUESTION_MODES,
     QUESTION_PICTURES,
     Document,
     Recipe,
+    as_usual,
     caption_documents,
+    draw_question,
     learn_to_answer,
     save_base,
     short_prompts,
@@ -45,8 +46,7 @@ def as_told(scene: Scene, truth: float, rng: random.Random) -> Scene:
     if rng.random() < truth:
         return scene
     for thing in scene.things:
-        for family, value in zip(PRIOR_FAMILIES, USUAL[thing.kind], strict=True):
-            scene = with_value(scene, thing.kind, family, value)
+        scene = as_usual(scene, thing.kind)
     return scene
 
 
@@ -54,8 +54,7 @@ def question_document(
     number: int, scene: Scene, mode: str, privileged: float, rng: random.Random, prompts: dict[str, str]
 ) -> Document:
     """A random question: without the reference it is answered by what is told, with it by what is there."""
-    (family,) = rng.choices(list(FAMILIES), list(FAMILIES.values()))
-    stated = family in PRIOR_FAMILIES and rng.random() < 0.5
+    family, stated = draw_question(rng)
     told = as_told(scene, privileged if mode == "reference" else STUDENT_TRUTH, rng)
     answered = told if mode in ("structured", "plain") else scene
     sample = make_sample("", answered, family, rng, stated=stated)

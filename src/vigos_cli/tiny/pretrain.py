@@ -98,11 +98,16 @@ def train_scene(rng: random.Random, subject_usual: bool = False) -> Scene:
     while True:
         scene = draw_scene(rng, USUAL_RATE)
         if subject_usual:
-            kind = subject(scene)
-            for family, value in zip(PRIOR_FAMILIES, USUAL[kind], strict=True):
-                scene = with_value(scene, kind, family, value)
+            scene = as_usual(scene, subject(scene))
         if scene.split() == "train":
             return scene
+
+
+def as_usual(scene: Scene, kind: str) -> Scene:
+    """The same scene, with this thing as it usually looks."""
+    for family, value in zip(PRIOR_FAMILIES, USUAL[kind], strict=True):
+        scene = with_value(scene, kind, family, value)
+    return scene
 
 
 def subject(scene: Scene) -> str:
@@ -116,11 +121,16 @@ def question_document(
     picture: int, scene: Scene, mode: str, rng: random.Random, prompts: dict[str, str]
 ) -> Document:
     """A random question about the scene in one of `QUESTION_MODES`."""
-    (family,) = rng.choices(list(FAMILIES), list(FAMILIES.values()))
-    prior = family in PRIOR_FAMILIES
-    asked = subject(scene) if prior and mode in ("structured", "plain") else ""
-    sample = make_sample("", scene, family, rng, asked=asked, stated=prior and rng.random() < 0.5)
+    family, stated = draw_question(rng)
+    asked = subject(scene) if family in PRIOR_FAMILIES and mode in ("structured", "plain") else ""
+    sample = make_sample("", scene, family, rng, asked=asked, stated=stated)
     return written(picture, mode, sample, caption(scene), prompts)
+
+
+def draw_question(rng: random.Random) -> tuple[str, bool]:
+    """A question's family, and whether the usual fact is stated with it."""
+    (family,) = rng.choices(list(FAMILIES), list(FAMILIES.values()))
+    return family, family in PRIOR_FAMILIES and rng.random() < 0.5
 
 
 def written(picture: int, mode: str, sample: Sample, description: str, prompts: dict[str, str]) -> Document:

@@ -10,8 +10,9 @@ r"""Where in a response the answer stands.
 '4 boxes'
 
 In this order: the answer of a parsed structure; the last balanced `\boxed{}`; the last `<answer>`; the last
-line that begins with `Answer:`; what follows the last "the answer is", to the end of its sentence; the whole
-text. A structure that was begun and not finished (a thought or a box that never closes) has no answer.
+line that begins with `Answer:`; what follows the last "the answer is" (or "the correct option is"), to the
+end of its sentence; the whole text. A structure that was begun and not finished (a thought or a box that
+never closes) has no answer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 SENTENCE = re.compile(
-    r"\banswer(?: to (?:the|this|your) (?:question|problem))?[*_]* +(?:is|would be|should be|must be)"
+    r"\b(?:answer(?: to (?:the|this|your) (?:question|problem))?|(?:correct|right|best) (?:option|choice)"
+    r"(?: letter)?)[*_]* +(?:is|would be|should be|must be)"
     r"(?: +(?:therefore|thus|definitely|simply|clearly))?[\s:]+|答案(?:是|为|為)\s*",
     re.IGNORECASE,
 )

@@ -26,7 +26,7 @@ from typing import Literal
 from vigos_cli.grading.choice import BARE, DENIED, LEADING, NAMED, choose, gold_index
 from vigos_cli.grading.extract import extract
 from vigos_cli.grading.normal import LONGEST, nothing, plain, words
-from vigos_cli.grading.number import only_number, quantity, same_quantity, with_unit
+from vigos_cli.grading.number import Quantity, only_number, quantity, same_quantity, with_unit
 from vigos_cli.grading.sets import group, same_group
 from vigos_cli.grading.symbolic import latex
 from vigos_cli.grading.worker import Pool
@@ -37,7 +37,13 @@ LABEL = re.compile(
     r"^(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])\s*[).:](?![A-Za-z]\.))\s*[.:]?\s*(.*)$", re.DOTALL
 )
 SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n+")
+COURTESY = re.compile(
+    r"\?\W*$|\b(?:hope (?:this|that|it)|let me know|feel free|happy to help)\b", re.IGNORECASE
+)
 STATES = re.compile(r"\b(?:is|are|was|were|equals|equal to|becomes)\b:?")
+ASIDE = re.compile(r",? (?:which|because|since)\b")
+CLAUSE = re.compile(r",? (?:with|that|as|so|and)\b(?! \d)|, (?=[a-z])")
+BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
 REFUSAL = re.compile(
     r"\b(?:sorry|i (?:cannot|can't|don't|do not|am unable)|unable to|no (?:answer|information)|unknown"
     r"|not (?:provided|given|enough|visible|sure|clear|specified)"
@@ -196,9 +202,8 @@ def _number(item: Item) -> Verdict | None:
     found = quantity(item.found)
     several = tuple(g for g in group(item.found) if all(quantity(part) for part in g.parts))
     if found is None and not several and latex(item.found) is None:
-        last = _last_sentence(item.found)
-        found = quantity(_stated(last) or last) or only_number(item.found) or only_number(last)
-        if found is None:
+        found = _number_in_prose(item.found)
+        if found is None and words(item.gold) != words(item.found):
             return item.verdict("unparsed", "number", "not one number in the answer")
     if found is None:
         return None
@@ -207,6 +212,19 @@ def _number(item: Item) -> Verdict | None:
     if several and same_group(group(item.gold), several, item.precision):
         return item.verdict("right", "set", "the same parts")
     return None if several and group(item.gold) else item.verdict("wrong", "number", "another quantity")
+
+
+def _number_in_prose(text: str) -> Quantity | None:
+    """The number that a text ends with, holds alone, has in bold, or says in its last sentence that it is."""
+    last = _last_sentence(text)
+    bold = {number for part in BOLD.findall(text) if (number := quantity(part) or only_number(part))}
+    if found := quantity(_stated(last) or last) or only_number(text) or (len(bold) == 1 and bold.pop()):
+        return found
+    if found := only_number(last):
+        return found
+    *before, stated = STATES.split(ASIDE.split(last, maxsplit=1)[0])
+    head = CLAUSE.split(stated, maxsplit=1)[0]
+    return only_number(head) if before else quantity(head)
 
 
 def _set(item: Item) -> Verdict | None:
@@ -254,7 +272,13 @@ def _long(item: Item) -> Verdict:
 
 
 def _last_sentence(text: str) -> str:
-    return SENTENCE.split(text[-LONGEST:].strip())[-1].strip()
+    """The last one that may hold an answer: a question or a courtesy at the end is passed over."""
+    sentences = [
+        part.strip() for part in SENTENCE.split(text[-LONGEST:].strip()) if any(map(str.isalnum, part))
+    ]
+    while len(sentences) > 1 and COURTESY.search(sentences[-1]):
+        sentences.pop()
+    return sentences[-1] if sentences else ""
 
 
 def _stated(text: str) -> str | None:

@@ -43,6 +43,7 @@ _COMMANDS = {  # LaTeX for which there is a plain sign
     "approx": "≈", "sim": "≈", "degree": "°", "circ": "°", "Omega": "Ω", "mu": "µ", "dfrac": "\\frac",
     "tfrac": "\\frac", "cfrac": "\\frac", "lbrace": "⦃", "rbrace": "⦄", "quad": " ", "qquad": " ",
     "colon": ":", "angle": "∠", "neq": "≠", "ne": "≠", "euro": "€", "pounds": "£", "displaylimits": "",
+    "emptyset": "∅", "varnothing": "∅",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _WRAPPED = re.compile(
@@ -62,6 +63,9 @@ _LEAD = re.compile(
     r"(?:(?:about|approximately|approx\.?|around|roughly|≈|~)\s*)?"
 )
 _ARTICLE = re.compile(r"^(?:an?|the) (?=\S)")
+_INFINITY = re.compile(r"\b(?:positive )?infinity\b")
+_RANGE = re.compile(r"(?<=\d) ?(?:to|-) ?(?=\d)")
+_SUBSCRIPT = re.compile(r"(?<=[^\W\d_])_(?:\{(\w+)\}|(\w)\b)")
 _STARTS = " \t\r\n,;:'\""  # no stop: `.5` is a number
 _ENDS = " \t\r\n.。!,;:'\""
 
@@ -92,8 +96,12 @@ def plain(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def words(text: str) -> str:
-    """A text answer as it is compared: no case, lead-in ("it is"), article, or punctuation at the ends."""
+    """A text answer as it is compared: no case, lead-in ("it is"), article, or punctuation at the ends.
+
+    `10 to 15` is written `10-15`, `CO_2` as `co2`, and infinity as its sign.
+    """
     text = plain(text).casefold().rstrip(_ENDS).lstrip(_STARTS)
+    text = _INFINITY.sub("∞", _RANGE.sub("-", _SUBSCRIPT.sub(lambda m: m[1] or m[2], text)))
     bare = _LEAD.sub("", text, count=1).rstrip(_ENDS).lstrip(_STARTS) or text
     return _ARTICLE.sub("", bare)
 

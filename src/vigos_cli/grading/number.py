@@ -26,6 +26,11 @@ WORDS = {word: i for i, word in enumerate(SMALL.split())}
 WORDS |= {word: 10 * i for i, word in enumerate(TENS.split(), 2)}
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 SCALE = re.compile(r"(thousand|million|billion|trillion)\b\s*", re.IGNORECASE)
+RANKS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+RANK = re.compile(rf"(?:(\d{{1,4}})(?:st|nd|rd|th)|{'|'.join(RANKS.split())})$", re.IGNORECASE)
+PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "tenth": 10}
+PART = re.compile(rf"(?:(an?|{'|'.join(WORDS)})[ -])?({'|'.join(PARTS)})s?$", re.IGNORECASE)
+SMALLER = re.compile(r"^(?P<unit>[^\W\d]+\.?),? (?:and )?(?P<rest>\d.*)$")  # `h 30 min` of `2 h 30 min`
 MONEY = re.compile(r"^(-?)\s*(us\$|[$€£¥])\s*(?=[\d.\-])", re.IGNORECASE)
 RATIO = re.compile(r"^(\d{1,9}(?:\.\d+)?) ?(?::|to) ?([1-9]\d{0,8}(?:\.\d+)?)$")  # 3:05 is a time of day
 NAME = re.compile(r"^(?P<name>[^\W\d][\w\s{}()\\∠△'^,.]{0,40}?)\s*(?:=|≈)\s*(?=[^=<>])")
@@ -33,10 +38,13 @@ COMPARES = re.compile("[<>≤≥≠!]=?|\\\\not")  # `x <= 4` is no 4
 TWICE = re.compile(r"[=≈][^=≈]*[,;]\s*[^=≈,;]*[=≈]")  # two equations
 INSIDE = re.compile(r"(?<![\w.,:^/{\\-])[$€£]?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?(?![\w^/{]|[.,:-]\d)")
 HEDGE = re.compile(
-    r"\b(?:not|never|no|cannot|neither|nor|except|than|least|most|between|or|either|figure|table)\b|n't\b",
+    r"\b(?:not|never|no|cannot|neither|nor|except|than|least|most|between|or|either"
+    r"|(?:figure|table) \d+)\b|n't\b",
     re.I,
 )
 FORMULA = re.compile(r"[\\^{}=]")  # no prose
+SPOKEN = re.compile(rf"\b(?:{'|'.join([*WORDS, *SCALES])})\b", re.IGNORECASE)
+ONE = re.compile(r"\b(?:is|only|exactly|just) one\b(?! of\b)", re.IGNORECASE)  # else a pronoun, mostly
 LOOSE = 300  # characters of prose in which a single number is the answer
 
 
@@ -72,6 +80,11 @@ def _read(text: str) -> Quantity | None:
         text = text[1:]
     if match := RATIO.match(text):
         return Quantity(Fraction(match[1]) / Fraction(match[2]))
+    if match := RANK.match(text):
+        place = int(match[1]) if match[1] else RANKS.split().index(text.lower())
+        return Quantity(Fraction(place), unit("place"))
+    if (match := PART.match(text)) and (match[1] or match[2].lower() == "half"):
+        return Quantity(Fraction(WORDS.get((match[1] or "one").lower(), 1), PARTS[match[2].lower()]))
     money = MONEY.match(text)
     if money:
         text = money[1] + text[money.end() :]
@@ -85,8 +98,21 @@ def _read(text: str) -> Quantity | None:
     rest = bare(rest)
     if not rest:
         return Quantity(value, unit(money[2].lower()) if money else None)
-    measured = None if money else unit(rest)
+    if money:
+        return None
+    if (match := SMALLER.match(rest)) and (whole := _compound(value, match["unit"], match["rest"])):
+        return whole
+    measured = unit(rest)
     return Quantity(value, measured) if measured else None
+
+
+def _compound(value: Value, name: str, rest: str) -> Quantity | None:
+    """`2 h 30 min` and `5 ft 6 in`: the same is measured by a smaller unit."""
+    measured, more = unit(name), _read(rest)
+    if not (measured and more and more.unit and measured.dimension == more.unit.dimension):
+        return None
+    share = more.unit.factor / measured.factor
+    return Quantity(value + more.value * share, measured, "") if share < 1 else None
 
 
 def number_word(text: str) -> tuple[Value, str] | None:
@@ -108,11 +134,18 @@ def number_word(text: str) -> tuple[Value, str] | None:
 
 @lru_cache(maxsize=1024)
 def only_number(text: str) -> Quantity | None:
-    """The single number that a short piece of prose mentions; None with two, or where it is hedged."""
+    """The single number that a short piece of prose mentions; None with two, or where it is hedged.
+
+    One that is written as a word counts where no digits are.
+    """
     text = plain(text)
     if len(text) > LOOSE or HEDGE.search(text) or FORMULA.search(text):
         return None
     found = {match[0].rstrip("%"): match for match in INSIDE.finditer(text)}
+    if not found and not any(char.isdigit() for char in text):
+        spoken = {match[0].lower() for match in SPOKEN.finditer(text)}
+        single = len(spoken) == 1 and (spoken != {"one"} or ONE.search(text))
+        return quantity(spoken.pop()) if single else None
     if len(found) != 1:
         return None
     (match,) = found.values()

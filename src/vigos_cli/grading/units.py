@@ -68,6 +68,9 @@ TRAILING = re.compile(
 ATOM = re.compile(r"\s*(?P<join>per |/|\*|-(?=[a-zA-Z]))?\s*(?P<power>square |cubic |sq\.? |cu\.? )?"
                   r"(?P<name>°\s?[CF]\b|us\$|[$€£¥¢%‰°℃℉]|[^\W\d_]+)\.?(?:(?:\s?\^\s?)?\{?(?P<exponent>-?[1-9])\}?)?"
                   r"(?P<after> squared| cubed)?")  # fmt: skip
+DEGREES = re.compile(
+    r"(?:°|\bdegrees?|\bdeg\.?) ?(c(?=elsius\b|\b)|f(?=ahrenheit\b|\b))[a-z]*", re.IGNORECASE
+)
 WORD = re.compile(r"[^\W\d_][\w'-]*(?: [^\W\d_][\w'-]*){0,3}")
 NO_UNIT = "and or not to than more less fewer plus minus if is are was but between over no"
 POWERS = {"sq": 2, "sq.": 2, "square": 2, "cu": 3, "cu.": 3, "cubic": 3, "squared": 2, "cubed": 3}
@@ -92,7 +95,7 @@ def unit(text: str) -> Unit | None:
     """The unit that a phrase names; a word that is none is its own; None for what cannot be a unit."""
     if not text or len(text) > 40:
         return None
-    return _known(text) or _opaque(text)
+    return _known(DEGREES.sub(lambda match: f"°{match[1].upper()}", text)) or _opaque(text)
 
 
 def _known(text: str) -> Unit | None:

@@ -94,43 +94,58 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     engine.close()
     hash_at_end = student.frozen_hash()
     assert hash_at_start == hash_at_end, "the frozen weights changed during the run"
-    if not first or tracker is None:
-        idle.lay_aside(student, config.model, config.adapter)
-        return None
-    tracker.evaluation("after", learner.step, after, around.samples, responses)
-    tracker.close()
-    write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
-    summary = {
+    summary = None
+    if tracker:
+        tracker.evaluation("after", learner.step, after, around.samples, responses)
+        tracker.close()
+        write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
+        summary = _summary(learner, config, before, after, tracker) | {
+            "data": report and report.summary(),
+            "frozen_hash": {"start": hash_at_start, "end": hash_at_end},
+        }
+        _leave(out, learner, config, summary, tracker)
+    idle.lay_aside(student, config.model, config.adapter)
+    return summary
+
+
+def _summary(
+    learner: Learner, config: DistillRun, before: dict[str, Any], after: dict[str, Any], tracker: Tracker
+) -> dict[str, Any]:
+    """What became of the run, and with what it was made."""
+    student = learner.student
+    return {
         "before": before,
         "after": after,
         **_rates(tracker.lines),
         "steps": learner.step,
         "counts": dict(learner.counts),
-        "data": report and report.summary(),
         "quantised_modules": student.quantised_modules,
         "adapter_modules": sum("lora_A" in name for name in student.adapter),
         "trainable_parameters": sum(p.numel() for p in student.adapter.values()),
-        "frozen_hash": {"start": hash_at_start, "end": hash_at_end},
         "commit": commit(),
         "versions": versions(),
         "seeds": {"run": config.seed, "bench": config.bench.seed},
         "processes": group.size(),
         "device": str(student.device),
-        "engine": engine.facts() or {"name": "hf"},
+        "engine": (learner.engine and learner.engine.facts()) or {"name": "hf"},
         "seconds": {phase: round(value, 2) for phase, value in learner.seconds.items()},
         "peak_gib": peak_gib(student.device),
         "config": asdict(config),
     }
+
+
+def _leave(
+    out: Path, learner: Learner, config: DistillRun, summary: dict[str, Any], tracker: Tracker
+) -> None:
+    """The adapter, the curves, the summary, and the table on the terminal."""
     title = f"{config.routing.name}, loss {config.loss.name}, seed {config.seed}, {learner.step} steps"
-    evaluations = {0: before, learner.step: after}
+    evaluations = {0: summary["before"], learner.step: summary["after"]}
     evaluations |= {line["step"]: line["eval"] for line in tracker.lines if "eval" in line}
-    save_adapter(student, out / "adapter", config, summary)
+    save_adapter(learner.student, out / "adapter", config, summary)
     draw_curves(tracker.lines, evaluations, out / "curves.png", title)
     write_json(out / "summary.json", summary)  # last: its presence says that the run is finished
-    idle.lay_aside(student, config.model, config.adapter)
-    print_before_and_after(before, after, title)
+    print_before_and_after(summary["before"], summary["after"], title)
     print(f"adapter and figures in {out}")
-    return summary
 
 
 def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:

@@ -112,7 +112,7 @@ def _difference(arm: Arm, base: Arm, kind: str, measure: str) -> Difference | No
     for pair in pairs:
         for cluster, items in pair.items():
             sums[cluster] = sums.get(cluster, 0.0) + sum(a - b for a, b in items)
-    p = sign_flips(np.array(list(sums.values())), np.random.default_rng(0))
+    p = sign_flips(np.array(list(sums.values())))
     return Difference(
         bench=measure,
         answers=kind,

@@ -5,7 +5,7 @@ With one folder, the run that is being made is the other: `vigos eval diagnostic
 
 One answer an item, each item for itself: McNemar's exact test. Several draws, clustered items or a judge's
 shares: a test that flips the sign of each cluster's difference at random. Intervals: a bootstrap over
-clusters. Holm's correction over the benchmarks.
+clusters, or Wilson's where all differ alike. Holm's correction over the benchmarks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scipy.stats import binomtest
 from vigos_cli.answers import same
 from vigos_cli.config import ConfigError, UserError
 from vigos_cli.files import read_lines
-from vigos_cli.stats import RESAMPLES
+from vigos_cli.stats import crossed_difference
 
 FLIPS = 10_000
 
@@ -126,16 +126,14 @@ def _unchanged(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]
 def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, float, int]]]) -> Difference:
     rows = [row for items in pairs.values() for row in items]
     first, other = float(np.mean([r[0] for r in rows])), float(np.mean([r[1] for r in rows]))
-    sums = np.array([sum(b - a for a, b, _ in items) for items in pairs.values()])
-    sizes = np.array([len(items) for items in pairs.values()])
-    rng = np.random.default_rng(0)
-    weights = rng.multinomial(len(sums), [1 / len(sums)] * len(sums), RESAMPLES)
-    low, high = np.quantile((weights @ sums) / (weights @ sizes), [0.025, 0.975])
+    gaps = {cluster: [b - a for a, b, _ in items] for cluster, items in pairs.items()}
+    gap = crossed_difference([gaps])
+    assert gap
     if len(pairs) == len(rows) and all(row[2] == 1 and {*row[:2]} <= {0, 1} for row in rows):
         p, test = mcnemar(sum(r[1] > r[0] for r in rows), sum(r[1] < r[0] for r in rows)), "McNemar"
     else:
-        p, test = sign_flips(sums, rng), "cluster sign flips"
-    return Difference(name, answers, first, other, float(low), float(high), len(rows), p, p, test)
+        p, test = sign_flips(np.array([sum(gap) for gap in gaps.values()])), "cluster sign flips"
+    return Difference(name, answers, first, other, gap.low, gap.high, len(rows), p, p, test)
 
 
 def mcnemar(gained: int, lost: int) -> float:
@@ -143,9 +141,9 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def sign_flips(sums: np.ndarray, rng: np.random.Generator) -> float:
+def sign_flips(sums: np.ndarray, seed: int = 0) -> float:
     """Two-sided p of the clusters' summed differences, were each as likely to be its opposite."""
-    signs = rng.integers(0, 2, (FLIPS, len(sums))) * 2 - 1
+    signs = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(sums))) * 2 - 1
     extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
     return float((extreme.sum() + 1) / (FLIPS + 1))
 

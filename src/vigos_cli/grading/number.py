@@ -26,8 +26,9 @@ WORDS = {word: i for i, word in enumerate(SMALL.split())}
 WORDS |= {word: 10 * i for i, word in enumerate(TENS.split(), 2)}
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 SCALE = re.compile(r"(thousand|million|billion|trillion)\b\s*", re.IGNORECASE)
-RANKS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
-RANK = re.compile(rf"(?:(\d{{1,4}})(?:st|nd|rd|th)|{'|'.join(RANKS.split())})$", re.IGNORECASE)
+PLACES = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+RANKS = {word: i for i, word in enumerate(PLACES.split())}
+RANK = re.compile(rf"(?:(\d{{1,4}})(?:st|nd|rd|th)|{'|'.join(RANKS)})$", re.IGNORECASE)
 PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "tenth": 10}
 PART = re.compile(rf"(?:(an?|{'|'.join(WORDS)})[ -])?({'|'.join(PARTS)})s?$", re.IGNORECASE)
 SMALLER = re.compile(r"^(?P<unit>[^\W\d]+\.?),? (?:and )?(?P<rest>\d.*)$")  # `h 30 min` of `2 h 30 min`
@@ -81,7 +82,7 @@ def _read(text: str) -> Quantity | None:
     if match := RATIO.match(text):
         return Quantity(Fraction(match[1]) / Fraction(match[2]))
     if match := RANK.match(text):
-        place = int(match[1]) if match[1] else RANKS.split().index(text.lower())
+        place = int(match[1]) if match[1] else RANKS[text.lower()]
         return Quantity(Fraction(place), unit("place"))
     if (match := PART.match(text)) and (match[1] or match[2].lower() == "half"):
         return Quantity(Fraction(WORDS.get((match[1] or "one").lower(), 1), PARTS[match[2].lower()]))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vigos_cli.grading import Grader, extract, grade
+from vigos_cli.grading.extract import framed
 from vigos_cli.grading.symbolic import latex
 from vigos_cli.grading.worker import LONGEST, Answer, Pool
 
@@ -49,6 +50,22 @@ TWINS = ("9", "12", "18", "18")
 )
 def test_extract(text: str, found: str | None) -> None:
     assert extract(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        (r"<think>(A) is out</think> \boxed{B}", "B"),
+        ("<answer> B </answer>", "B"),
+        ("<think>(A)</think> The answer is B.", "The answer is B."),
+        ("<think>(A)</think><description>a cup</description> B", "B"),
+        ("<think>(A)", ""),
+        (r"\boxed{B", ""),
+        ("The answer is B.", None),
+    ],
+)
+def test_what_a_structure_holds(text: str, inside: str | None) -> None:
+    assert framed(text) == inside
 
 
 def test_a_parsed_answer_wins() -> None:
@@ -113,6 +130,22 @@ def test_a_parsed_answer_wins() -> None:
         ("<", "<", ("<", ">"), "right"),
         ("9", "9", ("1",), "right"),  # the gold is no option: the other graders decide
         ("", "A", WORDS, "wrong"),
+        ("A", "A. red\nB. blue\nC. green", WORDS, "unparsed"),  # the options, repeated
+        ("A", "(A) red\n(B) blue\n(C) green", WORDS, "unparsed"),
+        ("C", "A) red B) blue C) green", WORDS, "unparsed"),
+        ("A", "A. or B.", WORDS, "unparsed"),
+        ("A", "A: red is unlikely\nB: blue is likely", WORDS, "unparsed"),
+        ("A", "(A) is incorrect, (B) is right.", WORDS, "unparsed"),
+        ("A", "A, B", WORDS, "unparsed"),
+        ("B", "The answer is B because option A is too small.", WORDS, "right"),
+        ("B", "B, since option (A) ignores friction", WORDS, "right"),
+        ("B", "Answer: B (option A is too small)", WORDS, "right"),
+        ("B", "The correct option is B since choice A shows a car", WORDS, "right"),
+        ("B", "(B), not (A)", WORDS, "right"),
+        ("B", "B. vitamin D. It is good", WORDS, "right"),
+        ("B", "I'd go with B.", WORDS, "right"),
+        ("B", "option b", WORDS, "right"),
+        ("B", "It's b", WORDS, "right"),
     ],
 )
 def test_options(gold: str, response: str, choices: tuple[str, ...], verdict: str) -> None:
@@ -252,6 +285,15 @@ BOMBS = [
     "∪" * 1_900,
     "inf - inf",
     "\\text{" * 500,
+    "1 h " * 490,
+    "x<0 or " * 280,
+    "A) " * 650,
+    "a=" * 990,
+    "1=" * 990,
+    "**1** " * 330,
+    "two is " * 280,
+    "{x|" * 660,
+    "∠ " * 990,
     "<answer>" * 100_000,
     "<think>" * 100_000,
 ]

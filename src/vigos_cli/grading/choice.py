@@ -31,7 +31,17 @@ NAMED = re.compile(
 DENIED = re.compile(r"\b(?:not|never|neither|nor|incorrect|wrong|cannot|except)\b|n't\b", re.IGNORECASE)
 LEADING = re.compile(r"^(yes|no|true|false)\b(?=[,.;:!]|\s*$| because| since)")
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
-MORE = re.compile(r"^\W*(?:(?:and|or)\W+)?\([A-Za-z]\)")  # another label right behind the first
+MORE = re.compile(
+    r"^\W*(?:(?:and|or)\W+)?\([A-Za-z]\)|^\W*(?:and|or)\W+[A-Z]\b"
+)  # another label behind the first
+LISTED = re.compile(r"(?:^|\s)\(?([A-Z])[):](?=\s)|^([A-Z])\.(?=\s)", re.MULTILINE)
+REASONED = re.compile(  # `B because option A is too small`, `B, not A`
+    r"^\(?([A-Z])\)?(?:,?\s+(?:because|since|as|for|rather|instead|which|where|due|not)\b|[,;]\s+(?![(]?[A-Z]\b)|\s+\()"
+)
+SAID = re.compile(
+    r"^(?:i(?:'d| would)? (?:choose|pick|select|say|go (?:with|for))|it(?:'s| is)|option|choice|answer)"
+    r" \(?([a-z])\)?[.!]*$"
+)
 BETWEEN = re.compile(r"[^\w%°$.+/-]+")  # what stands between words
 SHORTEST = 3  # letters of an option that is looked for inside a sentence
 
@@ -47,6 +57,11 @@ class Choice:
 def choose(text: str, choices: Sequence[str]) -> Choice:
     """The option that an answer names. Equal options count as the first of them. Never raises."""
     return _choose(text, tuple(str(choice) for choice in choices))
+
+
+def lists_options(text: str) -> bool:
+    """Whether a text repeats the options with their labels: none of them is the answer for standing first."""
+    return len({a or b for a, b in LISTED.findall(text.strip())}) > 1
 
 
 def gold_index(gold: str, choices: Sequence[str], *, letter: bool = False) -> int | None:
@@ -70,7 +85,10 @@ def _choose(text: str, options: tuple[str, ...]) -> Choice:
     if label := _bare_label(cleaned, options):
         return _agree(label, [], options)
     by_text = _matching(cleaned, options)
-    if match := LABELLED.match(cleaned):
+    match = REASONED.match(cleaned) or SAID.match(cleaned.casefold())
+    if match and (named := _index(match[1], options)) is not None:
+        return _agree([named], [], options)
+    if not lists_options(text) and (match := LABELLED.match(cleaned)):
         named = _index(match[1] or match[2] or match[3], options)
         rest = _matching(match[4], options)
         certain = match[1] or match[2]

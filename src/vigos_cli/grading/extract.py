@@ -44,20 +44,29 @@ def extract(text: str, *, answer: str = "") -> str | None:
     """
     if answer.strip():
         return answer.strip()
+    inside = framed(text)
+    if BOX in text or ANSWER in text:
+        return inside or None
+    rest = text if inside is None else inside
+    return _phrased(rest[-TAIL:]) or _filled(rest)
+
+
+def framed(text: str) -> str | None:
+    """What stands where a structured response has its answer: in a box, a tag, or behind the thought.
+
+    Empty where the structure was begun and not finished, None where there is no structure.
+    """
     if BOX in text:
-        inside = last_box(text)
-        return _filled(inside) if inside is not None else None
+        return (last_box(text) or "").strip()
     if ANSWER in text:
-        return _filled(text.rsplit(ANSWER, 1)[1].split(ANSWER_END, 1)[0])
-    if THINK_END in text:
-        text = text.rsplit(THINK_END, 1)[1]
-    elif THINK in text:
-        return None
-    if DESCRIPTION in text:
-        if DESCRIPTION_END not in text:
-            return None
-        text = text.rsplit(DESCRIPTION_END, 1)[1]
-    return _phrased(text[-TAIL:]) or _filled(text)
+        return text.rsplit(ANSWER, 1)[1].split(ANSWER_END, 1)[0].strip()
+    rest = text
+    for opening, closing in ((THINK, THINK_END), (DESCRIPTION, DESCRIPTION_END)):
+        if closing in rest:
+            rest = rest.rsplit(closing, 1)[1]
+        elif opening in rest:
+            return ""
+    return None if rest == text else rest.strip()
 
 
 def _phrased(text: str) -> str | None:

@@ -23,7 +23,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from vigos_cli.grading.choice import BARE, DENIED, LEADING, NAMED, choose, gold_index
+from vigos_cli.grading.choice import (
+    BARE,
+    DENIED,
+    LEADING,
+    LISTED,
+    MORE,
+    NAMED,
+    choose,
+    gold_index,
+    lists_options,
+)
 from vigos_cli.grading.extract import extract
 from vigos_cli.grading.normal import LONGEST, nothing, plain, words
 from vigos_cli.grading.number import Quantity, only_number, quantity, same_quantity, with_unit
@@ -124,7 +134,7 @@ class Grader:
     def _math(self, item: Item) -> Verdict | None:
         """Expressions, by math-verify."""
         gold, found = latex(item.gold), latex(item.found)
-        if gold is None or found is None or item.kind == "text":
+        if gold is None or found is None or item.kind == "text" or _equation(gold) != _equation(found):
             return None
         answer = self.pool.equal(gold, found)
         if answer.equal is None:
@@ -158,7 +168,8 @@ def _choice(item: Item) -> Verdict | None:
         return None
     text = item.found[-LONGEST:]
     chosen = choose(text, item.choices)
-    if chosen.index is None and (last := _last_sentence(text)) != text:
+    repeats = lists_options(text) and LISTED.match(text.strip().split("\n")[-1])
+    if chosen.index is None and not repeats and (last := _last_sentence(text)) != text:
         chosen = choose(last, item.choices)
     if chosen.index is None:
         return item.verdict("unparsed", "choice", chosen.reason)
@@ -188,6 +199,8 @@ def _labelled(text: str) -> tuple[str, str]:
     if match := BARE.match(text):
         return match[1].upper(), ""
     match = LABEL.match(text)
+    if match and MORE.match(match[3]):
+        return "", ""
     return ((match[1] or match[2]).upper(), match[3].strip()) if match else ("", "")
 
 
@@ -250,6 +263,11 @@ def _text(item: Item) -> Verdict | None:
     if first and second and (first[1] == gold or second[1] == found):
         return item.decided(first[1] == second[1], "text", "the same yes or no", "the opposite")
     return None
+
+
+def _equation(text: str) -> bool:
+    """Whether a formula is an equation, such as `x^2 = 4`; `y = 2x` only names what is behind it."""
+    return len(text.partition("=")[0].strip()) > 1 if "=" in text else False
 
 
 def _other(item: Item) -> Verdict:

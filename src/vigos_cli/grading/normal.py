@@ -43,7 +43,7 @@ _COMMANDS = {  # LaTeX for which there is a plain sign
     "approx": "≈", "sim": "≈", "degree": "°", "circ": "°", "Omega": "Ω", "mu": "µ", "dfrac": "\\frac",
     "tfrac": "\\frac", "cfrac": "\\frac", "lbrace": "⦃", "rbrace": "⦄", "quad": " ", "qquad": " ",
     "colon": ":", "angle": "∠", "neq": "≠", "ne": "≠", "euro": "€", "pounds": "£", "displaylimits": "",
-    "emptyset": "∅", "varnothing": "∅",
+    "emptyset": "∅", "varnothing": "∅", "triangle": "△", "mid": "|",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
 _WRAPPED = re.compile(
@@ -65,7 +65,8 @@ _LEAD = re.compile(
 _ARTICLE = re.compile(r"^(?:an?|the) (?=\S)")
 _INFINITY = re.compile(r"\b(?:positive )?infinity\b")
 _RANGE = re.compile(r"(?<=\d) ?(?:to|-) ?(?=\d)")
-_SUBSCRIPT = re.compile(r"(?<=[^\W\d_])_(?:\{(\w+)\}|(\w)\b)")
+_SUBSCRIPT = re.compile(r"(?<=[^\W\d_])_(?:\{(\w+)\}|(\w))")
+_FIGURE = re.compile(r"(?:\b(tri)?angle |(△)|∠) ?(?=\w)")
 _STARTS = " \t\r\n,;:'\""  # no stop: `.5` is a number
 _ENDS = " \t\r\n.。!,;:'\""
 
@@ -98,9 +99,10 @@ def plain(text: str) -> str:
 def words(text: str) -> str:
     """A text answer as it is compared: no case, lead-in ("it is"), article, or punctuation at the ends.
 
-    `10 to 15` is written `10-15`, `CO_2` as `co2`, and infinity as its sign.
+    `10 to 15` is written `10-15`, `CO_2` as `co2`; infinity, angle and triangle as their signs.
     """
     text = plain(text).casefold().rstrip(_ENDS).lstrip(_STARTS)
+    text = _FIGURE.sub(lambda m: "△" if m[1] or m[2] else "∠", text)
     text = _INFINITY.sub("∞", _RANGE.sub("-", _SUBSCRIPT.sub(lambda m: m[1] or m[2], text)))
     bare = _LEAD.sub("", text, count=1).rstrip(_ENDS).lstrip(_STARTS) or text
     return _ARTICLE.sub("", bare)

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from vigos_cli.grading.expression import NotClosed, Value, equal, prefix
 from vigos_cli.grading.normal import plain, words
-from vigos_cli.grading.units import Unit, bare, unit
+from vigos_cli.grading.units import NAMES, Unit, bare, unit
 
 SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
 sixteen seventeen eighteen nineteen"""
@@ -30,11 +30,27 @@ PLACES = "zeroth first second third fourth fifth sixth seventh eighth ninth tent
 RANKS = {word: i for i, word in enumerate(PLACES.split())}
 RANK = re.compile(rf"(?:(\d{{1,4}})(?:st|nd|rd|th)|{'|'.join(RANKS)})$", re.IGNORECASE)
 PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "tenth": 10}
-PART = re.compile(rf"(?:(an?|{'|'.join(WORDS)})[ -])?({'|'.join(PARTS)})s?$", re.IGNORECASE)
+PART = re.compile(rf"(?:(an?|\d{{1,3}}|{'|'.join(WORDS)})[ -])?({'|'.join(PARTS)})s?$", re.IGNORECASE)
 SMALLER = re.compile(r"^(?P<unit>[^\W\d]+\.?),? (?:and )?(?P<rest>\d.*)$")  # `h 30 min` of `2 h 30 min`
 MONEY = re.compile(r"^(-?)\s*(us\$|[$€£¥])\s*(?=[\d.\-])", re.IGNORECASE)
 RATIO = re.compile(r"^(\d{1,9}(?:\.\d+)?) ?(?::|to) ?([1-9]\d{0,8}(?:\.\d+)?)$")  # 3:05 is a time of day
-NAME = re.compile(r"^(?P<name>[^\W\d][\w\s{}()\\∠△'^,.]{0,40}?)\s*(?:=|≈)\s*(?=[^=<>])")
+NAME = re.compile(r"^[^\W\d\\][\w\s{}()∠△',.]{0,40}$|^m?[∠△].{1,8}$")  # `x`, `f(2)`, `area of ABC`
+GENERAL = {
+    "the",
+    "of",
+    "a",
+    "an",
+    "answer",
+    "result",
+    "value",
+    "total",
+    "it",
+    "final",
+    "so",
+    "thus",
+    "measure",
+}
+LETTER = re.compile(r"(?<![^\W\d_\\])([^\W\d_])(?![^\W\d_])")  # alone: a variable, a unit, or an article
 COMPARES = re.compile("[<>≤≥≠!]=?|\\\\not")  # `x <= 4` is no 4
 TWICE = re.compile(r"[=≈][^=≈]*[,;]\s*[^=≈,;]*[=≈]")  # two equations
 INSIDE = re.compile(r"(?<![\w.,:^/{\\-])[$€£]?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?(?![\w^/{]|[.,:-]\d)")
@@ -44,6 +60,7 @@ HEDGE = re.compile(
     re.I,
 )
 FORMULA = re.compile(r"[\\^{}=]")  # no prose
+COMMAND = re.compile(r"\\[a-zA-Z]+|\bsqrt\b")
 SPOKEN = re.compile(rf"\b(?:{'|'.join([*WORDS, *SCALES])})\b", re.IGNORECASE)
 ONE = re.compile(r"\b(?:is|only|exactly|just) one\b(?! of\b)", re.IGNORECASE)  # else a pronoun, mostly
 LOOSE = 300  # characters of prose in which a single number is the answer
@@ -65,10 +82,11 @@ def quantity(text: str) -> Quantity | None:
     name = ""
     if COMPARES.search(text) or TWICE.search(text):
         return None
-    if "=" in text or "≈" in text:
-        if match := NAME.match(text):
-            name = " ".join(match["name"].split())
-        text = re.split(r"[=≈]", text)[-1].strip()
+    *before, text = (part.strip() for part in re.split(r"[=≈]", text))
+    if before and NAME.match(before[0]) and not _calculates(before[0]):
+        name = " ".join(before.pop(0).split())
+    if not all(map(_calculates, before)):  # an equation is no quantity
+        return None
     read = _read(text)
     if read is None:
         lead = words(text)
@@ -76,7 +94,15 @@ def quantity(text: str) -> Quantity | None:
     return Quantity(read.value, read.unit, name) if read else None
 
 
-def _read(text: str) -> Quantity | None:
+def _calculates(text: str) -> bool:
+    """Whether a side of an equation has numbers and no variable: `3 ft + 3 ft`, but not `3x`."""
+    letters = [m for m in LETTER.finditer(COMMAND.sub(" ", text)) if m[1] not in "aI" or m.end() == len(text)]
+    return any(map(str.isdigit, text)) and all(
+        m[1] in NAMES and re.search(r"\d ?$", m.string[: m.start()]) for m in letters
+    )
+
+
+def _read(text: str, nested: int = 0) -> Quantity | None:
     if text.startswith("+"):
         text = text[1:]
     if match := RATIO.match(text):
@@ -85,7 +111,10 @@ def _read(text: str) -> Quantity | None:
         place = int(match[1]) if match[1] else RANKS[text.lower()]
         return Quantity(Fraction(place), unit("place"))
     if (match := PART.match(text)) and (match[1] or match[2].lower() == "half"):
-        return Quantity(Fraction(WORDS.get((match[1] or "one").lower(), 1), PARTS[match[2].lower()]))
+        count = (match[1] or "one").lower()
+        return Quantity(
+            Fraction(int(count) if count.isdigit() else WORDS.get(count, 1), PARTS[match[2].lower()])
+        )
     money = MONEY.match(text)
     if money:
         text = money[1] + text[money.end() :]
@@ -101,15 +130,16 @@ def _read(text: str) -> Quantity | None:
         return Quantity(value, unit(money[2].lower()) if money else None)
     if money:
         return None
-    if (match := SMALLER.match(rest)) and (whole := _compound(value, match["unit"], match["rest"])):
+    smaller = SMALLER.match(rest) if nested < 2 else None
+    if smaller and (whole := _compound(value, smaller["unit"], _read(smaller["rest"], nested + 1))):
         return whole
     measured = unit(rest)
     return Quantity(value, measured) if measured else None
 
 
-def _compound(value: Value, name: str, rest: str) -> Quantity | None:
+def _compound(value: Value, name: str, more: Quantity | None) -> Quantity | None:
     """`2 h 30 min` and `5 ft 6 in`: the same is measured by a smaller unit."""
-    measured, more = unit(name), _read(rest)
+    measured = unit(name)
     if not (measured and more and more.unit and measured.dimension == more.unit.dimension):
         return None
     share = more.unit.factor / measured.factor
@@ -118,7 +148,9 @@ def _compound(value: Value, name: str, rest: str) -> Quantity | None:
 
 def number_word(text: str) -> tuple[Value, str] | None:
     """A number written as words at the head of a text, and what follows; None without one."""
-    tokens = text.lower().replace("-", " ").split()
+    tokens = re.sub(
+        r"^an? (?=hundred|thousand|[mbtr]+illion)", "one ", text.lower().replace("-", " ")
+    ).split()
     total, part, used = 0, 0, 0
     for token in tokens:
         if token in WORDS:
@@ -167,9 +199,9 @@ def same_quantity(a: Quantity | None, b: Quantity | None, precision: int | None 
     """Whether two quantities are the same to `precision` decimals, or exactly without one.
 
     A missing unit is no difference; two units are converted, and differ where their dimensions do. 50% is
-    0.5, and also a bare 50, unless that is at most 1. Two variables, `x = 5` and `y = 5`, are a difference.
+    0.5, and also a bare 50, unless that is at most 1. Two names, `x = 5` and `y = 5`, are a difference.
     """
-    if a is None or b is None or (a.name != b.name and len(a.name) == len(b.name) == 1):
+    if a is None or b is None or _other_name(a.name, b.name):
         return False
     if a.unit is None or b.unit is None:
         plain_one, other = (a, b) if a.unit is None else (b, a)
@@ -189,6 +221,18 @@ def same_quantity(a: Quantity | None, b: Quantity | None, precision: int | None 
         )
     except OverflowError:
         return False
+
+
+def _other_name(a: str, b: str) -> bool:
+    """Whether two names have no word in common, and neither is short for the other (`A` and `area`)."""
+    first, second = (
+        {word for word in re.sub(r"m?∠ ?", "∠", words(name)).split() if word not in GENERAL}
+        for name in (a, b)
+    )
+    if not first or not second or first & second:
+        return False
+    short = min("".join(first), "".join(second), key=len)
+    return not (len(short) == 1 and any(word.startswith(short) and len(word) > 2 for word in first | second))
 
 
 def _counted(a: Unit, b: Unit) -> bool:

@@ -20,6 +20,7 @@ from vigos_cli.grading.number import quantity, same_quantity
 OPENING, CLOSING = "([{⦃", ")]}⦄"
 MANY = 64  # parts; more are prose
 MEMBER = re.compile(r"^[a-zA-Z]\s*∈\s*")
+BUILDER = re.compile(r"^[{⦃]\s*[a-zA-Z]\s*[|:]\s*(.*)[}⦄]$")
 BOUND = r"([^<>≤≥=]{1,80})"
 LESS, MORE = r"(<=|≤|<)", r"(>=|≥|>)"
 ONE = re.compile(rf"^{BOUND}(<=|≤|<|>=|≥|>){BOUND}$")
@@ -51,8 +52,12 @@ def group(text: str) -> tuple[Group, ...]:
     if "∪" in text:
         parts = tuple(part.strip() for part in text.split("∪", MANY + 1))
         return (Group("∪", "∪", parts, ordered=False),) if len(parts) <= MANY else ()
+    text = BUILDER.sub(r"\1", text)
     if interval := _inequality(text):
         return (interval,)
+    either = tuple(re.split(r"\s+or\s+", text))
+    if 1 < len(either) <= MANY and all(map(_inequality, either)):
+        return (Group("∪", "∪", either, ordered=False),)
     if (match := BOTH.match(text)) and text.count("±") == 1:
         head = NAMED.sub("", match[1]).strip()
         return (

@@ -26,6 +26,7 @@ FORMULA = re.compile(  # what is none: ranges and times, H2O, units, words, two 
     r"\d:\d|^\d+-\d+$|[A-Za-z]\d|[°%$€£¥\"?!@#&]|[^\W\d_] [^\W\d_]{2,}|[\w)}\]] +\d|\^ ?-?\w+ ?\^"
 )
 SAYS = re.compile(r"[\d+\-*/^=<>≤≥∪∈√π∞\\]")
+LOG = re.compile(r"\\?\blog ?_ ?\{?(\w+)\}? ?\(?(\w+)\)?")
 ROOT = re.compile(r"(?:\bsqrt|√) ?(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+|[a-zA-Z]))")
 COMMANDS = "pi infty le ge ne cup in pm cdot"
 SIGNS = str.maketrans(
@@ -42,6 +43,7 @@ def latex(text: str) -> str | None:
         return None
     if len(text) == 1:
         return text if text.isalnum() else None
+    text = LOG.sub(r"\\log_{\1}(\2)", text)
     if FORMULA.search(COMMAND.sub("", text.replace("**", "^"))) or not SAYS.search(text):
         return None
     for run in RUN.findall(FUNCTION.sub(" ", COMMAND.sub(" ", text))):

@@ -85,6 +85,17 @@ def test_palr_is_the_share_of_the_weighed_support():
     assert (description["low"], description["high"], description["n"]) == (0, 0, 1)
 
 
+@pytest.mark.parametrize("rows", [1, 200])
+def test_palr_of_tokens_that_hardly_pull_is_the_same_share_of_any_number(rows):
+    found = palr([line(row, ("answer", -1.0, -1.0 + 1e-6, 9e-4, 1e-4)) for row in range(rows)])["answer"]
+    assert found and (found["mean"], found["low"]) == pytest.approx((0.9, 0.9))
+
+
+def test_palr_without_any_support_is_zero():
+    found = palr([line(0, ("answer", -1.0, -1.0, 9.0, 1.0), ("answer", -1.0, -2.0, 0.0, 0.0))])["answer"]
+    assert found and (found["mean"], found["low"], found["high"]) == (0, 0, 0)
+
+
 def test_visual_dependency_is_a_mean_over_the_tokens_of_a_kind():
     found = visual_dependency(LINES)
     assert found["reasoning"] and found["reasoning"]["mean"] == pytest.approx((2 + 0 + 1) / 3)

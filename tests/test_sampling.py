@@ -90,6 +90,31 @@ def test_a_run_that_was_cut_short_goes_on_to_the_same_lines(lines, tmp_path):
     assert timeless(resumed) == timeless(whole)
 
 
+def test_a_row_that_was_cut_short_twice_is_sampled_once(lines, tmp_path, monkeypatch):
+    from vigos_cli import sampling
+
+    out, whole = lines
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "config.json").write_text((out / "config.json").read_text())
+    (again / "rollouts.jsonl").write_text(json.dumps(whole[0]) + "\n")  # of row 0 the first of two
+    make, made = sampling._lines, []
+
+    def killed(*arguments):
+        if made:
+            raise KeyboardInterrupt
+        made.append(make(*arguments))
+        return made[0]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sampling, "_lines", killed)
+        roll(again)
+    assert len((again / "rollouts.jsonl").read_text().splitlines()) == 2
+    assert [(line["row"], line["draw"]) for line in roll(again)] == [
+        (r, d) for r in range(3) for d in range(2)
+    ]
+
+
 def test_another_configuration_does_not_go_on(lines):
     from vigos_cli.config import ConfigError
 

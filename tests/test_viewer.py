@@ -21,9 +21,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vigos_cli.bench.failures import Failures
+from vigos_cli.bench.interface import Graded
+from vigos_cli.compose import job
 from vigos_cli.data.priorworld import question_rows
-from vigos_cli.types import Kind
-from vigos_cli.viewer import SIDE, TEXT_LIMIT, TOKEN_LIMIT, ShownRollout, ShownToken, page, write_page
+from vigos_cli.types import Kind, Sample, Verdict
+from vigos_cli.viewer import SIDE, TEXT_LIMIT, ShownRollout, ShownToken, page, write_page
 
 HOSTILE = (
     "</script><script>document.title = 'taken'</script>",
@@ -192,13 +195,46 @@ def test_every_kind_has_a_look_and_a_place_in_the_legend():
         assert f'class="token {name}"' in text
 
 
-def test_a_long_text_is_cut_and_the_rest_counted():
-    giant = ShownToken("x" * 100_000, "answer", -1.0, None, None, None)
-    text = page([rollout(tokens=(giant,), question="q" * 30_000)], "t", {})
+def test_of_a_long_text_both_ends_are_kept_and_the_rest_counted():
+    half = TEXT_LIMIT // 2
+    giant = ShownToken("x" * 100_000 + "y" * half, "answer", -1.0, None, None, None)
+    text = page([rollout(tokens=(giant,), question="q" * TEXT_LIMIT)], "t", {})
     shown = island(text)["rollouts"][0]
-    assert shown["tokens"][0][0] == ["x" * TOKEN_LIMIT, 100_000 - TOKEN_LIMIT]
-    assert shown["question"] == ["q" * TEXT_LIMIT, 30_000 - TEXT_LIMIT]
+    assert shown["tokens"][0][0] == ["x" * half, 100_000 - half, "y" * half]
+    assert shown["question"] == "q" * TEXT_LIMIT
     assert len(text) < 100_000
+
+
+# ---- the page of failures
+
+
+def failures(path: Path, response: str, *overrides: str) -> dict[str, Any]:
+    """The island of the page with one response that no rule could read."""
+    collected = Failures(None)
+    verdict = Verdict("unparsed", None, "text", "no answer")
+    collected.see(Graded(Sample("a", "What?", "42", ()), 0, verdict, response=response))
+    collected.write(path, "plain", job("eval", ["bench=plain", "out=unused", *overrides]))  # type: ignore[arg-type]
+    return island(path.read_text())
+
+
+def test_the_end_of_a_long_response_is_on_the_page_of_failures(tmp_path):
+    long = "thought " * 1000 + "so it is 42"
+    assert failures(tmp_path / "page.html", long)["rollouts"][0]["tokens"][0][0] == long
+    longer = "thought " * 5000 + "so it is 42"
+    head, left, tail = failures(tmp_path / "page.html", longer)["rollouts"][0]["tokens"][0][0]
+    assert longer.startswith(head) and longer.endswith(tail) and tail.endswith("so it is 42")
+    assert left == len(longer) - len(head) - len(tail) > 0
+
+
+def test_the_page_of_failures_names_the_model_that_answered(tmp_path):
+    path = tmp_path / "page.html"
+    assert dict(failures(path, "")["facts"])["model"] == "builtin:tiny"
+    server = ("rollout=openai", "rollout.url=http://there:1/v1", "model.path=org/name")
+    assert dict(failures(path, "", *server)["facts"])["model"] == "org/name at http://there:1/v1"
+    named = dict(failures(path, "", *server, "rollout.model=large")["facts"])
+    assert named["model"] == "large at http://there:1/v1"
+    saved = dict(failures(path, "", *server, "responses=said.jsonl")["facts"])
+    assert saved["model"] == "said.jsonl"
 
 
 # ---- pictures
@@ -283,7 +319,10 @@ def rendered(path: Path, hash: str, profile: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_a_browser_shows_it(tmp_path):
-    tokens = (PREFILL, *(replace(TOKEN, text=text) for text in (*HOSTILE, "", " ", "x" * 5000)))
+    tokens = (
+        PREFILL,
+        *(replace(TOKEN, text=text) for text in (*HOSTILE, "", " ", "x" * 25_000 + " the end")),
+    )
     bare = replace(TOKEN, teacher=None, teacher_logprob=None, kl=None)
     given = [
         rollout(id="kept", tokens=tokens, question=HOSTILE[0], reason=HOSTILE[0], valid=False, correct=False),
@@ -298,7 +337,7 @@ def test_a_browser_shows_it(tmp_path):
     assert dom.count("<script") == 2
     assert "no picture" in dom
     assert "U+202E" in dom and "U+0000" in dom and "U+D83D" in dom
-    assert "4,600 more characters" in dom
+    assert re.search(r"x<span class=.code.>… 5,008 characters left out …</span>x+ the end", dom)
     assert 'data-colour="segment"' in dom and " by-" not in dom.split("<main>")[1]
 
 

@@ -25,7 +25,7 @@ from vigos_cli.bench.figures import composite
 from vigos_cli.types import Kind
 
 Sums = dict[int, np.ndarray]  # row of the data -> sums over its tokens, their number last
-EPS = 1e-8  # nats squared; the paper gives none
+EPS = 1e-30  # nats squared: only guards 0/0, and is lost in any sum that is not 0
 GROUPS: dict[str, tuple[str, ...]] = {  # the paper's are T_d, T_ra and T_y
     **{kind.value: (kind.value,) for kind in Kind if kind is not Kind.INVALID},
     "reasoning+answer": (Kind.REASONING, Kind.ANSWER),

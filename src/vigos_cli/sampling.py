@@ -64,18 +64,19 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
 
     path = out / "rollouts.jsonl"
     lines = read_lines(path)
-    write_lines(path, lines)  # without a last line that a kill cut short
+    known = Counter(line["row"] for line in lines)
+    whole = {row for row, n in known.items() if n == len(earlier.get(row, range(config.rollout.n)))}
+    lines = [line for line in lines if line["row"] in whole]
+    write_lines(path, lines)  # without what a kill cut short: a row is sampled whole
     looker = Looker(student, prompter, data, config) if config.looking else None
     counts: Counter[str] = Counter()
     rows = max(1, config.rollout.batch // config.rollout.n)
-    known = Counter(line["row"] for line in lines)
     order = sorted(earlier) or range(len(data))
     with Bar("rollout", len(order), 0) as bar, path.open("a") as file:
         for start in range(0, len(order), rows):
             places = order[start : start + rows]
-            todo = [i for i in places if known[i] < len(earlier.get(i, range(config.rollout.n)))]
-            lines = [line for line in lines if line["row"] not in todo]  # a row is sampled whole
-            prepared = prepare(data, [(i, i) for i in todo], prompter, config, counts)
+            todo = [(i, i) for i in places if i not in whole]
+            prepared = prepare(data, todo, prompter, config, counts)
             made = _lines(engine, student, prepared, prompter, config, earlier, looker) if prepared else []
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()

@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 KINDS = [kind.value for kind in Kind]
 SIDE = 512  # longest side of an embedded picture, in pixels
 LIGHT = 64 * 1024  # bytes of a picture up to which it is embedded exactly
-TOKEN_LIMIT = 400  # characters of one token; what is left out is counted where it was cut
-TEXT_LIMIT = 20_000  # characters of any other text
+TEXT_LIMIT = 20_000  # characters of one text; what is left out of its middle is counted there
 ROLLOUTS = {"all": "rollouts", "format": "format", "valid": "valid", "invalid": "invalid"}
 
-Text = str | list[str | int]  # a text, or what is left of it and how many characters were cut off
+Text = str | list[str | int]  # a text, or its head, how many characters were left out, and its tail
 
 
 @dataclass(frozen=True, slots=True)
 class ShownToken:
-    """One token of a turn. `kind` is a Kind's value, None for a pre-filled token; the numbers are in nats.
+    """One token of a turn, or a piece of one without any number; numbers are in nats.
 
+    `kind` is a Kind's value, None for a pre-filled token.
     `student` is the log-probability under the student; `teacher` names the role that supervises the token,
     and is None, as are its two numbers, where none does. The last three are None where nobody asked for them:
     c^A and c^I (vigos_cli.palr), and the KL to a student that sees a grey picture.
@@ -128,9 +128,10 @@ def page(
     return _template().render(island=island, kinds=KINDS, words=words)
 
 
-def clip(text: str, limit: int = TEXT_LIMIT) -> Text:
-    """A text as it is, or its first `limit` characters and the number of those left out."""
-    return text if len(text) <= limit else [text[:limit], len(text) - limit]
+def clip(text: str) -> Text:
+    """A text as it is, or its two ends and between them the number of characters left out."""
+    half = TEXT_LIMIT // 2
+    return text if len(text) <= TEXT_LIMIT else [text[:half], len(text) - 2 * half, text[-half:]]
 
 
 def counted(total: int, limit: int) -> str:
@@ -141,7 +142,7 @@ def counted(total: int, limit: int) -> str:
 def _row(token: ShownToken, teachers: Sequence[str]) -> list[Any]:
     """A token in the order of `columns`; names as indices, for they recur by the thousand."""
     return [
-        clip(token.text, TOKEN_LIMIT),
+        clip(token.text),
         None if token.kind is None else KINDS.index(token.kind),
         _number(token.student),
         None if token.teacher is None else teachers.index(token.teacher),

@@ -1,11 +1,12 @@
 """`vigos eval compare=[runA,runB]`: paired differences between runs that answered the same items.
 
 With one folder, the run that is being made is the other: `vigos eval diagnostic=blind compare=[plain]`.
-`same` is the share of items to which both gave the same greedy answer.
+An item's only answer, greedy or saved, is compared with the other run's only one; sampled answers with
+sampled ones. `same` is the share of items whose only answer is the same in both.
 
 One answer an item, each item for itself: McNemar's exact test. Several draws, clustered items or a judge's
 shares: a test that flips the sign of each cluster's difference at random. Intervals: a bootstrap over
-clusters, or Wilson's where all differ alike. Holm's correction over the benchmarks.
+clusters, or Wilson's where all differ alike. Holm's correction over all rows of the table.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Difference:
     """Accuracy of `other` minus that of `first` on the items that both answered."""
 
     bench: str
-    answers: str  # greedy, or sampled
+    answers: str  # greedy, one each (some are saved ones), or sampled
     first: float
     other: float
     low: float
@@ -42,7 +43,7 @@ class Difference:
     p: float
     p_holm: float
     test: str
-    unchanged: float | None = None  # greedy: share of the items that both gave the same answer
+    unchanged: float | None = None  # greedy, one each: share of the items that both gave the same answer
 
     @property
     def mean(self) -> float:
@@ -67,11 +68,14 @@ def compare(runs: Sequence[str]) -> list[Difference]:
     one, two = (verdicts(Path(run)) for run in runs)
     raw = []
     for name in sorted(one.keys() & two.keys()):
-        for answers, drawn in (("greedy", False), ("sampled", True)):
-            pairs = _paired(one[name], two[name], drawn)
-            if pairs:
-                made = _difference(name, answers, pairs)
-                raw.append(made if drawn else replace(made, unchanged=_unchanged(one[name], two[name])))
+        for sampled in (False, True):
+            first, other = (
+                [line for line in run[name] if (_answers(line) == "sampled") == sampled] for run in (one, two)
+            )
+            if pairs := _paired(first, other):
+                kinds = {_answers(line) for line in (*first, *other)}
+                made = _difference(name, "one each" if "saved" in kinds else kinds.pop(), pairs)
+                raw.append(made if sampled else replace(made, unchanged=_unchanged(first, other)))
     if not raw:
         raise UserError(f"{runs[0]} and {runs[1]} share no item of any benchmark")
     corrected = holm([difference.p for difference in raw])
@@ -79,18 +83,31 @@ def compare(runs: Sequence[str]) -> list[Difference]:
 
 
 def verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """The verdicts of a run, by benchmark and part (pictures that agree with a usual answer, or do not)."""
+    """The verdicts of a run, by benchmark and part (pictures that agree with a usual answer, or do not).
+
+    Raises UserError where an answer is there twice, as in a folder of several runs.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted([*run.glob("verdicts.jsonl"), *run.glob("*/verdicts.jsonl")]):
+    places: dict[tuple[str, str, int], Path] = {}
+    own = run / "verdicts.jsonl"
+    for path in [own] if own.exists() else sorted(run.glob("*/verdicts.jsonl")):
         for line in read_lines(path):
-            found.setdefault(f"{line['bench']} {line['part']}".strip(), []).append(line)
+            name = f"{line['bench']} {line['part']}".strip()
+            key = name, line["id"], line["draw"]
+            if key in places:
+                raise UserError(
+                    f"compare: {run} is not one run: item {line['id']} of {name}, draw {line['draw']}, is "
+                    f"there twice, in {places[key]} and in {path.parent}"
+                )
+            places[key] = path.parent
+            found.setdefault(name, []).append(line)
     if not found:
         raise ConfigError(f"compare: there is no verdicts.jsonl in {run}")
     return found
 
 
 def _paired(
-    one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]], drawn: bool
+    one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[tuple[float, float, int]]]:
     """Cluster -> (first's accuracy, other's accuracy, answers) of each of its items that both answered."""
     sides = []
@@ -98,7 +115,7 @@ def _paired(
         items: dict[str, tuple[str, list[float]]] = {}
         for line in lines:
             right = _right(line)
-            if (line["draw"] > 0) == drawn and right is not None:
+            if right is not None:
                 items.setdefault(line["id"], (line["cluster"], []))[1].append(right)
         sides.append(items)
     pairs: dict[str, list[tuple[float, float, int]]] = {}
@@ -109,16 +126,19 @@ def _paired(
     return dict(sorted(pairs.items()))
 
 
+def _answers(line: Mapping[str, Any]) -> str:
+    """Greedy, sampled or saved (an item's only response); in a line that does not say, draw 0 is greedy."""
+    return line.get("answers") or ("sampled" if line["draw"] else "greedy")
+
+
 def _right(line: Mapping[str, Any]) -> float | None:
     """1 or 0 by the rules; where only a judge grades (mmvet) its score, None where it gave none."""
     return line.get("judge") if line.get("rule") == "judge" else float(line["verdict"] == "right")
 
 
 def _unchanged(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]) -> float:
-    """Of the items that both answered greedily, the share with the same answer; none is never the same."""
-    first, other = (
-        {line["id"]: line.get("extracted") for line in x if line["draw"] == 0} for x in (one, two)
-    )
+    """Of the items that both answered, once each, the share with the same answer; none is never the same."""
+    first, other = ({line["id"]: line.get("extracted") for line in lines} for lines in (one, two))
     both = first.keys() & other.keys()
     return float(np.mean([same(first[id] or "", other[id] or "") for id in both]))
 

@@ -59,8 +59,11 @@ class Failures:
 
     def write(self, path: Path, bench: str, config: EvalRun) -> None:
         """Leave the page."""
+        served, model = config.rollout, config.model.path
+        if served.name == "openai":
+            model = f"{served.model or model} at {served.url}"
         facts = {
-            "model": config.responses or config.model.path,
+            "model": config.responses or model,
             "adapter": config.adapter.path or "none",
             "items": str(self.counts.total()),
             "right": str(self.counts["right"]),

@@ -374,5 +374,5 @@ PLAIN = [
     {"problem": "Name it. <image>", "answer": ["car", "automobile"], "image": picture("red"), "id": "q1"},
     {"problem": "Which?", "answer": "B", "image": stored("blue"), "id": "q2", "choices": ["red", "blue"]},
     {"problem": "Which?\n(A) red\n(B) blue", "answer": "B", "image": stored("blue"), "id": "q3"},
-    {"problem": "2 + 2?", "answer": 4, "id": "q4"},
 ]
+PLAIN_TEXT = [{"problem": "2 + 2?", "answer": 4, "id": "q4"}]

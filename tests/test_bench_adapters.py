@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import bench_fixtures as data
 import pytest
-from bench_fixtures import BLUE, GREEN, RED, colour_of
+from bench_fixtures import BLUE, GREEN, RED, cell, colour_of
 
 from vigos_cli.bench import parts, registry, vilp
 from vigos_cli.bench.interface import Graded, Reading
@@ -116,6 +117,11 @@ def test_registered_under_its_own_name_with_a_source(name: str):
     assert bench.columns
 
 
+def test_an_official_rule_is_known_where_it_is_another_one():
+    official = {name for name in (*ROWS, "vlind", "easyvqa") if registry.get(name).official}
+    assert official == {"mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision"}
+
+
 def test_an_unknown_name_gets_a_suggestion():
     with pytest.raises(ConfigError, match="did you mean mathvista"):
         registry.get("mathvist")
@@ -166,6 +172,35 @@ def test_mathvista_hints_name_the_form():
     assert "Python list" in bench.prompt(items["506"])
     assert bench.chance(items["2"]) == 1 / 3
     assert bench.chance(items["7"]) is None
+
+
+@pytest.mark.parametrize(
+    "precision, hint",
+    [
+        (0.0, "an integer, such as"), ("2.0", "2 decimal places."), (None, "is a number."),
+        ("None", "is a number."), ("", "is a number."), (float("nan"), "is a number."),
+        (float("inf"), "is a number."),
+    ],
+)  # fmt: skip
+def test_mathvista_a_precision_that_is_none(precision: Any, hint: str):
+    row = data.mathvista("1", "free_form", "float", precision=precision, answer="1.2")
+    (item,) = samples("mathvista", None, [row]).values()
+    assert hint in registry.get("mathvista").prompt(item)
+
+
+def test_mathvista_columns_as_tables_hold_them():
+    known = data.MATHVISTA[0]["metadata"]
+    rows = [
+        data.mathvista(
+            "1", choices=["red", None, "blue", float("nan")], answer="blue", metadata=json.dumps(known)
+        ),
+        data.mathvista("2", "free_form", choices=float("nan"), answer="red", metadata="{'task': 'no JSON'}"),
+        data.mathvista("3", "free_form", answer="red", metadata=float("nan")),
+    ]
+    items = samples("mathvista", None, rows)
+    assert items["1"].options == ("red", "blue") and items["2"].options == ()
+    assert [item.fields["task"] for item in items.values()] == [known["task"], "unknown", "unknown"]
+    assert items["1"].fields["skills"] == tuple(known["skills"])
 
 
 # ---------------------------------------------------------------- mmmu
@@ -219,6 +254,27 @@ def test_mmmu_official_reads_the_whole_response():
     assert verdict("mmmu", "validation_Math_3", "So it is 1.06.", "official") == "right"
 
 
+@pytest.mark.parametrize(
+    "response, expected",
+    [
+        (r"It costs 7, so \boxed{B}", "right"), ("<answer>B</answer>", "right"),
+        ("<think>(A) is out</think>\\boxed{B}", "right"), ("<think>(B)?</think>So it is (A)", "wrong"),
+        ("<think>(B) is it", "unparsed"), (r"(B) \boxed{}", "unparsed"),
+    ],
+)  # fmt: skip
+def test_official_rules_get_the_answer_of_a_structured_response(response: str, expected: str):
+    assert verdict("mmmu", "validation_Accounting_1", response, "official") == expected
+    assert verdict("mmmu_pro_vision", "test_History_1", response, "official") == expected
+
+
+def test_mmmu_pro_official_reads_the_last_line():
+    response = "(B) and (C) are out, it is (D)?\nAnswer: L"
+    assert verdict("mmmu_pro", "test_Art_2", response, "official") == "right"
+    assert verdict("mmmu_pro_vision", "test_History_1", "(A) no.\nAnswer: B", "official") == "right"
+    structured = "<think>Answer: A</think>(A)? No.\nAnswer: B"
+    assert verdict("mmmu_pro_vision", "test_History_1", structured, "official") == "right"
+
+
 def test_mmmu_pro_has_1_to_12_options_and_a_last_line():
     assert verdict("mmmu_pro", "test_History_1", "A") == "right"
     assert registry.get("mmmu_pro").chance(samples("mmmu_pro")["test_History_1"]) == 1
@@ -263,8 +319,22 @@ def test_mathverse_untidy_golds():
     assert verdict("mathverse", "11", "(D), (C)") == "right"
     assert verdict("mathverse", "11", "C") == "wrong"
     assert verdict("mathverse", "11", "the third") == "unparsed"
+    assert verdict("mathverse", "11", r"\boxed{\text{C and D}}") == "right"
+    assert verdict("mathverse", "11", r"**$\mathrm{C}$, D**") == "right"
     assert verdict("mathverse", "16", "The answer is y = x^2 + 1.") == "right"
     assert verdict("mathverse", "21", "Between 2 and 4 seconds.") == "right"
+
+
+def test_mathverse_asks_for_as_many_letters_as_are_right():
+    bench, items = registry.get("mathverse"), samples("mathverse")
+    assert bench.prompt(items["11"]).endswith("The answer is the letters of all options that are right.")
+    assert bench.prompt(items["6"]).endswith("The answer is the letter of one option.")
+    assert "letter" not in bench.prompt(items["16"])
+
+
+def test_mathverse_metadata_as_text():
+    row = data.mathverse(1, 1, "Text Lite", data.ANGLE, "C", metadata='{"subject": "Functions"}')
+    assert samples("mathverse", None, [row])["1"].family == "Functions"
 
 
 def test_mathverse_text_only_has_no_picture_by_design():
@@ -290,6 +360,19 @@ def test_mmvet_needs_a_judge_and_uses_its_score():
     assert {name: figure["mean"] for name, figure in figures["capability"].items()} == {
         "ocr": 0.5, "math": 0.5, "know": 1.0, "rec": 1.0,
     }  # fmt: skip
+
+
+def test_mmvet_an_item_without_a_response_has_nothing_right():
+    bench, items = registry.get("mmvet"), list(samples("mmvet").values())
+    given = bench.grade(items[0], "-1 and -5")
+    missing = Verdict("unparsed", None, "missing", "no response to this item")
+    graded = [Graded(items[0], 0, given, 1.0), Graded(items[1], 0, missing), Graded(items[2], 0, given)]
+    figures = bench.summarise(graded)
+    assert (figures["judged"], figures["unjudged"]) == (1, 1)
+    assert (figures["score"]["mean"], figures["score"]["n"]) == (0.5, 2)
+    assert figures["capability"]["know"]["mean"] == 0 and figures["capability"]["ocr"]["mean"] == 1
+    unjudged = bench.summarise([Graded(one.sample, 0, one.verdict) for one in graded])
+    assert (unjudged["score"]["mean"], unjudged["score"]["n"], unjudged["judged"]) == (0, 1, 0)
 
 
 def test_mmsi_shows_all_pictures_and_reads_a_letter_in_backticks():
@@ -366,18 +449,28 @@ def test_vilp_p_leaves_the_first_sentence_out():
     [
         ("Two leaves", "2 leaf"), ("The fridge.", "refrigerator"), ("Butterflies", "butterfly"), ("six", "6"),
         ("boxes", "box"), ("a TV", "television"), ("Mice", "mouse"), ("donuts", "doughnut"), ("Six!", "6"),
+        ("cookies", "cookie"), ("movies", "movie"), ("buses", "bus"), ("tomatoes", "tomato"),
+        ("potatoes", "potato"), ("octopuses", "octopus"), ("octopi", "octopus"), ("calves", "calf"),
+        ("knives", "knife"), ("leaves", "leafs"), ("axes", "axe"), ("lenses", "lens"), ("dishes", "dish"),
+        ("ponies", "pony"), ("glasses", "glass"), ("shoes", "shoe"), ("dominoes", "domino"),
+        ("vases", "vase"), ("gases", "gas"), ("ships", "a boat"), ("cars", "automobiles"), ("emus", "emu"),
+        (r"\text{tree}", "tree"), (r"\textbf{Tree}", "trees"), (r"$\mathrm{tree}$", "tree"),
+        ("$tree$", "tree"), ("“tree”", "tree"), ("‘Trees’", "tree"), ("**a tree**", "tree"),
     ],
 )  # fmt: skip
 def test_vilp_words_that_are_the_same(one: str, other: str):
-    assert vilp.word(one) == vilp.word(other)
+    assert vilp.same(one, other) and vilp.same(other, one)
 
 
 @pytest.mark.parametrize(
     "one, other",
-    [("bus", "bu"), ("glass", "glasses"), ("six", "sixteen"), ("cat", "dog"), ("red car", "car")],
-)
+    [
+        ("bus", "bu"), ("lens", "len"), ("gas", "ga"), ("six", "sixteen"), ("cat", "dog"), ("red car", "car"),
+        ("planes", "plan"), ("caves", "cafe"), ("princes", "princess"), ("", ""), (".", "tree"),
+    ],
+)  # fmt: skip
 def test_vilp_words_that_are_not(one: str, other: str):
-    assert vilp.word(one) != vilp.word(other)
+    assert not vilp.same(one, other) and not vilp.same(other, one)
 
 
 def test_vilp_grades_by_the_rule():
@@ -385,6 +478,7 @@ def test_vilp_grades_by_the_rule():
     assert verdict("vilp_f", "1:2", "six") == "right"
     assert verdict("vilp_f", "1:2", "four") == "wrong"
     assert verdict("vilp_f", "1:3", "Two.") == "right"
+    assert verdict("vilp_f", "0:2", r"\boxed{\text{trees}}") == "right"
 
 
 # ---------------------------------------------------------------- vlind, hallusion
@@ -426,7 +520,10 @@ def test_vlind_statements_and_what_they_go_by(vlind_items: dict[str, Sample]):
     "response, expected",
     [
         ("True", "right"), ("true.", "right"), ("The statement is true", "right"), ("False", "wrong"),
-        ("True or false?", "right"), ("It is not true", "unparsed"), ("maybe", "unparsed"),
+        ("True or false?", "unparsed"), ("It is not true", "unparsed"), ("maybe", "unparsed"),
+        ("False or true? True.", "right"), ("True/False: False", "wrong"), ("False / True: true", "right"),
+        ("true, or false: it is true", "right"), ("True or false: it is not true", "unparsed"),
+        ("true/false", "unparsed"), ("True, or rather false", "right"),
         ("it is either true or false", "unparsed"), (r"\boxed{True}", "right"), ("isn't true", "unparsed"),
     ],
 )  # fmt: skip
@@ -447,6 +544,9 @@ def test_hallusion_only_the_questions_without_a_figure_are_asked_without_one():
     assert verdict("hallusion", "VS_chart_0_1_0", "Yes, they are the same size, no doubt.") == "right"
     assert verdict("hallusion", "VS_chart_0_1_0", "No.") == "wrong"
     assert verdict("hallusion", "VS_chart_0_1_0", "It is unclear.") == "unparsed"
+    for listed in ("Yes/No: No", "Yes or no? No", "**Yes/No**: no."):
+        assert verdict("hallusion", "VS_chart_0_1_0", listed) == "wrong", listed
+        assert verdict("hallusion", "VD_figure_0_0_0", listed) == "right", listed
 
 
 # ---------------------------------------------------------------- mathvision, easyvqa, plain
@@ -506,14 +606,42 @@ def test_easyvqa_without_its_package_says_what_to_install(monkeypatch: pytest.Mo
 
 def test_plain_takes_the_columns_people_have():
     items = samples("plain")
-    assert list(items) == ["0", "q1", "q2", "q3", "q4"]
+    assert list(items) == ["0", "q1", "q2", "q3"]
     assert colours(items["0"]) == [RED, GREEN] and items["0"].question == "How many?"
-    assert items["q4"].images == ()  # has no column for one
     assert verdict("plain", "0", "four") == "right"
     assert verdict("plain", "q1", "automobile") == "right"
     assert verdict("plain", "q1", "car") == "right"
     assert verdict("plain", "q1", "bus") == "wrong"
-    assert verdict("plain", "q4", "4") == "right"
+
+
+def test_plain_items_of_data_without_pictures_are_counted():
+    reading, asked = Reading(), Reading(images=False)
+    (item,) = samples("plain", reading, data.PLAIN_TEXT).values()
+    assert item.images == () and reading.without_picture == 1
+    assert registry.get("plain").grade(item, "4").verdict == "right"
+    assert samples("plain", asked, data.PLAIN_TEXT) and asked.without_picture == 0
+    seen = Reading()
+    assert samples("plain", seen) and seen.without_picture == 0
+
+
+def test_plain_gold_lists_as_text_are_alternatives():
+    golds = ("['24/7', '3.43']", "[1, 2]", "[0, 1)")
+    items = samples("plain", None, [{"problem": "Ratio?", "answer": gold} for gold in golds])
+    assert [item.fields["answers"] for item in items.values()] == [["24/7", "3.43"], ["[1, 2]"], ["[0, 1)"]]
+    bench = registry.get("plain")
+    assert bench.golds(items["0"]) == ("24/7", "3.43")
+    assert {bench.grade(items["0"], said).verdict for said in ("3.43", "24/7")} == {"right"}
+    assert bench.grade(items["1"], "1").verdict == "wrong"
+
+
+def test_plain_pictures_in_numbered_columns():
+    row = {"problem": "Is it so?", "answer": "yes", "image_10": cell("blue"), "image_2": cell("green")}
+    (item,) = samples("plain", None, [{**row, "image_1": cell("red"), "image_3": None}]).values()
+    assert colours(item) == [RED, GREEN, BLUE]
+    marked = {**row, "problem": "See <image 10>.", "options": ["<image 2>", "none"]}
+    (item,) = samples("plain", None, [marked]).values()
+    assert colours(item) == [BLUE, GREEN] and registry.get("plain").prompt(item).count("[image") == 2
+    assert (item.question, item.options) == ("See [image 1].", ("[image 2]", "none"))
 
 
 def test_plain_options_of_their_own_or_in_the_question():
@@ -525,6 +653,26 @@ def test_plain_options_of_their_own_or_in_the_question():
         assert verdict("plain", item, "blue") == "right"
         assert verdict("plain", item, "A") == "wrong"
         assert bench.chance(items[item]) == 0.5
+
+
+@pytest.mark.parametrize(
+    "columns", [{"problem": "<image> Which?"}, {"problem": "See <image 1>."}, {"choices": ["<image2>"]}]
+)
+def test_plain_a_mark_without_a_picture_is_an_error(columns: dict[str, Any]):
+    row = {"problem": "What colour?", "answer": "red", **columns}
+    with pytest.raises(UserError, match="plain, item 0: missing image; an item is never asked without"):
+        samples("plain", None, [row])
+    assert samples("plain", Reading(images=False), [row])
+    with pytest.raises(UserError, match="item 0: refers to image 2, which it does not have"):
+        samples("plain", None, [{**row, "problem": "See <image 2>.", "image": cell("red")}])
+
+
+@pytest.mark.parametrize("column", ["image", "images", "image_1"])
+def test_plain_a_row_without_the_picture_that_others_have_is_an_error(column: str):
+    row = {"problem": "What colour?", "answer": "red"}
+    with pytest.raises(UserError, match="item 0: missing image"):
+        samples("plain", Reading(columns=("problem", "answer", column)), [row])
+    assert samples("plain", Reading(columns=("problem", "answer", "image_source")), [row])
 
 
 @pytest.mark.parametrize("images", [None, [], [None]])

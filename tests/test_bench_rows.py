@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bench_fixtures as data
@@ -39,10 +42,12 @@ def saved(items: list[dict[str, Any]], **columns: Any) -> list[dict[str, Any]]:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing is fetched, and parquet goes into a cache of the test's own."""
     from datasets import config
+    from huggingface_hub import constants
 
     monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def test_saved_items_need_no_pictures(tmp_path: Path):
@@ -144,6 +149,48 @@ def test_the_folder_of_vlind(tmp_path: Path):
         rows.read(registry.get("vlind"), path=str(tmp_path / "VLind-Bench Dataset" / "images"))
 
 
+def test_only_the_pictures_of_wanted_items_are_read(tmp_path: Path):
+    items = [{"problem": "Which?", "answer": "red", "image": f"{name}.png"} for name in "abc"]
+    picture("blue").save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    path = str(write_lines(tmp_path / "items.jsonl", items))
+    samples, reading = rows.read(registry.get("plain"), path=path, ids=["1"])
+    (sample,) = samples
+    assert (sample.id, colour_of(sample.images[0]), reading.at) == ("1", BLUE, 1)
+    with pytest.raises(UserError, match="plain, item 2: image unreadable"):
+        list(rows.read(registry.get("plain"), path=path, ids=["1", "2"])[0])
+    with pytest.raises(UserError, match="plain: no item 3; ids are of id"):
+        list(rows.read(registry.get("plain"), path=path, ids=["3"])[0])
+
+
+def test_one_item_of_a_row_with_several(tmp_path: Path):
+    path = str(write_parquet(tmp_path / "vilp.parquet", data.VILP))
+    samples, _ = rows.read(registry.get("vilp_f"), path=path, ids=["1:3", "0:2"])
+    assert [sample.id for sample in samples] == ["0:2", "1:3"]
+
+
+def test_the_row_that_is_being_read_is_known(tmp_path: Path):
+    path = write_lines(tmp_path / "items.jsonl", saved([data.MMMU[0], data.MMMU[4], data.MMMU[1]]))
+    samples, reading = rows.read(registry.get("mmmu"), path=str(path), images=False)
+    assert [(sample.id, reading.at) for sample in samples] == [
+        (data.MMMU[0]["id"], 0),
+        (data.MMMU[1]["id"], 2),
+    ]
+    assert reading.left_out and reading.revision is None
+
+
+def test_a_file_has_pictures_where_one_of_its_rows_has(tmp_path: Path):
+    picture("blue").save(tmp_path / "a.png")
+    items = [{"problem": "Which?", "answer": "blue", "image": "a.png"}, {"problem": "And?", "answer": "red"}]
+    path = str(write_lines(tmp_path / "items.jsonl", items))
+    with pytest.raises(UserError, match="plain, item 1: missing image"):
+        list(rows.read(registry.get("plain"), path=path)[0])
+    assert len(list(rows.read(registry.get("plain"), path=path, images=False)[0])) == 2
+    path = str(write_lines(tmp_path / "text.jsonl", data.PLAIN_TEXT))
+    samples, reading = rows.read(registry.get("plain"), path=path)
+    assert len(list(samples)) == reading.without_picture == 1
+
+
 def test_limit_and_ids(tmp_path: Path):
     bench = registry.get("mathvista")
     path = str(write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA)))
@@ -187,27 +234,90 @@ def test_a_path_that_is_not_there(tmp_path: Path):
         rows.read(registry.get("plain"))
 
 
-@pytest.mark.parametrize("name", ["mathvista", "vlind"])
-def test_without_a_network_one_line_says_what_to_fetch(name: str, monkeypatch: pytest.MonkeyPatch):
-    import datasets
+# ---------------------------------------------------------------- hub
+
+COMMIT = "c0" * 20
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, commit: str | Exception) -> list[Any]:
+    """The hub says that a revision is this commit, or raises; returns the revisions that it was asked for."""
     import huggingface_hub
+    from huggingface_hub import constants
 
-    def offline(*_: object, **__: object) -> None:
-        raise ConnectionError("Couldn't reach\nthe Hub")
+    asked: list[Any] = []
 
-    monkeypatch.setattr(datasets, "load_dataset", offline)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    def info(self: Any, hub: str, *, revision: str | None = None, **_: Any) -> Any:
+        asked.append(revision)
+        if isinstance(commit, Exception):
+            raise commit
+        return SimpleNamespace(sha=commit)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    return asked
+
+
+@pytest.mark.parametrize("name", ["mathvista", "vlind"])
+def test_without_a_network_one_line_says_what_to_fetch(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    answers(monkeypatch, ConnectionError("Name or service\nnot known"))
     bench = registry.get(name)
     assert bench.source
+    began = time.monotonic()
     with pytest.raises(UserError) as error:
         rows.read(bench, revision="abc")
     line = str(error.value)
-    assert "\n" not in line
+    assert "\n" not in line and "(Name or service not known)" in line and "the cache" in line
     assert f"hf download {bench.source.hub} --repo-type dataset --revision abc" in line
     assert f"bench.tasks.{name}.path=" in line
+    assert time.monotonic() - began < 10 and capfd.readouterr() == ("", "")
 
 
-def test_the_hub_is_asked_for_every_config_and_split_of_a_revision(monkeypatch: pytest.MonkeyPatch):
+def cached(tmp_path: Path, name: str, config: str, split: str, commit: str, items: list[Any]) -> None:
+    """A copy in the cache, as `datasets` leaves one."""
+    import datasets
+
+    file = write_parquet(tmp_path / "rows.parquet", saved(items))
+    builder = datasets.load_dataset_builder("parquet", config, data_files={split: str(file)})
+    builder.dataset_name = name.split("___")[1]
+    builder.download_and_prepare(str(tmp_path / "cache" / name / config / "0.0.0" / commit))
+
+
+def test_without_a_network_a_cached_copy_is_read_and_its_commit_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    cached(tmp_path, "MathLLMs___math_vision", "default", "test", COMMIT, data.MATHVISION)
+    answers(monkeypatch, ConnectionError("no way"))
+    capfd.readouterr()
+    bench = registry.get("mathvision")
+    for revision in (None, COMMIT, COMMIT[:9], "main"):
+        samples, reading = rows.read(bench, revision=revision, images=False)
+        assert [sample.id for sample in samples] == ["4", "5", "6"] and reading.revision == COMMIT
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(
+        UserError, match=f"MathVision: .*no way.*the copy in the cache is of {COMMIT}; fetch it"
+    ):
+        rows.read(bench, revision="d1" * 20)
+
+
+def test_a_cached_copy_of_several_commits_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from vigos_cli.bench.mmmu import BENCH
+
+    assert BENCH.source
+    bench = replace(BENCH, source=replace(BENCH.source, config="Art+Math"))
+    answers(monkeypatch, ConnectionError("no way"))
+    for subject, commit in (("Art", COMMIT), ("Math", "d1" * 20)):
+        cached(tmp_path, "MMMU___mmmu", subject, "validation", commit, data.MMMU[:1])
+    with pytest.raises(UserError, match=r"no way.* no whole copy of it in the cache"):
+        rows.read(bench)
+    cached(tmp_path, "MMMU___mmmu", "Math", "validation", COMMIT, data.MMMU[2:3])
+    samples, reading = rows.read(bench, images=False)
+    assert len(list(samples)) == 2 and reading.revision == COMMIT
+
+
+def test_the_hub_is_asked_for_every_config_and_split_of_one_commit(monkeypatch: pytest.MonkeyPatch):
     import datasets
 
     asked = []
@@ -216,10 +326,40 @@ def test_the_hub_is_asked_for_every_config_and_split_of_a_revision(monkeypatch: 
         asked.append((hub, config, split, revision))
         return datasets.Dataset.from_list(saved(data.MMMU[:1], id=f"validation_{config}_1"))
 
+    resolved = answers(monkeypatch, COMMIT)
     monkeypatch.setattr(datasets, "load_dataset", load)
-    samples, _ = rows.read(registry.get("mmmu"), revision="abc", images=False)
+    samples, reading = rows.read(registry.get("mmmu"), revision="v1", images=False)
     assert len({sample.family for sample in samples}) == 30
-    assert asked[0] == ("MMMU/MMMU", "Accounting", "validation", "abc") and len(asked) == 30
+    assert asked[0] == ("MMMU/MMMU", "Accounting", "validation", COMMIT) and len(asked) == 30
+    assert {revision for *_, revision in asked} == {COMMIT} and resolved == ["v1"]
+    assert reading.revision == COMMIT
+
+
+def test_a_repository_of_files_is_read_at_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub
+
+    data.write_vlind(tmp_path)
+    asked = []
+
+    def fetch(hub: str, *, repo_type: str, revision: str | None) -> str:
+        asked.append((hub, repo_type, revision))
+        return str(tmp_path)
+
+    answers(monkeypatch, COMMIT)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    samples, reading = rows.read(registry.get("vlind"))
+    assert len(list(samples)) == 18 and reading.revision == COMMIT
+    assert asked == [("klee972/VLind-Bench", "dataset", COMMIT)]
+
+
+def test_a_revision_that_the_hub_does_not_know_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    error = RevisionNotFoundError.__new__(RevisionNotFoundError)
+    Exception.__init__(error, "404\nRevision Not Found")
+    answers(monkeypatch, error)
+    with pytest.raises(UserError, match="AI4Math/MathVista could not be read: 404 Revision Not Found"):
+        rows.read(registry.get("mathvista"), revision="abc")
 
 
 def test_the_registry_imports_no_adapter_before_it_is_asked():

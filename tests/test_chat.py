@@ -216,10 +216,56 @@ def test_lasting_trouble_stops_the_run_and_resume_asks_for_the_rest_alone(serve,
     server.play = lambda *_: None
     server.asked.clear()
     run(tmp_path / "cut", server, *chunks)
-    assert lines(tmp_path / "cut" / "responses.jsonl") == lines(tmp_path / "whole" / "responses.jsonl")
+    one, two = (lines(tmp_path / name / "responses.jsonl") for name in ("cut", "whole"))
+    assert sorted(one, key=str) == sorted(two, key=str)  # they come as they are ready
     assert len(asked(server)) == 12 - len(there)
     for body in asked(server):
         assert (str(body["messages"][0]), body["temperature"], body["seed"]) in seeds
+
+
+def test_what_was_answered_is_on_disk_whatever_becomes_of_the_rest(serve, tmp_path):
+    server = serve()
+    server.play = lambda path, body, number: refusal(500, "dead") if number > 10 else None
+    with pytest.raises(UserError, match="resume=auto"):
+        run(tmp_path, server, "bench.batch=64", "limit=6", "bench.samples=2", "rollout.concurrency=1")
+    answered = [body for _, body in server.asked[:10] if body["max_tokens"] > 1]
+    assert len(lines(tmp_path / "responses.jsonl")) == len(answered) > 3
+
+
+def test_a_question_that_is_refused_is_named_and_asked_again_and_the_others_go_on(serve, tmp_path, capsys):
+    server, refused = serve(), []
+
+    def play(path, body, number):
+        if body["max_tokens"] > 1 and not refused:
+            refused.append(body)
+        return refusal(400, "context length exceeded") if body in refused else None
+
+    server.play = play
+    scores = run(tmp_path, server, "bench.samples=0", "rollout.concurrency=1", "resume=auto")
+    made = lines(tmp_path / "responses.jsonl")
+    (line,) = [one for one in made if one["refused"]]
+    assert len(made) == 3 and scores["unparsed"] == pytest.approx(1 / 3)
+    assert f"item {line['sample_id']}: the server answered 400 (context length" in capsys.readouterr().err
+    verdict = next(v for v in lines(tmp_path / "verdicts.jsonl") if v["id"] == line["sample_id"])
+    assert (verdict["verdict"], verdict["rule"]) == ("unparsed", "missing") and "400" in verdict["reason"]
+    server.play = lambda *_: None
+    scores = run(tmp_path, server, "bench.samples=0", "rollout.concurrency=1", "resume=auto")
+    assert not any(one["refused"] for one in lines(tmp_path / "responses.jsonl"))
+    assert len(lines(tmp_path / "responses.jsonl")) == 3 and scores["unparsed"] == 0
+
+
+def test_a_server_that_refuses_one_question_after_the_other_stops_the_run(serve, tmp_path):
+    server = serve()
+    server.play = lambda path, body, number: refusal(400, "no") if body["max_tokens"] > 1 else None
+    with pytest.raises(UserError, match=r"answered 400 \(no\); the run stops"):
+        run(tmp_path, server, "bench.samples=5", "rollout.concurrency=1")
+
+
+def test_a_stream_may_hold_what_elsewhere_ends_a_line():
+    content = (
+        stream({"content": "a\u2028b\x85c"}).decode().replace("\\u2028", "\u2028").replace("\\u0085", "\x85")
+    )
+    assert Said.read(content.encode()).text("") == "a\u2028b\x85c"
 
 
 @pytest.mark.parametrize(

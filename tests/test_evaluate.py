@@ -19,6 +19,7 @@ from vigos_cli.bench.compare import compare, holm, mcnemar, sign_flips, write
 from vigos_cli.bench.evaluate import evaluate
 from vigos_cli.compose import job
 from vigos_cli.config import ConfigError, UserError
+from vigos_cli.progress import Bar
 
 ITEMS = [
     {"id": "a", "problem": "1 + 1?", "answer": "2", "image": "p.png"},
@@ -59,11 +60,93 @@ def test_saved_responses_are_joined_graded_and_explained(folder):
         ("b", 0): "wrong",
         ("b", 1): "right",
         ("c", 0): "unparsed",
+        ("c", 1): "unparsed",
     }
     assert found["c", 0][1] == "missing"
-    assert scores["missing"] == 1 and scores["unknown"] == 0
-    assert scores["accuracy"]["mean"] == 2 / 5
+    assert (scores["missing"], scores["fewer"], scores["unknown"], scores["scorer"]) == (1, 0, 0, "ours")
+    assert scores["accuracy"]["mean"] == 2 / 6 and scores["pass"]["2"]["mean"] == 2 / 3
+    assert {v["answers"] for v in lines(folder / "out" / "verdicts.jsonl")} == {"sampled"}
     assert json.loads((folder / "out" / "scores.json").read_text())["missing"] == 1
+
+
+def test_an_item_with_fewer_responses_than_the_others_lacks_some(folder, capsys):
+    said = [{"id": "a", "responses": ["2", "2", "2"]}, {"id": "b", "response": "red"}]
+    (folder / "said.jsonl").write_text("".join(json.dumps(line) + "\n" for line in said))
+    scores = run(folder, f"responses={folder / 'said.jsonl'}")["plain"]
+    assert scores["accuracy"]["mean"] == 4 / 9 and scores["pass"]["3"]["mean"] == 2 / 3
+    assert "1 items have no response and 1 fewer than 3" in capsys.readouterr().err
+
+
+def test_responses_as_other_programs_write_them(folder):
+    said = '\ufeff{"id": "a", "response": 2}\r\n{"id": "b", "response": "It is\u2028red."}\r\n'
+    (folder / "said.jsonl").write_text(said + '{"id": "c", "response": null}\r\n', encoding="utf-8")
+    run(folder, f"responses={folder / 'said.jsonl'}")
+    found = {v["id"]: (v["verdict"], v["rule"]) for v in lines(folder / "out" / "verdicts.jsonl")}
+    assert [verdict for verdict, _ in found.values()] == ["right", "right", "unparsed"]
+    assert found["c"][1] == "missing"
+    assert {v["answers"] for v in lines(folder / "out" / "verdicts.jsonl")} == {"saved"}
+
+
+def test_a_run_is_graded_again_from_its_own_responses(folder, capsys):
+    asked = run(folder, "bench.samples=2", "bench.max_new_tokens=12")["plain"]
+    own = folder / "out" / "responses.jsonl"
+    again = run(folder, f"responses={own}", "bench.scorer=official", out="again")["plain"]
+    assert "official has no other rule" in capsys.readouterr().err and again["scorer"] == "ours"
+    assert again["accuracy"] == asked["accuracy"]
+    assert again["sampled"]["accuracy"] == asked["sampled"]["accuracy"]
+    one, two = ((folder / out / "verdicts.jsonl").read_text() for out in ("out", "again"))
+    assert one == two
+    with pytest.raises(ConfigError, match="responses of its own"):
+        run(folder, f"responses={folder / 'said.jsonl'}")
+
+
+def test_what_cannot_be_is_found_before_anything_is_asked(folder, monkeypatch):
+    monkeypatch.setattr("vigos_cli.bench.ask.load_asker", lambda _: pytest.fail("a model was loaded"))
+    tasks = f"{{priorworld: {{rows: 1}}, plain: {{path: {folder / 'none.jsonl'}}}}}"
+    with pytest.raises(ConfigError, match="no such file"):
+        evaluate(job("eval", ["bench=plain", f"+bench.tasks={tasks}", f"out={folder / 'o'}"]))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="responses= of which benchmark"):
+        evaluate(job("eval", [f"responses={folder / 'said.jsonl'}", f"out={folder / 'o'}"]))  # type: ignore[arg-type]
+    assert not (folder / "o").exists()
+
+
+def test_an_item_that_has_changed_is_asked_again(folder, capsys):
+    few = ("bench.samples=1", "bench.max_new_tokens=8", "resume=auto")
+    run(folder, *few)
+    before = {(a["sample_id"], a["draw"]): a for a in lines(folder / "out" / "responses.jsonl")}
+    items = [item | {"problem": "Whose?"} if item["id"] == "b" else item for item in ITEMS]
+    (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    run(folder, *few, "bench.batch=1")  # how many are asked at once is no change
+    made = lines(folder / "out" / "responses.jsonl")
+    after = {(a["sample_id"], a["draw"]): a for a in made}
+    assert len(made) == len(after) == 6
+    assert {key for key in after if after[key] != before[key]} == {("b", 0), ("b", 1)}
+    assert "1 items have changed" in capsys.readouterr().err
+
+
+def test_damaged_responses_are_asked_again(folder):
+    few = ("bench.samples=0", "bench.max_new_tokens=8", "resume=auto")
+    run(folder, *few)
+    path = folder / "out" / "responses.jsonl"
+    whole = path.read_text()
+    for damage in (b"\xff\xfe\x80\n", b"null\n", b'{"sample_id": "c", "draw": 0}\n'):
+        path.write_bytes(whole.encode().split(b"\n")[0] + b"\n" + damage)
+        run(folder, *few)
+        assert path.read_text() == whole
+
+
+def test_the_time_left_is_known_from_the_rows(folder, monkeypatch):
+    totals, advance = [], Bar.advance
+
+    def spy(bar: Bar, by: int, total: int | None) -> None:
+        advance(bar, by=by, total=total)
+        totals.append((bar.done, total))
+
+    monkeypatch.setattr("vigos_cli.bench.ask.CHUNK", 1)
+    monkeypatch.setattr(Bar, "advance", spy)
+    run(folder, "bench.samples=0", "bench.max_new_tokens=8", "bench.batch=1")
+    run(folder, "bench.samples=0", "bench.max_new_tokens=8", "bench.batch=1", "limit=2", out="two")
+    assert totals == [(1, 3), (2, 3), (3, 3), (1, 2), (2, 2)]
 
 
 def test_grading_saved_responses_needs_no_torch(folder):
@@ -82,7 +165,8 @@ def test_grading_saved_responses_needs_no_torch(folder):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "no lines in it"),
+        ("", "no responses in it"),
+        ('{"id": "a", "response": {}}', "line 1: not an object"),
         ("{", "line 1: not an object"),
         ('{"id": "zz", "response": "2"}', "none of its ids, such as zz, is a id of plain, such as a"),
         ('{"id": "a", "response": "2"}\n{"id": "a", "response": "3"}', "line 2: a second line for a"),

@@ -1,4 +1,4 @@
-"""The official rules of MathVista and MMMU, on rows of our own making, and the table of agreement."""
+"""The official rules of MathVista, MMMU and MMMU-Pro, on rows of our own, and the table of agreement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from vigos_cli.grading import official_mathvista, official_mmmu
 from vigos_cli.grading.agreement import Mistake, main
-from vigos_cli.grading.official import mmmu_candidates, mmmu_letter
+from vigos_cli.grading.official import mmmu_candidates, mmmu_letter, mmmu_pro_letter, official_mmmu_pro
 
 OPTIONS = {"A": "red", "B": "blue", "C": "dark green"}
 
@@ -83,6 +83,32 @@ def test_mmmu_letter(response: str, letter: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("(A) is out.\nAnswer: C", "C"),
+        ("Answer: A\nNo.\nAnswer: (C).", "C"),  # the last one
+        ("Answer: Because", "B"),  # in whatever word
+        ("(A) it is. answer: C", "A"),
+        ("Answer: B or C", "C"),  # not the only one: of the whole response, the last
+        ("(A), I think. Answer: dark green", "A"),
+        ("I say B , not (A)", "A"),
+        ("B.", "B"),
+        ("it is B. Not that other thing", "B"),
+        ("after some thought: C. Or rather A. Yes", "A"),  # the first option, wherever it stands
+        ("USA here", "A"),
+        ("the USA , so B", "B"),
+        ("After some thought I say it is dark green", "C"),
+        ("dark green", None),
+        ("", None),
+    ],
+)
+def test_mmmu_pro_letter(response: str, letter: str | None) -> None:
+    assert mmmu_pro_letter(response, OPTIONS)[0] == letter
+    verdict = official_mmmu_pro({"answer": "C", "index2ans": OPTIONS}, response)
+    assert verdict.verdict == ("unparsed" if letter is None else "right" if letter == "C" else "wrong")
+
+
+@pytest.mark.parametrize(
     ("answer", "response", "right"),
     [
         ("1.5", "So the length is 1.499", True),
@@ -108,6 +134,7 @@ def test_options_written_as_a_string_are_read_and_never_run() -> None:
 def test_long_responses_are_read_in_time(text: str) -> None:
     assert mmmu_candidates(text)
     official_mmmu({"answer": "B", "index2ans": OPTIONS}, text)
+    official_mmmu_pro({"answer": "B", "index2ans": OPTIONS}, text)
     assert official_mathvista(choice("x", ["y" * 50] * 5), text).verdict == "wrong"
 
 

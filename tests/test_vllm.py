@@ -53,6 +53,11 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(text) for text in path.read_text().splitlines()]
 
 
+def answers(run: Path) -> list[dict]:
+    """In one order: they are written as they come."""
+    return sorted(lines(run / "responses.jsonl"), key=lambda line: (line["sample_id"], line["draw"]))
+
+
 def over_http(vllm: FakeVllm, *overrides: str) -> tuple[str, ...]:
     return ("rollout=vllm", f"rollout.url={vllm.url}", *overrides)
 
@@ -80,7 +85,7 @@ def adapter(tmp_path_factory) -> Path:
 def test_greedy_answers_are_those_of_the_student_in_process(vllm, tmp_path):
     here = run(tmp_path / "hf")
     there = run(tmp_path / "vllm", *over_http(vllm))
-    assert lines(tmp_path / "vllm" / "responses.jsonl") == lines(tmp_path / "hf" / "responses.jsonl")
+    assert answers(tmp_path / "vllm") == answers(tmp_path / "hf")
     engine = there["priorworld"].pop("engine")
     assert engine["name"] == "vllm" and not engine["adapter"] and "engine" not in here["priorworld"]
     assert json.dumps(there) == json.dumps(here)
@@ -94,10 +99,10 @@ def test_an_adapter_is_served_under_a_name_of_its_own_and_taken_away(vllm, tmp_p
     given = f"adapter.path={adapter}"
     run(tmp_path / "hf", given)
     there = run(tmp_path / "vllm", given, *over_http(vllm))
-    said = lines(tmp_path / "vllm" / "responses.jsonl")
-    assert said == lines(tmp_path / "hf" / "responses.jsonl")
+    said = answers(tmp_path / "vllm")
+    assert said == answers(tmp_path / "hf")
     run(tmp_path / "base")
-    assert said != lines(tmp_path / "base" / "responses.jsonl")
+    assert said != answers(tmp_path / "base")
     assert there["priorworld"]["engine"]["adapter"]
     (name,) = vllm.loaded
     assert set(vllm.models) == {next(iter(vllm.models))} and name not in vllm.models
@@ -162,8 +167,8 @@ def test_diagnostics_go_through(vllm, tmp_path):
         extra = (f"diagnostic={diagnostic}",)
         run(tmp_path / f"hf-{diagnostic}", *extra)
         run(tmp_path / f"vllm-{diagnostic}", *extra, *over_http(vllm))
-        there = lines(tmp_path / f"vllm-{diagnostic}" / "responses.jsonl")
-        assert there == lines(tmp_path / f"hf-{diagnostic}" / "responses.jsonl")
+        there = answers(tmp_path / f"vllm-{diagnostic}")
+        assert there == answers(tmp_path / f"hf-{diagnostic}")
 
 
 def test_vigos_rollout_scores_what_the_server_sampled(vllm, tmp_path):
@@ -195,8 +200,8 @@ def test_two_steps_of_learning_each_under_an_adapter_of_its_own(vllm, tmp_path):
     assert len(vllm.models) == 1 and not (tmp_path / "run" / "served").exists()
     # what was measured at the end is what the adapter that is left says in process
     run(tmp_path / "again", f"adapter.path={tmp_path / 'run' / 'adapter'}", "limit=null")
-    assert [line["text"] for line in lines(tmp_path / "again" / "responses.jsonl")] == [
-        line["text"] for line in lines(tmp_path / "run" / "responses.jsonl")
+    assert [line["text"] for line in answers(tmp_path / "again")] == [
+        line["text"] for line in answers(tmp_path / "run")
     ]
 
 
@@ -221,7 +226,7 @@ def test_a_server_that_lies_is_found_out_in_one_line(vllm, tmp_path, adapter, tr
     with pytest.raises(UserError, match=says) as caught:
         run(tmp_path, f"adapter.path={adapter}", *over_http(vllm))
     assert "\n" not in str(caught.value)
-    assert not lines(tmp_path / "responses.jsonl") and not (tmp_path / "scores.json").exists()
+    assert not answers(tmp_path) and not (tmp_path / "scores.json").exists()
     if trap != "slot_drawn":  # found before anything was asked for: nothing is left on the server
         assert len(vllm.models) == 1 and not (tmp_path / "served").exists()
 
@@ -266,7 +271,7 @@ def test_passing_trouble_is_waited_out(vllm, tmp_path):
 
     vllm.play = play
     run(tmp_path / "vllm", *over_http(vllm, "rollout.timeout=6", "rollout.concurrency=2"))
-    assert lines(tmp_path / "vllm" / "responses.jsonl") == lines(tmp_path / "hf" / "responses.jsonl")
+    assert answers(tmp_path / "vllm") == answers(tmp_path / "hf")
     assert vllm.most <= 2
 
 
@@ -281,14 +286,14 @@ def test_lasting_trouble_stops_the_run_and_the_run_goes_on(vllm, tmp_path):
 
     vllm.play = play
     with pytest.raises(
-        UserError, match=r"answered 500 \(dead\); the run stops, resume=auto goes on"
+        UserError, match=r"answered 500 \(dead\) to item \S+; the run stops, resume=auto goes on"
     ) as caught:
         run(tmp_path / "vllm", *chunks, *over_http(vllm))
     assert "\n" not in str(caught.value) and not (tmp_path / "vllm" / "scores.json").exists()
-    assert len(lines(tmp_path / "vllm" / "responses.jsonl")) == 4
+    assert len(answers(tmp_path / "vllm")) == 4
     vllm.play = lambda *_: None
     run(tmp_path / "vllm", *chunks, *over_http(vllm))
-    assert lines(tmp_path / "vllm" / "responses.jsonl") == lines(tmp_path / "hf" / "responses.jsonl")
+    assert answers(tmp_path / "vllm") == answers(tmp_path / "hf")
 
 
 # ---------------------------------------------------------------- the canary by itself

@@ -355,7 +355,7 @@ class BenchTask:
 
     path: str | None = None  # a file or folder with the benchmark's columns, instead of the hub
     split: str | None = None  # the benchmark's own when null; priorworld: heldout or validation
-    revision: str | None = None  # hub commit or tag; the benchmark's own when null
+    revision: str | None = None  # hub commit or tag; when null the newest, which scores.json names
     limit: int | None = None  # the first so many items; null: all, or as many as the run's own `limit`
     rows: int = 60  # priorworld: question rows, three pictures each
     seed: int = 0  # priorworld: which rows

@@ -41,13 +41,16 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file; a last line that a kill cut short is left out."""
+    """Read a JSON-lines file up to the first damaged line, such as a last one that a kill cut short."""
     if not path.exists():
         return []
     lines = []
-    for line in path.read_text().splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # U+2028 ends no line
         try:
-            lines.append(json.loads(line))
+            line = json.loads(text)
         except json.JSONDecodeError:
             break
+        if not isinstance(line, dict):
+            break
+        lines.append(line)
     return lines

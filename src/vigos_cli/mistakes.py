@@ -120,6 +120,10 @@ def _culprit(error: BaseException, command: str, overrides: list[str]) -> str | 
             continue
         if key in ADDED and not sign:
             return f"{override}: {key}s are added, with a plus: +{override}"
+        if (name := key.removeprefix("bench.tasks.")) != key and "." not in name:
+            return (
+                f"{override}: name the benchmark, bench={name} or bench=[{name},...], then set {key}.path=..."
+            )
         if not _known(key, command):
             return f"{override}: there is no key or group {key}{_meant(key, command)}"
         if "Ambiguous value" in chain and override in chain:

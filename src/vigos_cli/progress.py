@@ -55,16 +55,24 @@ class Bar:
         if self._bar:
             self._bar.stop()
 
-    def advance(self, note: str = "", by: int = 1) -> None:
-        """Count work done."""
+    def skip(self, by: int) -> None:
+        """Count what was done before and takes no time now."""
+        self.done, self._first = self.done + by, self._first + by
+
+    def advance(self, note: str = "", by: int = 1, total: int | None = None) -> None:
+        """Count work done; `total` is a better estimate of all of it."""
         self.done += by
+        self.total = total or self.total
         now = time.monotonic()
         rate = (self.done - self._first) / max(now - self._began, 1e-9)
         if self._bar:
-            self._bar.update(self._task, completed=self.done, rate=f"{rate:.2f}/s", note=note)
+            done = {"completed": self.done, "total": self.total}
+            self._bar.update(self._task, **done, rate=f"{rate:.2f}/s", note=note)
         elif not self._quiet and (now - self._spoke >= EVERY or self.done == self.total):
             self._spoke = now
-            left = f"/{self.total}, {(self.total - self.done) / rate:.0f} s left" if self.total else ""
+            left = (
+                f"/{self.total}, {(self.total - self.done) / rate:.0f} s left" if self.total and rate else ""
+            )
             print(
                 f"{self.title} {self.done}{left}, {rate:.2f}/s  {note}",
                 file=sys.stderr,

@@ -16,7 +16,8 @@ from vigos_cli.files import write_json
 from vigos_cli.paths import PACKAGE
 
 PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
-MAY_DIFFER = {"out", "resume", "judge"}  # between a run and its continuation: none changes an answer
+# between a run and its continuation: none changes an answer
+MAY_DIFFER = {"out", "resume", "judge", "compare", "bench.batch", "bench.scorer"}
 MAY_DIFFER |= {f"rollout.{name}" for name in ("url", "key_env", "concurrency", "timeout", "patience")}
 
 

@@ -17,3 +17,12 @@ def quieten() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def quieten_hub() -> None:
+    """Before a data set of the hub is read: that it is tried again, or is in the cache, is no news."""
+    from datasets.utils import logging as of_datasets
+    from huggingface_hub.utils import logging as of_hub
+
+    of_datasets.set_verbosity_error()
+    of_hub.set_verbosity_error()

@@ -130,6 +130,19 @@ def print_scores(scores: Mapping[str, Mapping[str, Any]], shown: str = "") -> No
             table.add_row(name, kind, *_score_cells(part))
     if table.row_count:
         show(table)
+    further = Table(title=f"further figures{shown}", title_justify="left")
+    for name in ("benchmark", "answers", "figure", "with 95 % interval", "n"):
+        further.add_column(name, justify="right" if name == "n" else "left")
+    for name, kind, part in _parts(scores):
+        for key, found in part.items():
+            if (
+                key not in ("accuracy", "leakage")
+                and isinstance(found, Mapping)
+                and {"mean", "low", "n"} <= found.keys()
+            ):
+                further.add_row(name, kind, key, _share(found), str(found["n"]))
+    if further.row_count:
+        show(further)
     for name, report in scores.items():
         if "note" in report:
             print(f"{name}: {report['note']}")
@@ -159,7 +172,9 @@ def _parts(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, 
 
 
 def _share(figure: Mapping[str, Any] | None) -> str:
-    return "-" if not figure else f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    if not figure or figure["low"] is None:
+        return "-" if not figure else f"{figure['mean']:.3f}"
+    return f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
 
 
 def _answers(report: Mapping[str, Any]) -> str:

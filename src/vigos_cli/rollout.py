@@ -7,7 +7,7 @@ sample, draw, position). So what is drawn does not depend on the batch a row hap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,8 @@ from vigos_cli import draws
 from vigos_cli.decode import Decoder
 from vigos_cli.model import Student
 from vigos_cli.types import Prompt, Rollout
+
+Done = Callable[[int, Rollout], object]  # told a request's number and its rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,26 @@ def choose(logits_BV: Tensor, noise_B: Tensor, sampling: Sampling) -> Tensor:
 
 @torch.no_grad()
 def roll_out(
-    student: Student, requests: Sequence[Request], sampling: Sampling, *, key: tuple[object, ...], batch: int
+    student: Student,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    *,
+    key: tuple[object, ...],
+    batch: int,
+    done: Done | None = None,
 ) -> list[Rollout]:
-    """One rollout a request, in their order; rows of similar prompt length are generated together."""
+    """One rollout a request, in their order; rows of similar prompt length are generated together.
+
+    `done` is told each as soon as its batch is.
+    """
     order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt.ids))
     rollouts: dict[int, Rollout] = {}
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
         for i, ids in zip(rows, _generate(student, [requests[i] for i in rows], sampling, key), strict=True):
             rollouts[i] = as_rollout(student, requests[i], ids)
+            if done:
+                done(i, rollouts[i])
     return [rollouts[i] for i in range(len(requests))]
 
 

@@ -102,6 +102,7 @@ class Rollout:
     ends: tuple[int, ...]  # one a token of prefill + ids
     finished: bool  # drew an end-of-turn token before the length limit
     wrote: int = 0  # tokens, by the engine's own count, where `ids` are not known
+    refused: str = ""  # why a server would not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer to one item of a benchmark. `described` says whether a description was asked for."""
+    """One answer to one item of a benchmark. `described` says whether a description was asked for.
+
+    `asked` stands for what was asked: question, pictures, adapter. `refused` is why a server gave no answer.
+    """
 
     sample_id: str
     draw: int
@@ -138,6 +142,9 @@ class Response:
     valid: bool
     described: bool
     tokens: int
+    finished: bool = True  # before the length limit
+    asked: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,7 @@ def _benches(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | None, spans: str) -> Run:
     names = {item.name for item in fields(Response)}
     responses = [
-        Response(**{name: line[name] for name in names})
+        Response(**{name: line[name] for name in names if name in line})
         for line in read_lines(folder / answers)
         if line["sample_id"] in samples
     ]

@@ -49,14 +49,15 @@ def best(verdicts: Iterable[Verdict]) -> Verdict:
 def by_word(response: str, gold: str, words: Sequence[str]) -> Verdict:
     """Which of a few words the answer is: its first word, or else the only one of them in it.
 
-    Two of them, or one behind a negation, abstain.
+    Two of them, or one behind a negation, abstain. A list of them in front is no answer, as in `Yes/No: No`.
     """
     rule = "/".join(words)
     answer = answer_of(response)
     if answer is None:
         return nothing(rule)
-    lowered = answer.casefold()
-    found = list(re.finditer(rf"\b(?:{'|'.join(map(re.escape, words))})\b", lowered))
+    one = rf"\b(?:{'|'.join(map(re.escape, words))})\b"
+    lowered = re.sub(rf"^\W*{one}(?:(?:\s*/\s*|,?\s+or\s+){one})+", "", answer.casefold())
+    found = list(re.finditer(one, lowered))
     named = {match[0] for match in found}
     first = re.match(r"\W*(\w+)", lowered)
     if first and first[1] in words:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import blake2b
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +44,7 @@ def load_asker(config: EvalRun) -> Asker:
     else:
         student = load_student(config.model, config.adapter, seed=config.seed)
         prompter = Prompter(student.processor, config.prompt, config.routing)
-        asker = Asker(config, engine_of(config, student), prompter)
+        asker = Asker(config, engine_of(config, student), prompter, _mark(config.adapter.path))
     if group.rank() == 0:
         claim(Path(config.out), config)
     return asker
@@ -55,51 +57,108 @@ class Asker:
     config: EvalRun
     engine: Engine
     prompter: Prompter | TextPrompter
+    adapter: str = ""  # stands for the adapter's weights
 
     def responses(
-        self, name: str, prompt: Callable[[Sample], str], samples: Iterable[Sample], folder: Path
+        self,
+        name: str,
+        prompt: Callable[[Sample], str],
+        samples: Iterable[Sample],
+        folder: Path,
+        total: Callable[[int], int | None],
     ) -> Iterator[tuple[Sample, Response]]:
         """Every item with each of its responses, the greedy one (draw 0) and the sampled.
 
-        What is in the folder already is not asked again; a chunk is on disk before the next is asked.
-        `prompt` is how an item is put to the model. A sample comes with the pictures that the model saw.
+        What is in the folder already is not asked again, unless its item or the adapter has changed since;
+        a response is on disk as soon as it is there. `prompt` is how an item is put to the model, `total`
+        how many items there are by what is known after as many. A sample comes with the pictures that the
+        model saw.
         """
-        bench, path = self.config.bench, folder / "responses.jsonl"
+        bench, path, first = self.config.bench, folder / "responses.jsonl", group.rank() == 0
         samples = show(samples, self.config.diagnostic, bench.seed)
         draws = range(1 + bench.samples)
-        lines = read_lines(path) if self.config.resume == "auto" else []
-        if group.rank() == 0:
-            write_lines(path, lines)  # without a last line that a kill cut short
-        known = {(line["sample_id"], line["draw"]): Response(**line) for line in lines}
-        size = max(1, CHUNK * bench.batch // len(draws))
-        with Bar(name, self.config.limit, quiet=group.rank() > 0) as bar, path.open("a") as file:
+        known = _responses(path) if self.config.resume == "auto" else {}
+        if first:  # without a last line that a kill cut short
+            write_lines(path, map(asdict, known.values()))
+        size, changed = max(1, CHUNK * bench.batch // len(draws)), 0
+        with Bar(name, total(0), quiet=not first) as bar, path.open("a") as file:
+
+            def save(responses: Iterable[Response]) -> None:
+                file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
+                file.flush()
+
             while chunk := list(islice(samples, size)):
-                todo = [s for s in chunk if any((s.id, draw) not in known for draw in draws)]
-                own = self._ask(prompt, group.share(todo), known)
-                made = [response for part in group.gather(own) for response in part]
-                if group.rank() == 0:
-                    file.writelines(json.dumps(asdict(response)) + "\n" for response in made)
-                    file.flush()
-                known |= {(response.sample_id, response.draw): response for response in made}
+                asked = {sample.id: self._fingerprint(sample, prompt(sample)) for sample in chunk}
+                found = {key: known.pop(key) for key in product(asked, draws) if key in known}
+                fresh = {key: one for key, one in found.items() if one.asked in ("", asked[key[0]])}
+                changed += len({id for id, _ in found.keys() - fresh.keys()})
+                todo = [s for s in chunk if any((s.id, draw) not in fresh for draw in draws)]
+
+                def keep(response: Response, asked: dict[str, str] = asked) -> None:
+                    if group.size() == 1:
+                        save([replace(response, asked=asked[response.sample_id])])
+
+                own = self._ask(prompt, group.share(todo), fresh, keep)
+                made = [
+                    replace(response, asked=asked[response.sample_id])
+                    for part in group.gather(own)
+                    for response in part
+                ]
+                if first and group.size() > 1:
+                    save(made)
+                fresh |= {(response.sample_id, response.draw): response for response in made}
                 for sample in chunk:
-                    yield from ((sample, known.pop((sample.id, draw))) for draw in draws)
-                bar.advance(by=len(chunk))
+                    yield from ((sample, fresh[sample.id, draw]) for draw in draws)
+                bar.skip(len(chunk) - len(todo))
+                bar.advance(by=len(todo), total=total(bar.done + len(todo)))
+        if changed and first:
+            write_lines(path, map(asdict, _responses(path).values()))
+            print(f"{name}: {changed} items have changed since they were asked: asked again", file=sys.stderr)
 
     def _ask(
         self,
         prompt: Callable[[Sample], str],
         samples: Sequence[Sample],
         known: Container[tuple[str, int]],
+        keep: Callable[[Response], object],
     ) -> list[Response]:
         config = self.config
         items = [self._item(sample, prompt(sample)) for sample in samples]
         if config.diagnostic == "description_only":
             questions = [prompt(sample) for sample in samples]
             items = describe(self.engine, self.prompter, items, questions, config.bench)
-        return answer(self.engine, self.prompter, items, config.routing, config.bench, known)
+        return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
+
+    def _fingerprint(self, sample: Sample, question: str) -> str:
+        """Stands for what is asked, so that an answer is never taken for another question's."""
+        mark = blake2b(question.encode("utf-8", "replace"), digest_size=8)
+        for image in sample.images:
+            mark.update(f"{image.mode} {image.size}".encode() + image.tobytes())
+        mark.update(self.adapter.encode())
+        return mark.hexdigest()
 
     def _item(self, sample: Sample, question: str) -> Item:
         try:
             return make_item(self.prompter, sample, question)
         except BadRow as rule:
             raise UserError(f"item {sample.id}: {rule}") from rule
+
+
+def _responses(path: Path) -> dict[tuple[str, int], Response]:
+    """Those of a run that was there before, the last of each draw; a refused one is none."""
+    names = {field.name for field in fields(Response)}
+    found = {}
+    for line in read_lines(path):
+        try:
+            response = Response(**{name: value for name, value in line.items() if name in names})
+        except TypeError:  # a damaged line: that one is asked again
+            continue
+        if not response.refused:
+            found[response.sample_id, response.draw] = response
+    return found
+
+
+def _mark(adapter: str | None) -> str:
+    """Stands for an adapter's weights; empty without one."""
+    files = sorted(Path(adapter).glob("adapter_model.*")) if adapter else []
+    return "".join(blake2b(file.read_bytes(), digest_size=8).hexdigest() for file in files)

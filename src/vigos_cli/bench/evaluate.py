@@ -1,8 +1,8 @@
 """A whole `vigos eval`: ask or read responses, grade them, and leave every verdict.
 
-    responses.jsonl   a line a response, flushed chunk by chunk: resume=auto asks only what is missing
+    responses.jsonl   a line a response, written as soon as it is there: resume=auto asks what is missing
     verdicts.jsonl    a line a response: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
-                      judge (0 to 1, or null), which changes none of them
+                      judge (0 to 1, or null), which changes none of them; answers (greedy, sampled, saved)
     scores.json       each benchmark's figures, greedy and sampled, and the judge's apart
     failures.html     the greedy responses that are not right, with their pictures: a page to look at
     judge.jsonl       what a judge said, where one was asked
@@ -13,7 +13,6 @@ it, everything else is there.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,8 @@ from vigos_cli.bench import registry, rows
 from vigos_cli.bench.failures import PAGE, Failures
 from vigos_cli.bench.interface import Bench, Graded
 from vigos_cli.bench.parts import labelled, paragraphs
-from vigos_cli.config import BenchTask, ConfigError, EvalRun, UserError
+from vigos_cli.bench.saved import joined, missing, not_over_a_run, saved_responses
+from vigos_cli.config import BenchTask, ConfigError, EvalRun
 from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.types import Response, Sample, Verdict
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from vigos_cli.bench.ask import Asker
     from vigos_cli.judge.column import Judge
     from vigos_cli.judge.words import Case
+
+ASKED = ("greedy", "sampled")
 
 
 @dataclass
@@ -44,16 +46,21 @@ class Result:
     graded: list[Graded]
     figures: Callable[[Sequence[Graded]], dict[str, Any]]
     folder: Path
+    answers: tuple[str, str] = ASKED  # what its first draws are, and the others
     bench: Bench | None = None  # None: PriorWorld
 
 
 def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
-    """Every benchmark's figures, by name. Without an `asker` the model, or the server, is loaded."""
+    """Every benchmark's figures, by name. Without an `asker` the model, or the server, is loaded.
+
+    What can be known to be wrong is found before anything is asked.
+    """
     tasks, own = tasks_of(config), asker is None
-    if config.responses and len(tasks) > 1:
-        raise ConfigError("responses= are of one benchmark: name one")
+    for key, given in (("responses=", config.responses), ("ids=", config.ids)):
+        if given and len(tasks) > 1:
+            raise ConfigError(f"{key} are of one benchmark: name one")
     out, judge = Path(config.out), None
-    if config.compare:  # before anything is asked
+    if config.compare:
         from vigos_cli.bench.compare import verdicts
 
         verdicts(Path(config.compare[0]))
@@ -61,18 +68,17 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         from vigos_cli.judge.column import Judge
 
         judge = Judge(config.judge, out)
+    items = {name: _items(config, name, task) for name, task in tasks.items()}
     if config.responses is None and asker is None:
         from vigos_cli.bench.ask import load_asker  # torch, which grading has no use for
 
         asker = load_asker(config)
-    if config.ids and len(tasks) > 1:
-        raise ConfigError("ids= are of one benchmark: name one")
     results: dict[str, Result] = {}
     scores: dict[str, dict[str, Any]] = {}
-    for name, task in tasks.items():
+    for name, (samples, reading) in items.items():
         folder = out if len(tasks) == 1 else out / name
         folder.mkdir(parents=True, exist_ok=True)
-        results[name] = result = _result(config, name, task, asker, folder)
+        results[name] = result = _result(config, name, samples, reading, asker, folder)
         scores[name] = result.figures(result.graded)
         _save(out, name, result, scores)
     if asker and own:
@@ -88,14 +94,49 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
     return scores
 
 
-def _result(config: EvalRun, name: str, task: BenchTask, asker: Asker | None, folder: Path) -> Result:
+def _items(config: EvalRun, name: str, task: BenchTask) -> tuple[Iterator[Sample], rows.Reading]:
+    """A benchmark's items and how they are read; its files are opened here, its pictures one by one."""
+    limit = task.limit or config.limit
+    if name == "priorworld":
+        from vigos_cli.bench import priorworld
+
+        drawn = rows.wanted("priorworld", "id", iter(priorworld.load(task)), config.ids)
+        samples = list(islice(drawn, limit))
+        return iter(samples), rows.Reading(rows=len(samples))
+    return rows.read(
+        _adapter(config, name),
+        path=task.path,
+        split=task.split,
+        revision=task.revision,
+        images=config.responses is None,
+        limit=limit,
+        ids=config.ids,
+    )
+
+
+def _adapter(config: EvalRun, name: str) -> Bench:
+    return registry.get("plain" if config.bench.schema == "plain" else name)
+
+
+def _result(
+    config: EvalRun,
+    name: str,
+    samples: Iterator[Sample],
+    reading: rows.Reading,
+    asker: Asker | None,
+    folder: Path,
+) -> Result:
     if asker and name == "priorworld":
-        result = _priorworld(config, task, asker, folder)
+        result = _priorworld(config, list(samples), asker, folder)
     else:
-        result = _bench(config, registry.get(name), task, asker, folder)
+        result = _bench(config, name, samples, reading, asker, folder)
     marks: dict[str, Any] = {} if config.diagnostic == "none" else {"diagnostic": config.diagnostic}
     if asker and (engine := asker.engine.facts()):
         marks["engine"] = engine
+    if asker:
+        greedy = [line for line in read_lines(folder / "responses.jsonl") if line["draw"] == 0]
+        cut = [not line.get("finished", True) for line in greedy]
+        marks["cut_off"] = sum(cut) / max(1, len(cut))  # by the length limit
     if asker and config.routing.student == "structured":
         return _with_leakage(result, marks)
     own = result.figures
@@ -125,7 +166,10 @@ def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
 def _save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
     """Leave a benchmark's verdicts, and all scores so far. Of several processes the first one does."""
     if processes.rank() == 0:
-        write_lines(result.folder / "verdicts.jsonl", (verdict_line(name, one) for one in result.graded))
+        write_lines(
+            result.folder / "verdicts.jsonl",
+            (verdict_line(name, one, result.answers) for one in result.graded),
+        )
         _save_scores(out, scores, alone=result.folder == out)
 
 
@@ -151,6 +195,8 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
     for name in tasks:
         if name != "priorworld":
             registry.get(name)
+    if config.responses and "priorworld" in tasks:
+        raise ConfigError("responses= of which benchmark? bench=mathvista, say; priorworld has to be asked")
     if bench.path is None:
         return tasks
     if len(tasks) > 1:
@@ -161,57 +207,71 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
     return {name: replace(tasks[name], path=bench.path)}
 
 
-def _priorworld(config: EvalRun, task: BenchTask, asker: Asker, folder: Path) -> Result:
+def _priorworld(config: EvalRun, samples: list[Sample], asker: Asker, folder: Path) -> Result:
     """Its verdicts are on the parts of a parsed response, and its pictures are drawn."""
     from vigos_cli.bench import priorworld
 
-    samples = rows.wanted("priorworld", "id", iter(priorworld.load(task)), config.ids)
-    samples = list(islice(samples, task.limit or config.limit))
     responses: list[Response] = []
 
-    def verdicts() -> Iterator[tuple[Sample, int, str, Verdict]]:
-        for sample, response in asker.responses("priorworld", attrgetter("question"), samples, folder):
+    def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
+        question = attrgetter("question")
+        for sample, response in asker.responses(
+            "priorworld", question, samples, folder, lambda _: len(samples)
+        ):
             responses.append(response)
-            yield sample, response.draw, response.text, priorworld.grade(sample, response)
+            text = None if response.refused else response.text
+            yield sample, response.draw, text, _refused(response) or priorworld.grade(sample, response)
 
     graded = _collect(config, "priorworld", verdicts(), folder)
     report = priorworld.report(samples, responses)
     return Result(graded, lambda _: report, folder)
 
 
-def _bench(config: EvalRun, bench: Bench, task: BenchTask, asker: Asker | None, folder: Path) -> Result:
-    adapter = registry.get("plain") if config.bench.schema == "plain" else bench
-    samples, reading = rows.read(
-        adapter,
-        path=task.path,
-        split=task.split,
-        revision=task.revision,
-        images=asker is not None,
-        limit=task.limit or config.limit,
-        ids=config.ids,
-    )
-    counts: dict[str, Any] = {}
+def _bench(
+    config: EvalRun,
+    name: str,
+    samples: Iterator[Sample],
+    reading: rows.Reading,
+    asker: Asker | None,
+    folder: Path,
+) -> Result:
+    adapter, scorer = _adapter(config, name), config.bench.scorer
+    if scorer == "official" and not adapter.official:
+        print(f"{name}: bench.scorer=official has no other rule than ours", file=sys.stderr)
+        scorer = "ours"
+    counts: dict[str, Any] = {"scorer": scorer}
+    answers, summarise = ASKED, _figures
     if asker:
-        summarise = _figures
-        asked = asker.responses(bench.name, adapter.prompt, samples, folder)
-        responses = ((sample, response.draw, response.text) for sample, response in asked)
-        graded = _collect(config, bench.name, _verdicts(adapter, responses, config.bench.scorer), folder)
+
+        def total(done: int) -> int | None:
+            """How many items there will be, by how far the rows have been read."""
+            known = len(config.ids) or reading.limit
+            read = round(done * reading.rows / (reading.at + 1)) if done else reading.rows
+            return min(known, read) if known else read
+
+        def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
+            for sample, response in asker.responses(name, adapter.prompt, samples, folder, total):
+                text = None if response.refused else response.text
+                verdict = _refused(response) or adapter.grade(sample, response.text, scorer)
+                yield sample, response.draw, text, verdict
+
+        graded = _collect(config, name, verdicts(), folder)
     else:
-        summarise = type(adapter).summarise
         saved = saved_responses(Path(config.responses or ""), adapter.id_column)
-        verdicts = _verdicts(adapter, _joined(samples, saved), config.bench.scorer)
-        graded = _collect(config, bench.name, verdicts, folder)
-        known = {one.sample.id for one in graded}
-        if not known & set(saved):
-            raise UserError(
-                f"responses={config.responses}: none of its ids, such as {next(iter(saved))}, is a "
-                f"{adapter.id_column} of {bench.name}, such as {min(known, default='none')}"
-            )
-        counts |= {"missing": len(known - set(saved)), "unknown": len(set(saved) - known)}
+        not_over_a_run(folder, Path(config.responses or ""))
+        if not saved.ours:
+            answers = ("saved", "sampled") if saved.draws == 1 else ("sampled", "sampled")
+            summarise = type(adapter).summarise
+        graded = _collect(config, name, _graded(adapter, joined(samples, saved), scorer), folder)
+        counts |= missing(adapter, {one.sample.id for one in graded}, saved, config.responses or "")
+    counts |= {"revision": reading.revision} if reading.revision else {}
     if reading.left_out:
         counts["left_out"] = {rule: len(items) for rule, items in reading.left_out.items()}
-        print(f"{bench.name}: left out {counts['left_out']}", file=sys.stderr)
-    return Result(graded, lambda graded: summarise(adapter, graded) | counts, folder, adapter)
+        print(f"{name}: left out {counts['left_out']}", file=sys.stderr)
+    if reading.without_picture:
+        counts["without_picture"] = reading.without_picture
+        print(f"{name}: {reading.without_picture} items have no picture column", file=sys.stderr)
+    return Result(graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter)
 
 
 def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
@@ -221,49 +281,22 @@ def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
     return scores | ({"sampled": bench.summarise(drawn)} if drawn else {})
 
 
-def saved_responses(path: Path, id_column: str) -> dict[str, list[str]]:
-    """JSON lines with `id` (or the benchmark's own id column) and `response` or `responses`, by id."""
-    if not path.is_file():
-        raise ConfigError(f"responses={path}: there is no such file")
-    found: dict[str, list[str]] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-            id = str(line["id"] if "id" in line else line[id_column])
-            said = line["responses"] if "responses" in line else line["response"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"responses={path}, line {number}: not an object with id and response") from error
-        if id in found:
-            raise UserError(f"responses={path}, line {number}: a second line for {id}; use `responses`")
-        found[id] = [
-            text if isinstance(text, str) else "" for text in (said if isinstance(said, list) else [said])
-        ]
-    if not found:
-        raise UserError(f"responses={path}: no lines in it")
-    return found
-
-
-def _joined(
-    samples: Iterable[Sample], saved: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[Sample, int, str | None]]:
-    for sample in samples:
-        for draw, text in enumerate(saved.get(sample.id) or [None]):
-            yield sample, draw, text
-
-
 # ---------------------------------------------------------------- verdicts
 
 
-def _verdicts(
+def _graded(
     bench: Bench, responses: Iterable[tuple[Sample, int, str | None]], scorer: str
 ) -> Iterator[tuple[Sample, int, str | None, Verdict]]:
     for sample, draw, text in responses:
-        if text is None:
-            yield sample, draw, text, Verdict("unparsed", None, "missing", "no response to this item")
-        else:
-            yield sample, draw, text, bench.grade(sample, text, scorer)
+        none = Verdict("unparsed", None, "missing", "no response to this item")
+        yield sample, draw, text, none if text is None else bench.grade(sample, text, scorer)
+
+
+def _refused(response: Response) -> Verdict | None:
+    """The verdict where the server would not answer."""
+    if not response.refused:
+        return None
+    return Verdict("unparsed", None, "missing", f"the server {response.refused}")
 
 
 def _collect(
@@ -283,7 +316,7 @@ def _collect(
     return graded
 
 
-def verdict_line(bench: str, graded: Graded) -> dict[str, Any]:
+def verdict_line(bench: str, graded: Graded, answers: tuple[str, str]) -> dict[str, Any]:
     """A line of verdicts.jsonl.
 
     `judge` is a judge's score, 0 to 1, or null; the other columns owe it nothing. `part` tells items that
@@ -291,7 +324,8 @@ def verdict_line(bench: str, graded: Graded) -> dict[str, Any]:
     """
     sample = graded.sample
     part = "" if sample.prior is None else "agrees" if sample.prior.agrees else "conflicts"
-    known = {"bench": bench, "part": part, "cluster": sample.group or sample.id}
+    known = {"answers": answers[graded.draw > 0], "bench": bench, "part": part}
+    known["cluster"] = sample.group or sample.id
     return {"id": sample.id, "draw": graded.draw, **asdict(graded.verdict), "judge": graded.score, **known}
 
 

@@ -60,11 +60,17 @@ class Graded:
 
 @dataclass
 class Reading:
-    """How rows are read: where their pictures are, and what had to be left out."""
+    """How rows are read: where they and their pictures are, and what had to be left out."""
 
     folder: Path = Path()
     images: bool = True  # False: responses are already there, nobody looks at the pictures
+    columns: tuple[str, ...] = ()  # of all rows together, where that is known: one row may lack some
+    revision: str | None = None  # the hub's commit that is read; None for rows from elsewhere
     left_out: dict[str, list[str]] = field(default_factory=dict)  # rule -> items
+    without_picture: int = 0  # items that have none though the benchmark is no blind one
+    rows: int = 0
+    at: int = 0  # the index of the row that is being read
+    limit: int | None = None  # of items
 
     def image(self, raw: Any, item: str) -> tuple[Image, ...]:
         """One picture in a tuple; none when nobody looks. UserError, naming the item, when there is none."""
@@ -106,8 +112,13 @@ class Bench(Protocol):
         """The rows of a benchmark without a source, and the folder of their pictures."""
         ...
 
-    def samples(self, rows: Sequence[Row], reading: Reading | None = None) -> Iterator[Sample]:
-        """The items. A row that makes none is counted in `reading`; a missing picture is a UserError."""
+    def samples(
+        self, rows: Sequence[Row], reading: Reading | None = None, only: Sequence[int] | None = None
+    ) -> Iterator[Sample]:
+        """The items, of the rows at `only` these indexes where they are named.
+
+        A row that makes none is counted in `reading`; a missing picture is a UserError.
+        """
         ...
 
     def prompt(self, sample: Sample) -> str:
@@ -116,6 +127,11 @@ class Bench(Protocol):
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """The verdict on a response; `official` is the benchmark's own rule where it differs."""
+        ...
+
+    @property
+    def official(self) -> bool:
+        """Whether `scorer=official` is another rule than ours."""
         ...
 
     @property
@@ -147,6 +163,7 @@ class Adapter:
 
     groups = {}  # noqa: RUF012 - a class's constant, of type Groups
     needs_judge = False
+    official = False
 
     def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
         """The samples of one row. Raises BadRow for a row that makes none."""
@@ -156,11 +173,13 @@ class Adapter:
         """Most benchmarks have none."""
         raise UserError(f"bench.tasks.{self.name} needs a path: a JSON lines or parquet file, or a folder")
 
-    def samples(self, rows: Sequence[Row], reading: Reading | None = None) -> Iterator[Sample]:
+    def samples(
+        self, rows: Sequence[Row], reading: Reading | None = None, only: Sequence[int] | None = None
+    ) -> Iterator[Sample]:
         """See Bench."""
         reading = reading or Reading()
-        for index in range(len(rows)):
-            named = f"row {index}"
+        for index in range(len(rows)) if only is None else only:
+            reading.at, named = index, f"row {index}"
             try:
                 row = rows[index]
                 named = str(row.get(self.id_column) or named)

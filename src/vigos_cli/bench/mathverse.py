@@ -16,7 +16,8 @@ from collections.abc import Iterator
 
 from vigos_cli.bench.answering import answer_of, by_grading, by_letter, nothing
 from vigos_cli.bench.interface import Adapter, Reading, Row, Source
-from vigos_cli.bench.parts import inlined, letter, needed, paragraphs, text, without_marks
+from vigos_cli.bench.parts import inlined, letter, mapped, needed, paragraphs, text, without_marks
+from vigos_cli.grading.normal import plain
 from vigos_cli.types import Sample, Verdict
 
 COLUMNS = ("sample_index", "problem_index", "problem_version", "question", "answer", "question_type")
@@ -37,7 +38,7 @@ class MathVerse(Adapter):
     def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
         """One sample, in the cluster of its problem."""
         name, version = needed(row, "sample_index"), needed(row, "problem_version").replace("_", " ")
-        question, metadata = without_marks(text(row, "question")), row.get("metadata") or {}
+        question, metadata = without_marks(text(row, "question")), mapped(row.get("metadata"))
         if version not in ("Vision Only", TEXT_ONLY):
             needed(row, "question")
         blind = version == TEXT_ONLY  # by the benchmark's design
@@ -56,9 +57,12 @@ class MathVerse(Adapter):
 
     def prompt(self, sample: Sample) -> str:
         """The text as it is, options included; without any, the picture is named."""
-        multiple = sample.fields["question_type"] == "multi-choice"
         question = sample.question or "Answer the question in the image."
-        return paragraphs(question, "The answer is the letter of one option." if multiple else "")
+        if sample.fields["question_type"] != "multi-choice":
+            return question
+        several = len(_letters(sample.answer)) > 1
+        which = "letters of all options that are right" if several else "letter of one option"
+        return paragraphs(question, f"The answer is the {which}.")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """By letters where the gold answer is one or several, else by value or text."""
@@ -80,7 +84,7 @@ class MathVerse(Adapter):
 
 def _letters(answer: str) -> list[str]:
     """The letters that an answer lists, sorted; none where it holds anything else."""
-    parts = {part for part in SEPARATORS.split(answer) if part}
+    parts = {part for part in SEPARATORS.split(plain(answer)) if part}
     return sorted(parts) if parts <= set(LETTERS) else []
 
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from vigos_cli.bench.answering import answer_of, by_grading
 from vigos_cli.bench.interface import Adapter, Reading, Row, Source
-from vigos_cli.bench.parts import listed, needed, text
+from vigos_cli.bench.parts import listed, mapped, needed, text
 from vigos_cli.types import Sample, Verdict
 
 COLUMNS = ("pid", "question", "choices", "unit", "precision", "answer", "question_type", "answer_type")
 HINTS = {
     "text": "The answer is a word or a short phrase.",
     "integer": "The answer is an integer, such as 1, 2 or 3.",
+    "float": "The answer is a number.",
     "list": "The answer is a Python list, such as [1, 2, 3].",
 }
 
@@ -31,6 +32,7 @@ HINTS = {
 class MathVista(Adapter):
     """See the module."""
 
+    official = True
     groups = {  # noqa: RUF012
         "question type": lambda sample: sample.fields["question_type"],
         "answer type": lambda sample: sample.fields["answer_type"],
@@ -40,17 +42,19 @@ class MathVista(Adapter):
 
     def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
         """One sample."""
-        pid, metadata = needed(row, "pid"), row.get("metadata") or {}
-        precision = row.get("precision")
+        pid, metadata = needed(row, "pid"), mapped(row.get("metadata"))
+        choices, skills = row.get("choices"), metadata.get("skills")
+        if isinstance(choices, list | tuple):
+            choices = [choice for choice in choices if choice is not None and choice == choice]
         known: dict[str, Any] = {
             "question_type": needed(row, "question_type"),
             "answer_type": needed(row, "answer_type"),
             "answer": text(row, "answer"),
-            "choices": tuple(listed(row.get("choices"), "choices")),
+            "choices": tuple(listed(choices, "choices")),
             "unit": text(row, "unit") or None,
-            "precision": None if precision is None or precision != precision else int(float(precision)),
+            "precision": _places(row.get("precision")),
             "task": str(metadata.get("task") or "unknown"),
-            "skills": tuple(metadata.get("skills") or ()),
+            "skills": tuple(skills) if isinstance(skills, list | tuple) else (),
         }
         picture = row.get("decoded_image") or row.get("image")
         yield Sample(
@@ -72,10 +76,10 @@ class MathVista(Adapter):
         """What the official hint says, in our words."""
         if sample.options:
             return "The answer is the letter of one option."
-        if sample.fields["answer_type"] == "float":
-            places = sample.fields["precision"] or 1
+        kind, places = sample.fields["answer_type"], sample.fields["precision"]
+        if kind == "float" and places:
             return f"The answer is a number with {places} decimal place{'s' if places > 1 else ''}."
-        return HINTS.get(sample.fields["answer_type"], "")
+        return HINTS.get("integer" if kind == "float" and places == 0 else kind, "")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """Ours, or the official rules on the same extraction."""
@@ -85,6 +89,14 @@ class MathVista(Adapter):
             return official_mathvista(sample.fields, answer_of(response))
         known = {"precision": sample.fields["precision"], "unit": sample.fields["unit"]}
         return by_grading(sample.answer, response, sample.options, kind=sample.fields["answer_type"], **known)
+
+
+def _places(precision: Any) -> int | None:
+    """A number of decimal places; None where the column has no number."""
+    try:
+        return int(float(precision))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 BENCH = MathVista("mathvista", Source("AI4Math/MathVista", "default", "testmini"), "pid", COLUMNS)

@@ -5,17 +5,18 @@
 
 `options` is a list written as a string; `answer` a letter (to I), or for the open questions a text or a
 list of them, as a string too. `<image 2>` always means the column image_2, and may stand in an option.
-Official parsing is `scorer=official`; where it draws at random, it says unparsed here.
+Official parsing is `scorer=official`; where it draws at random, it says unparsed here. It is meant for
+responses in the benchmark's own form: of one with a structure of ours it is given the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from vigos_cli.bench.answering import best, by_grading, by_letter
 from vigos_cli.bench.interface import Adapter, Reading, Row, Source
-from vigos_cli.bench.parts import letter, listed, needed, order_images, text
-from vigos_cli.config import UserError
+from vigos_cli.bench.parts import letter, listed, needed, shown, text
 from vigos_cli.data.images import BadRow
 from vigos_cli.types import Sample, Verdict
 
@@ -29,22 +30,10 @@ SUBJECTS = (
 PICTURES = range(1, 8)
 
 
-def shown(row: Row, question: str, options: list[str], name: str, reading: Reading) -> dict:
-    """Question, options and pictures of a row, with the places of its pictures numbered as they are shown."""
-    there = [i for i in PICTURES if row.get(f"image_{i}") is not None]
-    try:
-        texts, order = order_images([question, *options], there if reading.images else None)
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
-    images = [picture for i in order for picture in reading.image(row.get(f"image_{i}"), name)]
-    if reading.images and not images:
-        reading.image(None, name)
-    return {"question": texts[0], "options": tuple(texts[1:]), "images": tuple(images)}
-
-
 class MMMU(Adapter):
     """See the module."""
 
+    official = True
     groups = {  # noqa: RUF012
         "subject": lambda sample: sample.family,
         "question type": lambda sample: sample.fields["question_type"],
@@ -57,9 +46,12 @@ class MMMU(Adapter):
         if options and (not isinstance(answer, str) or answer not in map(letter, range(len(options)))):
             raise BadRow("answer_not_an_option")
         golds = listed(answer, "answer") if _is_list(answer) else [text(row, "answer")]
+        pictures = {i: row[f"image_{i}"] for i in PICTURES if row.get(f"image_{i}") is not None}
+        if not pictures:
+            reading.image(None, name)
         yield Sample(
             id=name,
-            **shown(row, needed(row, "question"), options, name, reading),
+            **shown(pictures, needed(row, "question"), options, name, reading),
             answer=golds[0] if golds else "",
             family=text(row, "subject") or name.split("_", 1)[-1].rsplit("_", 1)[0],
             fields={
@@ -76,13 +68,20 @@ class MMMU(Adapter):
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """Ours, right when any gold answer is met; or the official rules on the whole response."""
         if scorer == "official":
-            from vigos_cli.grading.official import official_mmmu
+            from vigos_cli.grading.extract import framed
 
-            return official_mmmu(sample.fields, response)
+            answer = framed(response)
+            return self.by_official(sample.fields, response if answer is None else answer)
         golds = sample.fields["answer"]
         if sample.options:
             return by_letter(golds, response, sample.options)
         return best(by_grading(gold, response) for gold in ([golds] if isinstance(golds, str) else golds))
+
+    def by_official(self, fields: Mapping[str, Any], response: str) -> Verdict:
+        """The official rules."""
+        from vigos_cli.grading.official import official_mmmu
+
+        return official_mmmu(fields, response)
 
     def golds(self, sample: Sample) -> tuple[str, ...]:
         """All of the gold answers."""

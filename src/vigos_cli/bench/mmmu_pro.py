@@ -5,24 +5,32 @@
     vision    id  options   image    answer  subject                          no question text
 
 The official protocol asks for a last line `Answer: X`. Which form is asked for belongs to the prompt of the
-model's turn, so ours only says that the answer is a letter, and such a last line is understood.
+model's turn, so ours only says that the answer is a letter, and such a last line is understood, by
+`scorer=official` too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from vigos_cli.bench.interface import Reading, Row, Source
 from vigos_cli.bench.mmmu import MMMU
 from vigos_cli.bench.parts import letter, listed, needed, text
 from vigos_cli.data.images import BadRow
-from vigos_cli.types import Sample
+from vigos_cli.types import Sample, Verdict
 
 
 class Pro(MMMU):
     """Multiple choice throughout."""
 
     groups = {"subject": lambda sample: sample.family}  # noqa: RUF012
+
+    def by_official(self, fields: Mapping[str, Any], response: str) -> Verdict:
+        """The last line `Answer: X` first."""
+        from vigos_cli.grading.official import official_mmmu_pro
+
+        return official_mmmu_pro(fields, response)
 
 
 class Vision(Pro):

@@ -5,7 +5,8 @@
 
 A judge (`judge=openai`) gives each answer 0.0 to 1.0: all that `<AND>` joins must be there, one of what
 `<OR>` joins. There is no rule that could stand in for it: by rule every answer is unparsed, and without a
-judge's scores nothing is graded.
+judge's scores nothing is graded. An item without a response has 0; one that a judge gave no verdict on is
+left out.
 """
 
 from __future__ import annotations
@@ -47,16 +48,17 @@ class MMVet(Adapter):
         return Verdict("unparsed", answer_of(response), "judge", "needs a judge")
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """The mean score in all and by capability, over what was judged; None where nothing was."""
+        """The mean score in all and by capability; None where there is nothing to take it of."""
         judged = [one for one in graded if one.score is not None]
+        scored = [one for one in graded if one.score is not None or one.verdict.rule == "missing"]
         figures = {
             "items": len(by_item(graded)),
             "judged": len(judged),
-            "unjudged": len(graded) - len(judged),
-            "score": _score(judged),
+            "unjudged": len(graded) - len(scored),
+            "score": _score(scored),
             "capability": {
                 name: _score(part)
-                for name, part in sorted(split(judged, lambda sample: sample.fields["capabilities"]).items())
+                for name, part in sorted(split(scored, lambda sample: sample.fields["capabilities"]).items())
             },
         }
         return figures if judged else {**figures, "note": "needs a judge (judge=openai): nothing is graded"}

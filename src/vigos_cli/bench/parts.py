@@ -9,12 +9,16 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vigos_cli.config import UserError
 from vigos_cli.data.images import BadRow
+
+if TYPE_CHECKING:
+    from vigos_cli.bench.interface import Reading
 
 PLACE = re.compile(r"<image\s*(\d+)>")
 BARE = re.compile(r"[ \t]*<image>[ \t]*")
@@ -51,11 +55,21 @@ def listed(value: Any, column: str = "options") -> list[str]:
             value = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
             raise BadRow(f"{column}_unreadable") from error
-    if value is None:
+    if value is None or value != value:
         return []
     if not isinstance(value, list | tuple):
         raise BadRow(f"{column}_unreadable")
     return [str(item).strip() for item in value]
+
+
+def mapped(value: Any) -> Mapping[str, Any]:
+    """A mapping, also from its JSON text; an empty one where there is none."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return value if isinstance(value, Mapping) else {}
 
 
 def paragraphs(*parts: str) -> str:
@@ -114,6 +128,21 @@ def order_images(texts: Sequence[str], there: Sequence[int] | None) -> tuple[lis
         question, *others = texts
         texts = [re.sub(rf"^\s*{PLACE.pattern}|{PLACE.pattern}\s*$", "", question).strip(), *others]
     return [PLACE.sub(lambda m: f"[image {order.index(int(m[1])) + 1}]", part) for part in texts], order
+
+
+def shown(
+    pictures: Mapping[int, Any], question: str, options: Sequence[str], name: str, reading: Reading
+) -> dict[str, Any]:
+    """Question, options and pictures of an item, whose marks then have the numbers of the order shown.
+
+    `pictures` are as the row has them, by the number that a mark calls them.
+    """
+    try:
+        texts, order = order_images([question, *options], list(pictures) if reading.images else None)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    images = tuple(picture for i in order for picture in reading.image(pictures.get(i), name))
+    return {"question": texts[0], "options": tuple(texts[1:]), "images": images}
 
 
 def without_marks(question: str) -> str:

@@ -3,22 +3,28 @@
     problem        answer             image or images        id, options or choices: where there are any
     "How many?"    "4" or ["4", ..]   a picture, or several  "q1", ["3", "4"]
 
-`question` may stand for `problem`. Several answers are alternatives. Where the answer is a letter, the
-options may stand in the question. A row without either picture column has no picture by design; one whose
-column is empty is an error.
+`question` may stand for `problem`, and `image_1`, `image_2`, .. for `images`; a mark `<image 2>` is of the
+second one. Several answers are alternatives, as a list or as its text (`"['4', 'four']"`; `"[1, 2]"` is one
+answer). Where the answer is a letter, the options may stand in the question. Data without any picture column
+has no pictures by design, and its items are counted. Elsewhere a row without a picture is an error, and so is
+a mark without its picture.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from vigos_cli.bench.answering import best, by_grading
 from vigos_cli.bench.interface import Adapter, Reading, Row
-from vigos_cli.bench.parts import inlined, listed, needed, text, without_marks
+from vigos_cli.bench.parts import inlined, listed, needed, shown, text, without_marks
 from vigos_cli.types import Sample, Verdict
 
 LETTERED = re.compile(r"\(?[A-Z]\)?")
+TEXTS = re.compile(r"\[\s*['\"]")
+PICTURE = re.compile(r"images?|image_(\d+)")
+MARK = re.compile(r"<image\s*\d*>")
 
 
 class Plain(Adapter):
@@ -28,25 +34,24 @@ class Plain(Adapter):
 
     def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
         """One sample; without an id, its row number."""
-        name, answer = text(row, "id") or str(index), row.get("answer")
-        several = isinstance(answer, list | tuple)
-        golds = [str(gold).strip() for gold in answer] if several else [text(row, "answer")]
+        name, golds = text(row, "id") or str(index), _golds(row)
         options = listed(row.get("options") or row.get("choices"))
-        pictures = row.get("images") if row.get("images") is not None else row.get("image")
-        if not isinstance(pictures, list | tuple):
-            pictures = [pictures]
-        images: tuple = ()
-        if "images" in row or "image" in row:
-            images = tuple(picture for raw in pictures or [None] for picture in reading.image(raw, name))
-        question = without_marks(needed(row, "problem" if "problem" in row else "question"))
+        question = needed(row, "problem" if "problem" in row else "question")
+        pictures = _pictures(row)
+        if not pictures:
+            marked = any(map(MARK.search, (question, *options)))
+            if marked or any(map(PICTURE.fullmatch, (*reading.columns, *row))):
+                reading.image(None, name)
+            elif reading.images:
+                reading.without_picture += 1
+        item = shown(pictures, without_marks(question), options, name, reading)
         lettered = bool(golds) and LETTERED.fullmatch(golds[0])
+        choices = item["options"] or (inlined(item["question"]) if lettered else ())
         yield Sample(
             id=name,
-            question=question,
+            **item,
             answer=golds[0] if golds else "",
-            images=images,
-            options=tuple(options),
-            fields={"answers": golds, "choices": options or (inlined(question) if lettered else ())},
+            fields={"answers": golds, "choices": choices},
         )
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
@@ -61,6 +66,24 @@ class Plain(Adapter):
     def chance(self, sample: Sample) -> float | None:
         """A guess among the options, wherever they stand."""
         return 1 / len(sample.fields["choices"]) if sample.fields["choices"] else None
+
+
+def _golds(row: Row) -> list[str]:
+    answer = row.get("answer")
+    if isinstance(answer, list | tuple):
+        return [str(gold).strip() for gold in answer]
+    whole = text(row, "answer")
+    return listed(whole, "answer") if TEXTS.match(whole) else [whole]
+
+
+def _pictures(row: Row) -> dict[int, Any]:
+    """A row's pictures, counted from 1, or by their columns' numbers."""
+    pictures = row.get("images") if row.get("images") is not None else row.get("image")
+    if pictures is None:
+        columns = [match for match in map(PICTURE.fullmatch, row) if match and match[1]]
+        there = {int(match[1]): row[match[0]] for match in columns if row[match[0]] is not None}
+        return dict(sorted(there.items()))
+    return dict(enumerate(pictures if isinstance(pictures, list | tuple) else [pictures], 1))
 
 
 BENCH = Plain("plain", None, "id", ("answer",))

@@ -6,19 +6,25 @@
     description  share of descriptions of contradicting pictures that state the asked attribute as it is
     capture      share of contradicting pictures answered with the usual look
     valid        share of answers that hold the format
+    gap          prior less score
+    pass         share of items of which any of the sampled answers is right, of each of the first three
+    chance       that of a uniform guess among the answers of an item's family; unparsed: no answer found
 
 Intervals are bootstrapped over questions; see `vigos_cli.stats`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from vigos_cli.answers import same
+from vigos_cli.bench.figures import Figure, composite
 from vigos_cli.config import BenchTask
-from vigos_cli.data.priorworld import asked_attribute_is_true, question_rows
+from vigos_cli.data.priorworld import asked_attribute_is_true, question_rows, vocabulary
 from vigos_cli.stats import mean_interval
 from vigos_cli.types import Response, Sample, Verdict
 
@@ -66,6 +72,7 @@ def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[
     by_id = {sample.id: sample for sample in samples}
     values: dict[str, list[float]] = {name: [] for name in MEASURES}
     clusters: dict[str, list[str]] = {name: [] for name in MEASURES}
+    items: dict[str, dict[str, list[float]]] = {"score": {}, "prior": {}, "other": {}}
     families: dict[str, list[float]] = {}
     facts: dict[str, tuple[list[float], list[str]]] = {}  # with the usual look named in the question, or not
     for response in responses:
@@ -74,7 +81,8 @@ def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[
         for name, value in observed.items():
             values[name].append(value)
             clusters[name].append(sample.group)
-        for name in observed.keys() & {"score", "prior", "other"}:
+        for name in observed.keys() & items.keys():
+            items[name].setdefault(sample.id, []).append(observed[name])
             family = f"{sample.family}, {name}" if sample.prior else sample.family
             families.setdefault(family, []).append(observed[name])
             if sample.prior:
@@ -83,10 +91,36 @@ def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[
                 kept[0].append(observed[name])
                 kept[1].append(sample.group)
     estimates = {name: mean_interval(values[name], clusters[name]) for name in MEASURES}
+    groups = {sample.id: sample.group for sample in samples}
+    passes = {
+        f"{name}@{max(map(len, found.values()))}": estimate and asdict(estimate)
+        for name, found in items.items()
+        if found
+        and max(map(len, found.values())) > 1
+        and (estimate := mean_interval([max(x) for x in found.values()], [groups[id] for id in found]))
+    }
+    guesses = [1 / len(words) for sample in samples if (words := vocabulary(sample.family))]
     return {
         **{name: e and e.mean for name, e in estimates.items()},
         "n": {name: e.n if e else 0 for name, e in estimates.items()},
         "interval": {name: e and [e.low, e.high] for name, e in estimates.items()},
+        "gap": _gap(values, clusters),
+        "unparsed": sum(not response.answer for response in responses) / max(1, len(responses)),
+        "chance": sum(guesses) / len(guesses) if guesses else None,
+        **({"pass": passes} if passes else {}),
         "families": {name: sum(v) / len(v) for name, v in sorted(families.items())},
         "facts": {kind: asdict(e) for kind, kept in sorted(facts.items()) if (e := mean_interval(*kept))},
     }
+
+
+def _gap(values: Mapping[str, Sequence[float]], clusters: Mapping[str, Sequence[str]]) -> Figure | None:
+    """Prior less Score; both belong to the same questions."""
+    parts: dict[str, np.ndarray] = {}
+    for place, name in ((0, "prior"), (2, "score")):
+        for value, cluster in zip(values[name], clusters[name], strict=True):
+            parts.setdefault(cluster, np.zeros(4))[place : place + 2] += value, 1
+    return composite(
+        list(parts.values()),
+        lambda sums: sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3],
+        share=False,
+    )

@@ -1,17 +1,22 @@
 """The rows of a benchmark, from the hub, a folder or a file; a picture is read when its sample is made.
 
->>> rows, folder = open_rows(registry.get("mathvista"), path="items.jsonl")
->>> samples, left_out = read(registry.get("mathvista"), path="items.jsonl", images=False)
+>>> rows, reading = open_rows(registry.get("mathvista"), path="items.jsonl")
+>>> samples, reading = read(registry.get("mathvista"), path="items.jsonl", images=False)
 
 A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those count that
 begin with the split's name, below a folder of the config's name where there is one; a single file counts
 whatever its name is.
+
+Of the hub one commit is read, that of the revision or of the default branch, and kept in `Reading.revision`.
+Where the hub does not answer, a cached copy is read at once, or nothing.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +24,11 @@ from typing import Any
 from vigos_cli.bench.interface import Bench, Reading, Row, Source
 from vigos_cli.config import ConfigError, UserError, nearest
 from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
+from vigos_cli.quiet import quieten_hub
 from vigos_cli.types import Sample
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+PATIENCE = 10  # seconds in which the hub answers, or there is no way to it
 
 
 class Chain(Sequence[Row]):
@@ -50,13 +59,22 @@ def read(
     limit: int | None = None,
     ids: Sequence[str] = (),
 ) -> tuple[Iterator[Sample], Reading]:
-    """The samples, one at a time, and what was left out so far. See `open_rows` for the errors.
+    """The samples, one at a time, and how they are read so far. See `open_rows` for the errors.
 
-    `ids` keeps these items only. Two items of one id are a UserError: responses could not be joined.
+    `ids` keeps these items only, and only their rows' pictures are read. Two items of one id are a UserError:
+    responses could not be joined.
     """
-    rows, folder = open_rows(bench, path=path, split=split, revision=revision)
-    reading = Reading(folder, images)
-    samples = wanted(bench.name, bench.id_column, bench.samples(rows, reading), ids)
+    rows, reading = open_rows(bench, path=path, split=split, revision=revision)
+    reading.rows, reading.limit = len(rows), limit
+    if not ids:
+        reading.images = images
+        samples = wanted(bench.name, bench.id_column, bench.samples(rows, reading), ids)
+        return islice(samples, limit), reading
+    look = replace(reading, images=False, left_out={})
+    found = wanted(bench.name, bench.id_column, bench.samples(rows, look), ids)
+    only = list(dict.fromkeys(look.at for _ in found))
+    reading.images = images
+    samples = (sample for sample in bench.samples(rows, reading, only) if sample.id in ids)
     return islice(samples, limit), reading
 
 
@@ -76,24 +94,25 @@ def wanted(name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[s
 
 def open_rows(
     bench: Bench, *, path: str | None = None, split: str | None = None, revision: str | None = None
-) -> tuple[Sequence[Row], Path]:
-    """The rows, and the folder that pictures' paths start from.
+) -> tuple[Sequence[Row], Reading]:
+    """The rows, and how they are to be read: where pictures' paths start, which columns and commit it is.
 
     UserError, one line: nothing there, no network (it says what to fetch), or a column is missing.
     """
-    source = bench.source
+    source, commit = bench.source, None
     if path:
         rows, folder = _local(bench, Path(path), split or (source.split if source else "train"))
     elif source:
-        rows, folder = _hub(bench.name, source, split or source.split, revision or source.revision)
+        rows, folder, commit = _hub(bench.name, source, split or source.split, revision or source.revision)
     else:
-        return bench.own_rows()
+        rows, folder = bench.own_rows()
+        return rows, Reading(folder)
     absent = [column for column in bench.columns if column not in rows.names]
     if absent:
         there = ", ".join(rows.names[:12])
         hint = nearest(absent[0], rows.names)
         raise UserError(f"{bench.name}: no column {absent[0]!r}; {hint}there are {there or 'no rows'}")
-    return rows, folder
+    return rows, Reading(folder, columns=tuple(rows.names), revision=commit)
 
 
 # ---------------------------------------------------------------- files
@@ -155,14 +174,60 @@ def _of_split(files: list[Path], split: str) -> list[Path]:
 # ---------------------------------------------------------------- hub
 
 
-def _hub(name: str, source: Source, splits: str, revision: str | None) -> tuple[Chain, Path]:
+def _hub(name: str, source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
+    """The rows, the folder and the commit of a data set of the hub."""
+    quieten_hub()
     at = f" --revision {revision}" if revision else ""
     fetch = (
         f"where there is a network: hf download {source.hub} --repo-type dataset{at} --local-dir FOLDER; "
         f"then bench.tasks.{name}.path=FOLDER"
     )
-    if source.file:
-        return _snapshot(source, revision, fetch)
+    commit, silent = _commit(source.hub, revision)
+    load = _snapshot if source.file else _tables
+    with _offline() if silent else nullcontext():
+        try:
+            rows, folder, cached = load(source, splits, commit or revision)
+        except UserError as error:
+            why = f"{source.hub} could not be read: {silent}, and there is no whole copy of it in the cache"
+            raise UserError(f"{why if silent else error}; fetch it {fetch}") from error
+    named = revision and re.fullmatch(r"[0-9a-f]{7,40}", revision)
+    if silent and named and not (cached or "").startswith(named[0]):
+        raise UserError(f"{source.hub}: {silent}, and the copy in the cache is of {cached}; fetch it {fetch}")
+    return rows, folder, commit or cached or revision
+
+
+def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
+    """The commit that a revision is, or None and why the hub does not say; UserError where there is none."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return HfApi().dataset_info(hub, revision=revision, timeout=PATIENCE).sha, ""
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise UserError(f"{hub} could not be read: {_line(error)}") from error
+    except Exception as error:  # without a network its HTTP library's own, which is another in each version
+        return None, f"the hub does not answer ({_line(error)})"
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Only the cache is looked at: the hub's own library would try again for half a minute."""
+    import datasets.config
+    from huggingface_hub import constants
+
+    places: list[Any] = [datasets.config, constants]
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places:
+            place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
+
+
+def _tables(source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
+    """All configs and splits, as `datasets` reads them, and the commit that its cache has them under."""
     from datasets.config import HF_CACHE_HOME
 
     tables = [
@@ -171,27 +236,30 @@ def _hub(name: str, source: Source, splits: str, revision: str | None) -> tuple[
             lambda datasets, config=config, split=split: datasets.load_dataset(
                 source.hub, config or None, split=split, revision=revision
             ),
-            fetch,
         )
         for config in (source.config or "").split("+")
         for split in splits.split("+")
     ]
-    return Chain(tables), Path(HF_CACHE_HOME)
+    folders = [Path(file["filename"]).parent.name for one in tables for file in one.table.cache_files]
+    commits = {folder for folder in folders if COMMIT.fullmatch(folder)}
+    if len(commits) > 1:
+        raise UserError(f"{source.hub} could not be read: its parts in the cache are of several commits")
+    return Chain(tables), Path(HF_CACHE_HOME), min(commits, default=None)
 
 
-def _snapshot(source: Source, revision: str | None, fetch: str) -> tuple[Chain, Path]:
-    """A repository of files, as it is."""
+def _snapshot(source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
+    """A repository of files, as it is, and its commit."""
     from huggingface_hub import snapshot_download
 
     try:
-        root = snapshot_download(source.hub, repo_type="dataset", revision=revision)
+        root = Path(snapshot_download(source.hub, repo_type="dataset", revision=revision))
     except (OSError, ValueError, RuntimeError) as error:  # its errors derive from all three
-        raise UserError(f"{source.hub} could not be read: {_line(error)}; fetch it {fetch}") from error
-    file = Path(root) / source.file
-    return Chain([Lines(file)]), file.parent
+        raise UserError(f"{source.hub} could not be read: {_line(error)}") from error
+    file = root / source.file
+    return Chain([Lines(file)]), file.parent, root.name if COMMIT.fullmatch(root.name) else None
 
 
-def _table(what: str, load: Callable[[Any], Any], fetch: str = "") -> Arrow:
+def _table(what: str, load: Callable[[Any], Any]) -> Arrow:
     """What `load` makes of the library `datasets`, or one line about why not."""
     import datasets
     from datasets.exceptions import DatasetsError
@@ -199,9 +267,8 @@ def _table(what: str, load: Callable[[Any], Any], fetch: str = "") -> Arrow:
     try:
         return Arrow(load(datasets))
     except (OSError, ConnectionError, ValueError, RuntimeError, DatasetsError) as error:
-        more = f"; fetch it {fetch}" if fetch else ""
-        raise UserError(f"{what} could not be read: {_line(error)}{more}") from error
+        raise UserError(f"{what} could not be read: {_line(error)}") from error
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+    return " ".join(str(error).split())[:160] or type(error).__name__

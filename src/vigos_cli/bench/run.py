@@ -7,7 +7,7 @@ report["score"], report["sampled"]["score"], report["interval"]["score"]
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +97,12 @@ def answer(
     routing: RoutingConfig,
     bench: BenchConfig,
     known: Container[tuple[str, int]] = (),
+    keep: Callable[[Response], object] | None = None,
 ) -> list[Response]:
-    """Every item's greedy response and its `bench.samples` sampled ones, but for known (id, draw)."""
+    """Every item's greedy response and its `bench.samples` sampled ones, but for known (id, draw).
+
+    `keep` is told each as soon as it is there.
+    """
     made = []
     greedy, sampled = samplings(bench)
     for sampling, draws in ((greedy, range(1)), (sampled, range(1, 1 + bench.samples))):
@@ -108,8 +112,13 @@ def answer(
         if routing.completion == "two_pass":
             shown = [item.images for item, _ in asked]
             requests = _with_captions(engine, prompter, requests, shown, sampling, bench)
+
+        def done(number: int, rollout: Rollout, asked: Sequence[tuple[Item, int]] = asked) -> None:
+            if keep:
+                keep(as_response(rollout, routing, asked[number][1]))
+
         key = ("bench", bench.seed)
-        rollouts = engine.roll_out(requests, sampling, key=key, batch=bench.batch)
+        rollouts = engine.roll_out(requests, sampling, key=key, batch=bench.batch, done=done)
         made += [as_response(one, routing, draw) for one, (_, draw) in zip(rollouts, asked, strict=True)]
     return made
 
@@ -146,6 +155,8 @@ def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response
         valid=segments.valid,
         described=routing.student == "structured",
         tokens=len(rollout.ids) or rollout.wrote,
+        finished=rollout.finished,
+        refused=rollout.refused,
     )
 
 

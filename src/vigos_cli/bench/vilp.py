@@ -10,8 +10,9 @@
     gap      prior - score
     capture  share of image2 and image3 that get answer1
 
-Words are compared by rule: case, articles, number words, plurals and names for one thing. The benchmark's
-own table goes further (a square is a cube there, a man a person), so that ours is the stricter one.
+Words are compared by rule: markup, case, articles, number words, plurals and names for one thing. The
+benchmark's own table goes further (a square is a cube there, a man a person), so that ours is the stricter
+one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from vigos_cli.bench.answering import answer_of, nothing
 from vigos_cli.bench.figures import any_right, cluster, composite, mean, summary
 from vigos_cli.bench.interface import Adapter, Graded, Reading, Row, Source
 from vigos_cli.bench.parts import needed
+from vigos_cli.grading.normal import plain
 from vigos_cli.types import Prior, Sample, Verdict
 
 PLACES = (1, 2, 3)
@@ -36,11 +39,14 @@ NUMBERS = (
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 )  # fmt: skip
 IRREGULAR = {
-    "leaves": "leaf", "knives": "knife", "wolves": "wolf", "mice": "mouse", "geese": "goose", "feet": "foot",
-    "children": "child", "teeth": "tooth", "fungi": "fungus", "cacti": "cactus", "octopi": "octopus",
-    "people": "person", "men": "man", "women": "woman", "loaves": "loaf", "shelves": "shelf",
-    "glasses": "glasses", "lenses": "lens",
+    "leaves": "leaf", "wolves": "wolf", "loaves": "loaf", "shelves": "shelf", "calves": "calf",
+    "halves": "half", "hooves": "hoof", "scarves": "scarf", "elves": "elf", "thieves": "thief",
+    "knives": "knife", "wives": "wife", "lives": "life", "mice": "mouse", "geese": "goose", "feet": "foot",
+    "children": "child", "teeth": "tooth", "oxen": "ox", "fungi": "fungus", "cacti": "cactus",
+    "octopi": "octopus", "people": "person", "men": "man", "women": "woman", "emus": "emu", "menus": "menu",
+    "skis": "ski", "taxis": "taxi",
 }  # fmt: skip
+SINGULAR = {"lens", "gas", "canvas", "atlas", "christmas"}
 SAME_THING = (
     "fridge refrigerator", "car automobile", "bicycle bike", "motorcycle motorbike", "television tv",
     "phone telephone cellphone smartphone", "airplane aeroplane plane", "hippo hippopotamus",
@@ -52,28 +58,37 @@ SAME_THING = (
 NAMES = {name: line.split()[0] for line in SAME_THING for name in line.split()}
 
 
-def word(answer: str) -> str:
-    """The form in which two answers are compared, word by word."""
-    text = re.sub(r"^(?:an?|the)\s+", "", answer.casefold().strip(" .,!?\"'*`\n"))
-    return " ".join(_word(part) for part in text.split())
+def words(answer: str) -> list[str]:
+    """The words of an answer, without markup, case, article and what stands around them."""
+    text = plain(answer).casefold().strip(" .,!?\"'*`")
+    return re.sub(r"^(?:an?|the)\s+", "", text).split()
 
 
-def _word(part: str) -> str:
+def same(one: str, other: str) -> bool:
+    """Whether two answers are the same, word by word; two without a word are not."""
+    pairs = list(zip_longest(words(one), words(other), fillvalue=""))
+    return bool(pairs) and all(_meant(a) & _meant(b) for a, b in pairs)
+
+
+def _meant(part: str) -> set[str]:
+    """What a word may stand for: itself, each singular that it could be a plural of, by its usual name."""
     if part in NUMBERS:
-        return str(NUMBERS.index(part))
-    return NAMES.get(part) or NAMES.get(_singular(part)) or _singular(part)
+        return {str(NUMBERS.index(part))}
+    return {NAMES.get(form, form) for form in (part, *_singulars(part))}
 
 
-def _singular(part: str) -> str:
+def _singulars(part: str) -> list[str]:
+    """`ponies` may be of `ponie` (as `cookies` of `cookie`) or of `pony`; the words decide, not the rule."""
     if part in IRREGULAR:
-        return IRREGULAR[part]
-    if len(part) > 4 and part.endswith("ies"):
-        return part[:-3] + "y"
-    if part.endswith(("sses", "shes", "ches", "xes", "zes")):
-        return part[:-2]
-    if len(part) > 3 and part.endswith("s") and not part.endswith(("ss", "us", "is")):
-        return part[:-1]
-    return part
+        return [IRREGULAR[part]]
+    if len(part) < 4 or part in SINGULAR or not part.endswith("s") or part.endswith(("ss", "us", "is")):
+        return []
+    forms = [part[:-1]]
+    if part.endswith("ies"):
+        forms.append(part[:-3] + "y")
+    if len(part) > 4 and part.endswith(("ses", "xes", "zes", "shes", "ches", "oes")):
+        forms.append(part[:-2])
+    return forms
 
 
 @dataclass(frozen=True)
@@ -108,10 +123,11 @@ class ViLP(Adapter):
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """The same word, by rule."""
         answer = answer_of(response)
-        if answer is None or not word(answer):
+        if answer is None or not words(answer):
             return nothing("word")
-        said, gold = word(answer), word(sample.answer)
-        return Verdict("right" if said == gold else "wrong", answer, "word", f"{said!r} against {gold!r}")
+        said, gold = (" ".join(words(text)) for text in (answer, sample.answer))
+        right = same(answer, sample.answer)
+        return Verdict("right" if right else "wrong", answer, "word", f"{said!r} against {gold!r}")
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
         """Score, prior, gap and capture over all draws; with several, score and prior of any right too."""
@@ -131,12 +147,12 @@ class ViLP(Adapter):
 def _contradicts(sample: Sample) -> bool:
     """Whether the picture's answer is another than the usual one."""
     assert sample.prior
-    return word(sample.answer) != word(sample.prior.usual)
+    return not same(sample.answer, sample.prior.usual)
 
 
 def _captured(one: Graded) -> bool:
     assert one.sample.prior
-    return one.verdict.extracted is not None and word(one.verdict.extracted) == word(one.sample.prior.usual)
+    return one.verdict.extracted is not None and same(one.verdict.extracted, one.sample.prior.usual)
 
 
 def _score(graded: Sequence[Graded]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ stood before it; in a stream each piece still stands in its place, and the tags 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -24,7 +26,7 @@ from vigos_cli.engines.interface import served_name
 from vigos_cli.engines.remote import ask_all, user_turn
 from vigos_cli.files import write_json
 from vigos_cli.prompts import EncodedImages, fill
-from vigos_cli.rollout import Request, Sampling
+from vigos_cli.rollout import Done, Request, Sampling
 from vigos_cli.segments import THINK, THINK_END
 from vigos_cli.server import CutShort, NoReply, Refused, Server, key_from_environment
 from vigos_cli.types import Prompt, Role, Rollout
@@ -32,6 +34,7 @@ from vigos_cli.types import Prompt, Role, Rollout
 FILE = "engine.json"  # what was found out about the server, beside the responses
 CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}  # as vLLM and SGLang call it
 LARGEST = 1 << 26  # bytes of a reply
+REFUSALS = 4  # in a row that are taken for the questions' own fault
 
 
 class TextPrompter:
@@ -81,18 +84,46 @@ class Chat:
         self._key = key_from_environment("rollout", self._config)
         self._before = json.loads(self._file.read_text()) if self._file.is_file() else None
         self._manner: Manner | None = None
+        self._refused = 0  # in a row
 
     def roll_out(
-        self, requests: Sequence[Request], sampling: Sampling, *, key: tuple[object, ...], batch: int
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        key: tuple[object, ...],
+        batch: int,
+        done: Done | None = None,
     ) -> list[Rollout]:
-        """See Engine. The seeds are ours: a run that goes on asks what the run would have asked."""
+        """See Engine. The seeds are ours: a run that goes on asks what the run would have asked.
+
+        A question that the server refuses is named and has no answer; where it refuses several in a row
+        it is not the question, and the run ends.
+        """
         if not requests:
             return []
         if self._manner is None:
             (self._manner,) = ask_all(self._config, self._key, [requests[0]], self._find_out)
             self._same_as_before()
 
-        async def ask(server: Server, request: Request) -> Rollout:
+        async def ask(server: Server, numbered: tuple[int, Request]) -> Rollout:
+            number, request = numbered
+            try:
+                rollout = await complete(server, request)
+                self._refused = 0
+            except Refused as error:
+                self._refused += 1
+                if self._refused > REFUSALS or error.status >= 500 or error.status in (408, 429):
+                    raise
+                print(f"rollout: item {request.sample_id}: the server {error}", file=sys.stderr)
+                rollout = Rollout(
+                    request.sample_id, request.draw, request.prompt, (), "", (), False, refused=str(error)
+                )
+            if done:
+                done(number, rollout)
+            return rollout
+
+        async def complete(server: Server, request: Request) -> Rollout:
             assert self._manner
             body = {
                 "model": self._model,
@@ -112,7 +143,7 @@ class Chat:
                 request.sample_id, request.draw, request.prompt, (), text, ends, said.finished, said.tokens
             )
 
-        return ask_all(self._config, self._key, requests, ask)
+        return ask_all(self._config, self._key, list(enumerate(requests)), ask)
 
     def facts(self) -> dict[str, Any]:
         """The rule that was applied; of the earlier part of the run where nothing was left to ask."""
@@ -190,7 +221,8 @@ class Said:
     def read(cls, content: bytes) -> Said:
         """Of the events, or of one JSON object. Raises CutShort for a stream without its end."""
         text = content.decode("utf-8", "replace")
-        events = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")] or [text]
+        lines = re.split(r"\r\n|\r|\n", text)  # and no other: JSON may hold U+2028 as it is
+        events = [line[5:].strip() for line in lines if line.startswith("data:")] or [text]
         said, reason = cls([], finished=False), None
         try:
             for event in events:

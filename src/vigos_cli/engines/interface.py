@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from vigos_cli.config import DistillRun, RunConfig
 from vigos_cli.model import Student
-from vigos_cli.rollout import Request, Sampling, roll_out
+from vigos_cli.rollout import Done, Request, Sampling, roll_out
 from vigos_cli.types import Rollout
 
 
@@ -24,12 +24,19 @@ class Engine(Protocol):
     """Where completions come from."""
 
     def roll_out(
-        self, requests: Sequence[Request], sampling: Sampling, *, key: tuple[object, ...], batch: int
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        key: tuple[object, ...],
+        batch: int,
+        done: Done | None = None,
     ) -> list[Rollout]:
         """One rollout a request, in their order. The same key, sample and draw get the same noise.
 
-        `batch` is how many rows are generated at once where that is for us to say. All processes call it
-        together, each with its own requests.
+        `batch` is how many rows are generated at once where that is for us to say; `done` is told each
+        rollout once it is there, whatever becomes of the others. All processes call it together, each with
+        its own requests.
         """
         ...
 
@@ -49,10 +56,16 @@ class InProcess:
         self.student = student
 
     def roll_out(
-        self, requests: Sequence[Request], sampling: Sampling, *, key: tuple[object, ...], batch: int
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        key: tuple[object, ...],
+        batch: int,
+        done: Done | None = None,
     ) -> list[Rollout]:
         """See Engine."""
-        return roll_out(self.student, requests, sampling, key=key, batch=batch)
+        return roll_out(self.student, requests, sampling, key=key, batch=batch, done=done)
 
     def facts(self) -> dict[str, Any]:
         """None."""

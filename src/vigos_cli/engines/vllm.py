@@ -29,8 +29,8 @@ from vigos_cli.config import RolloutConfig, UserError
 from vigos_cli.engines import canary, wire
 from vigos_cli.engines.remote import ask_all
 from vigos_cli.model import Student
-from vigos_cli.rollout import Request, Sampling, as_rollout
-from vigos_cli.server import Server, key_from_environment
+from vigos_cli.rollout import Done, Request, Sampling, as_rollout
+from vigos_cli.server import Refused, Server, key_from_environment
 from vigos_cli.types import Prompt, Rollout
 
 
@@ -47,7 +47,13 @@ class Vllm:
         self._name, self._version = model, ()  # what the server calls the student, of which weights
 
     def roll_out(
-        self, requests: Sequence[Request], sampling: Sampling, *, key: tuple[object, ...], batch: int
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        key: tuple[object, ...],
+        batch: int,
+        done: Done | None = None,
     ) -> list[Rollout]:
         """See Engine."""
         self._follow(requests)
@@ -58,9 +64,14 @@ class Vllm:
 
             async def complete(i: int, request: Request) -> None:
                 params = self._params(request, sampling, key)
-                reply = await wire.generate(server, self._name, request.prompt, features, params)
+                try:
+                    reply = await wire.generate(server, self._name, request.prompt, features, params)
+                except Refused as error:
+                    raise Refused(error.status, f"{error} to item {request.sample_id}") from None
                 ids = wire.sampled(reply, self._student.stop_ids, self._slots)
                 rollouts[i] = as_rollout(self._student, request, ids)
+                if done:
+                    done(i, rollouts[i])
 
             await asyncio.gather(*(complete(i, request) for i, request in rows))
 

@@ -146,7 +146,7 @@ def main(paths: Iterable[str]) -> None:
         try:
             rows = [
                 json.loads(line)
-                for line in Path(path).read_text(encoding="utf-8").splitlines()
+                for line in Path(path).read_text(encoding="utf-8").split("\n")
                 if line.strip()
             ]
         except (OSError, ValueError) as error:

@@ -23,7 +23,7 @@ from vigos_cli.segments import BOX, DESCRIPTION, DESCRIPTION_END, THINK, THINK_E
 
 ANSWER, ANSWER_END = "<answer>", "</answer>"
 LINE = re.compile(
-    r"^[\s*_#>\-]*(?:(?:so|thus|hence|therefore)[, ]+)?(?:the +|my +)?(?:final +|correct +)?"
+    r"^[ \t*_#>\-]{0,12}(?:(?:so|thus|hence|therefore)[, ]+)?(?:the +|my +)?(?:final +|correct +)?"
     r"(?:answer|答案)(?: +is)?[\s*_]*[:：][\s*_]*",
     re.IGNORECASE | re.MULTILINE,
 )

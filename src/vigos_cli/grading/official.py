@@ -1,11 +1,11 @@
-r"""What the authors of MathVista and MMMU count as right, so that a number can be put beside a published one.
+r"""What the authors of MathVista, MMMU and MMMU-Pro count as right, to put a number beside a published one.
 
 >>> row = {"question_type": "free_form", "answer_type": "float", "answer": "13.8", "precision": 1}
 >>> official_mathvista(row, "13.80").verdict
 'right'
 
 These are their rules, faults included; two things are ours. Where MMMU's parser finds nothing and draws a
-letter at random, `official_mmmu` says `unparsed`. Nothing is ever evaluated as code.
+letter at random, `official_mmmu` says `unparsed`, and so for MMMU-Pro. Nothing is ever evaluated as code.
 
 MathVista (of a short extraction, not of a whole response)
     choice   the first letter in brackets, or a bare capital, names an option; everything else, an empty
@@ -19,6 +19,12 @@ MMMU
              text. The one that stands last counts.
     open     right when a gold string is in one of the candidates, or a gold number equals one at 2 decimals.
              Candidates are what follows a key phrase, sentence by sentence, and all numbers in it.
+
+MMMU-Pro
+    choice   behind the last `Answer:`, where of the options' letters only one occurs in what follows, in
+             whatever word; else `(A)`; without one, `A ` with a blank behind it; without one, `A.`; without
+             one, and in more than five words, an option's text. The one that stands last counts, but among
+             letters that only end words (`USA `, `A.`) it is the first option.
 """
 
 from __future__ import annotations
@@ -103,10 +109,7 @@ def official_mmmu(fields: Mapping[str, Any], response: str) -> Verdict:
     options = _options(fields)
     golds = [str(gold) for gold in _listed(fields["answer"])]
     if options and fields.get("question_type", "multiple-choice") == "multiple-choice":
-        letter, reason = mmmu_letter(response, options)
-        if letter is None:
-            return Verdict("unparsed", None, "official choice", reason)
-        return Verdict("right" if letter in golds else "wrong", letter, "official choice", reason)
+        return _chosen(golds, *mmmu_letter(response, options))
     candidates = mmmu_candidates(response)
     for gold in golds:
         for form in mmmu_forms(gold):
@@ -117,16 +120,56 @@ def official_mmmu(fields: Mapping[str, Any], response: str) -> Verdict:
     return Verdict("wrong", None, "official open", f"none of {len(candidates)} candidates holds the gold")
 
 
+def official_mmmu_pro(fields: Mapping[str, Any], response: str) -> Verdict:
+    """MMMU-Pro's verdict on a whole response; `unparsed` where its parser would have drawn a letter.
+
+    `fields` as for `official_mmmu`, of a question with options.
+    """
+    return _chosen([str(fields["answer"])], *mmmu_pro_letter(response, _options(fields)))
+
+
+def _chosen(golds: Sequence[str], letter: str | None, reason: str) -> Verdict:
+    if letter is None:
+        return Verdict("unparsed", None, "official choice", reason)
+    return Verdict("right" if letter in golds else "wrong", letter, "official choice", reason)
+
+
 def mmmu_letter(response: str, options: Mapping[str, str]) -> tuple[str | None, str]:
     """The option that MMMU's parser reads in a response, and where; None where it finds nothing."""
-    for edge in EDGES:
-        response = response.strip(edge)
-    response = f" {response} "
-    lowered = response.lower()
+    response = _bare(response)
     for where, written in (("in brackets", "({})"), ("between blanks", " {} ")):
         last = {letter: response.rfind(written.format(letter)) for letter in options}
         if max(last.values()) >= 0:
             return max(last, key=lambda letter: last[letter]), f"letter {where}"
+    return _by_text(response, options)
+
+
+def mmmu_pro_letter(response: str, options: Mapping[str, str]) -> tuple[str | None, str]:
+    """The option that MMMU-Pro's parser reads in a response, and where; None where it finds nothing."""
+    _, asked_for, rest = response.rpartition("Answer:")
+    if asked_for and len(held := [letter for letter in options if letter in rest]) == 1:
+        return held[0], "the only letter behind the last `Answer:`"
+    response = _bare(response)
+    for where, written, last in (
+        ("in brackets", "({})", "({})"),
+        ("before a blank", "{} ", " {} "),
+        ("before a stop", "{}.", " {} "),
+    ):
+        if held := [letter for letter in options if written.format(letter) in response]:
+            return max(held, key=lambda letter: response.rfind(last.format(letter))), f"letter {where}"
+    return _by_text(response, options)
+
+
+def _bare(response: str) -> str:
+    """A response between blanks, punctuation cut from its ends."""
+    for edge in EDGES:
+        response = response.strip(edge)
+    return f" {response} "
+
+
+def _by_text(response: str, options: Mapping[str, str]) -> tuple[str | None, str]:
+    """The option whose text stands last in a response of more than five words."""
+    lowered = response.lower()
     if len(response.split()) > 5:
         last = {letter: lowered.rfind(text.lower()) for letter, text in options.items()}
         if max(last.values()) >= 0:

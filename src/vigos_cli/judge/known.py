@@ -23,7 +23,7 @@ class Known:
         self._path = path
         self._scores: dict[str, float] = {}
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        for line in text.splitlines():
+        for line in text.split("\n"):
             try:
                 found = json.loads(line)
                 key, score = found["key"], found["score"]

@@ -244,7 +244,7 @@ def test_a_question_that_is_refused_is_named_and_asked_again_and_the_others_go_o
     scores = run(tmp_path, server, "bench.samples=0", "rollout.concurrency=1", "resume=auto")
     made = lines(tmp_path / "responses.jsonl")
     (line,) = [one for one in made if one["refused"]]
-    assert len(made) == 3 and scores["unparsed"] == pytest.approx(1 / 3)
+    assert len(made) == 3 and scores["unparsed"] == pytest.approx(1 / 3) and scores["refused"] == 1
     assert f"item {line['sample_id']}: the server answered 400 (context length" in capsys.readouterr().err
     verdict = next(v for v in lines(tmp_path / "verdicts.jsonl") if v["id"] == line["sample_id"])
     assert (verdict["verdict"], verdict["rule"]) == ("unparsed", "missing") and "400" in verdict["reason"]
@@ -252,6 +252,7 @@ def test_a_question_that_is_refused_is_named_and_asked_again_and_the_others_go_o
     scores = run(tmp_path, server, "bench.samples=0", "rollout.concurrency=1", "resume=auto")
     assert not any(one["refused"] for one in lines(tmp_path / "responses.jsonl"))
     assert len(lines(tmp_path / "responses.jsonl")) == 3 and scores["unparsed"] == 0
+    assert "refused" not in scores
 
 
 def test_a_server_that_refuses_one_question_after_the_other_stops_the_run(serve, tmp_path):

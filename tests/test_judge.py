@@ -20,8 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vigos_cli
-from vigos_cli.bench.evaluate import Result, evaluate, with_judge
+from vigos_cli.bench.evaluate import evaluate
 from vigos_cli.bench.interface import Graded
+from vigos_cli.bench.judging import with_judge
+from vigos_cli.bench.result import Result
 from vigos_cli.compose import job
 from vigos_cli.config import BenchConfig, BenchTask, ConfigError, EvalRun, JudgeConfig
 from vigos_cli.judge.words import LONGEST, Case, messages, read, version

@@ -14,8 +14,8 @@ it, everything else is there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -25,29 +25,15 @@ from vigos_cli import processes
 from vigos_cli.bench import registry, rows
 from vigos_cli.bench.failures import PAGE, Failures
 from vigos_cli.bench.interface import Bench, Graded
-from vigos_cli.bench.parts import labelled, paragraphs
+from vigos_cli.bench.judging import fill_in, with_judge
+from vigos_cli.bench.result import ASKED, Result, save, save_scores
 from vigos_cli.bench.saved import joined, missing, not_over_a_run, saved_responses
 from vigos_cli.config import BenchTask, ConfigError, EvalRun
-from vigos_cli.files import read_lines, write_json, write_lines
+from vigos_cli.files import read_lines
 from vigos_cli.types import Response, Sample, Verdict
 
 if TYPE_CHECKING:
     from vigos_cli.bench.ask import Asker
-    from vigos_cli.judge.column import Judge
-    from vigos_cli.judge.words import Case
-
-ASKED = ("greedy", "sampled")
-
-
-@dataclass
-class Result:
-    """One benchmark's graded responses, how its figures are taken of them, and where they go."""
-
-    graded: list[Graded]
-    figures: Callable[[Sequence[Graded]], dict[str, Any]]
-    folder: Path
-    answers: tuple[str, str] = ASKED  # what its first draws are, and the others
-    bench: Bench | None = None  # None: PriorWorld
 
 
 def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
@@ -80,17 +66,17 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         folder.mkdir(parents=True, exist_ok=True)
         results[name] = result = _result(config, name, samples, reading, asker, folder)
         scores[name] = result.figures(result.graded)
-        _save(out, name, result, scores)
+        save(out, name, result, scores)
     if asker and own:
         asker.engine.close()
     if judge:
-        _judge(judge, results.values())
+        fill_in(judge, list(results.values()))
         for name, result in results.items():
             scores[name] = with_judge(config.judge.model, result)
-            _save(out, name, result, scores)
+            save(out, name, result, scores)
     if config.compare and processes.rank() == 0:
         _against(scores, config.compare[0], config.out)
-        _save_scores(out, scores, alone=len(tasks) == 1)
+        save_scores(out, scores, alone=len(tasks) == 1)
     return scores
 
 
@@ -134,9 +120,11 @@ def _result(
     if asker and (engine := asker.engine.facts()):
         marks["engine"] = engine
     if asker:
-        greedy = [line for line in read_lines(folder / "responses.jsonl") if line["draw"] == 0]
-        cut = [not line.get("finished", True) for line in greedy]
-        marks["cut_off"] = sum(cut) / max(1, len(cut))  # by the length limit
+        there = read_lines(folder / "responses.jsonl")
+        cut = [not line.get("finished", True) for line in there if line["draw"] == 0]
+        marks["cut_off"] = sum(cut) / max(1, len(cut))  # greedy answers, by the length limit
+        if refused := sum(bool(line.get("refused")) for line in there):
+            marks["refused"] = refused
     if asker and config.routing.student == "structured":
         return _with_leakage(result, marks)
     own = result.figures
@@ -161,21 +149,6 @@ def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
         return scores
 
     return replace(result, figures=figures)
-
-
-def _save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
-    """Leave a benchmark's verdicts, and all scores so far. Of several processes the first one does."""
-    if processes.rank() == 0:
-        write_lines(
-            result.folder / "verdicts.jsonl",
-            (verdict_line(name, one, result.answers) for one in result.graded),
-        )
-        _save_scores(out, scores, alone=result.folder == out)
-
-
-def _save_scores(out: Path, scores: Mapping[str, Any], *, alone: bool) -> None:
-    """A single benchmark's as they are, of several by name."""
-    write_json(out / "scores.json", next(iter(scores.values())) if alone else scores)
 
 
 def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
@@ -314,55 +287,3 @@ def _collect(
     if processes.rank() == 0:
         failures.write(folder / PAGE, name, config)
     return graded
-
-
-def verdict_line(bench: str, graded: Graded, answers: tuple[str, str]) -> dict[str, Any]:
-    """A line of verdicts.jsonl.
-
-    `judge` is a judge's score, 0 to 1, or null; the other columns owe it nothing. `part` tells items that
-    agree with a usual answer from those that contradict it; `cluster` is what a bootstrap resamples as one.
-    """
-    sample = graded.sample
-    part = "" if sample.prior is None else "agrees" if sample.prior.agrees else "conflicts"
-    known = {"answers": answers[graded.draw > 0], "bench": bench, "part": part}
-    known["cluster"] = sample.group or sample.id
-    return {"id": sample.id, "draw": graded.draw, **asdict(graded.verdict), "judge": graded.score, **known}
-
-
-# ---------------------------------------------------------------- the judge's column
-
-
-def _judge(judge: Judge, results: Iterable[Result]) -> None:
-    """Fill in the scores of all responses."""
-    results = list(results)
-    scores = iter(judge.scores([_case(result.bench, one) for result in results for one in result.graded]))
-    for result in results:
-        result.graded = [replace(one, score=next(scores)) for one in result.graded]
-
-
-def _case(bench: Bench | None, graded: Graded) -> Case | None:
-    """What the judge is shown of a response; None where there is no response or no gold answer."""
-    from vigos_cli.judge.words import Case
-
-    sample = graded.sample
-    golds = bench.golds(sample) if bench else (sample.answer,)
-    if graded.response is None or not golds:
-        return None
-    question = bench.prompt(sample) if bench else sample.question
-    if (options := labelled(sample.options)) not in question:  # they are in the picture
-        question = paragraphs(question, options)
-    return Case(question, golds, graded.response, by_share=bench.needs_judge if bench else False)
-
-
-def with_judge(model: str, result: Result) -> dict[str, Any]:
-    """The benchmark's figures, the judge's beside them, greedy and sampled apart where ours are."""
-    from vigos_cli.judge.figures import judged
-
-    by_share = result.bench.needs_judge if result.bench else False
-    scores = result.figures(result.graded)
-    drawn = [one for one in result.graded if "sampled" in scores and one.draw > 0]
-    rest = [one for one in result.graded if "sampled" not in scores or one.draw == 0]
-    scores["judge"] = judged(rest, model, by_share)
-    if drawn:
-        scores["sampled"]["judge"] = judged(drawn, model, by_share)
-    return scores

@@ -214,6 +214,11 @@ def test_what_the_item_says(gold: str, response: str, extra: dict, verdict: str)
     assert grade(gold, response, **extra).verdict == verdict
 
 
+def test_of_a_long_text_the_last_sentence_is_what_was_extracted() -> None:
+    verdict = grade("4", "I count one box. " * 200 + "So there are 5 in the end.")
+    assert (verdict.verdict, verdict.extracted) == ("wrong", "So there are 5 in the end.")
+
+
 def test_an_unknown_kind_names_the_known() -> None:
     with pytest.raises(ValueError, match="letter, integer"):
         grade("1", "1", kind="number")

@@ -284,7 +284,7 @@ def _long(item: Item) -> Verdict:
         last = _last_sentence(item.found)
         shorter = Item(item.gold, last, (), item.precision, item.unit, item.kind)
         if len(item.gold) <= LONGEST and (verdict := _number(shorter) or _text(shorter)):
-            return item.verdict(verdict.verdict, verdict.rule, f"in the last sentence: {verdict.reason}")
+            return shorter.verdict(verdict.verdict, verdict.rule, f"in the last sentence: {verdict.reason}")
         return item.verdict("unparsed", "text", "too long for an answer")
     return item.decided(same, "text", "the same text", "not the same text")
 

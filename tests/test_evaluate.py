@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -243,6 +245,23 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(folder):
         assert one.read_text() == two.read_text()
     one, two = (json.loads((folder / out / "scores.json").read_text()) for out in ("whole", "killed"))
     assert one == two
+
+
+@pytest.mark.slow
+def test_two_processes_ask_what_one_asks(folder):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    few = ("bench.samples=1", "bench.max_new_tokens=12", "bench.batch=2")
+    whole = run(folder, *few)["plain"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    command = [sys.executable, *launcher, "-m", "vigos_cli", "eval", "bench=plain", *few]
+    command += [f"bench.path={folder / 'items.jsonl'}", f"out={folder / 'two'}"]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=one_thread, check=True, capture_output=True, timeout=300)
+    assert json.loads((folder / "two" / "scores.json").read_text()) == whole
+    one, two = (lines(folder / name / "responses.jsonl") for name in ("out", "two"))
+    assert sorted(one, key=str) == sorted(two, key=str)
 
 
 def test_a_half_answered_item_is_asked_for_the_rest_alone(folder):

@@ -35,22 +35,9 @@ SMALLER = re.compile(r"^(?P<unit>[^\W\d]+\.?),? (?:and )?(?P<rest>\d.*)$")  # `h
 MONEY = re.compile(r"^(-?)\s*(us\$|[$€£¥])\s*(?=[\d.\-])", re.IGNORECASE)
 RATIO = re.compile(r"^(\d{1,9}(?:\.\d+)?) ?(?::|to) ?([1-9]\d{0,8}(?:\.\d+)?)$")  # 3:05 is a time of day
 NAME = re.compile(r"^[^\W\d\\][\w\s{}()∠△',.]{0,40}$|^m?[∠△].{1,8}$")  # `x`, `f(2)`, `area of ABC`
-GENERAL = {
-    "the",
-    "of",
-    "a",
-    "an",
-    "answer",
-    "result",
-    "value",
-    "total",
-    "it",
-    "final",
-    "so",
-    "thus",
-    "measure",
-}
-LETTER = re.compile(r"(?<![^\W\d_\\])([^\W\d_])(?![^\W\d_])")  # alone: a variable, a unit, or an article
+GENERAL = "the of a an answer result value total it final so thus measure"
+LETTER = re.compile(r"(?<![^\W\d_\\])([^\W\d_])(?![^\W\d_])")  # alone: a variable or a unit
+ARTICLE = re.compile(r"\b[aI](?= [^\W\d_])", re.IGNORECASE)
 COMPARES = re.compile("[<>≤≥≠!]=?|\\\\not")  # `x <= 4` is no 4
 TWICE = re.compile(r"[=≈][^=≈]*[,;]\s*[^=≈,;]*[=≈]")  # two equations
 INSIDE = re.compile(r"(?<![\w.,:^/{\\-])[$€£]?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?(?![\w^/{]|[.,:-]\d)")
@@ -96,9 +83,10 @@ def quantity(text: str) -> Quantity | None:
 
 def _calculates(text: str) -> bool:
     """Whether a side of an equation has numbers and no variable: `3 ft + 3 ft`, but not `3x`."""
-    letters = [m for m in LETTER.finditer(COMMAND.sub(" ", text)) if m[1] not in "aI" or m.end() == len(text)]
+    plain_text = ARTICLE.sub("", COMMAND.sub(" ", text))
     return any(map(str.isdigit, text)) and all(
-        m[1] in NAMES and re.search(r"\d ?$", m.string[: m.start()]) for m in letters
+        letter[1] in NAMES and re.search(r"\d ?$", plain_text[: letter.start()])
+        for letter in LETTER.finditer(plain_text)
     )
 
 
@@ -226,7 +214,7 @@ def same_quantity(a: Quantity | None, b: Quantity | None, precision: int | None 
 def _other_name(a: str, b: str) -> bool:
     """Whether two names have no word in common, and neither is short for the other (`A` and `area`)."""
     first, second = (
-        {word for word in re.sub(r"m?∠ ?", "∠", words(name)).split() if word not in GENERAL}
+        {word for word in re.sub(r"m?∠ ?", "∠", words(name)).split() if word not in GENERAL.split()}
         for name in (a, b)
     )
     if not first or not second or first & second:

@@ -129,7 +129,7 @@ def _local(bench: Bench, path: Path, split: str) -> tuple[Chain, Path]:
         files = _files(bench.name, path, split, source.config if source else None)
         return Chain([_file(file) for file in files]), path
     if not path.is_file():
-        raise ConfigError(f"bench.path={path}: there is no such file or folder")
+        raise ConfigError(f"{bench.name}: {path}: there is no such file or folder")
     return Chain([_file(path)]), path.parent
 
 

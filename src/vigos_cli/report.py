@@ -172,9 +172,10 @@ def _parts(scores: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, 
 
 
 def _share(figure: Mapping[str, Any] | None) -> str:
-    if not figure or figure["low"] is None:
-        return "-" if not figure else f"{figure['mean']:.3f}"
-    return f"{figure['mean']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+    if not figure:
+        return "-"
+    interval = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
+    return f"{figure['mean']:.3f}{interval}"
 
 
 def _answers(report: Mapping[str, Any]) -> str:

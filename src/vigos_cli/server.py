@@ -123,7 +123,7 @@ class Server:
                 failure = error
             else:
                 failure = self._refusal(status, content, body)
-                if status not in (408, 429) and status < 500:
+                if not passing(status):
                     raise failure
                 asked_to_wait = retry_after(headers.get("retry-after", ""))
             own = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT) * random.uniform(0.5, 1)
@@ -160,6 +160,11 @@ class Server:
         if self._key:
             text = text.replace(self._key, "***")
         return "".join(c if c.isprintable() else " " for c in text)[:200].strip()
+
+
+def passing(status: int) -> bool:
+    """Whether what a status says is the server's trouble, which may pass, and not the question's fault."""
+    return status in (408, 429) or status >= 500
 
 
 def key_from_environment(group: str, config: Address) -> str | None:

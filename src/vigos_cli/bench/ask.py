@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
 from itertools import islice, product
@@ -65,7 +65,7 @@ class Asker:
         prompt: Callable[[Sample], str],
         samples: Iterable[Sample],
         folder: Path,
-        total: Callable[[int], int | None],
+        total: Callable[[int], int],
     ) -> Iterator[tuple[Sample, Response]]:
         """Every item with each of its responses, the greedy one (draw 0) and the sampled.
 
@@ -83,29 +83,23 @@ class Asker:
         size, changed = max(1, CHUNK * bench.batch // len(draws)), 0
         with Bar(name, total(0), quiet=not first) as bar, path.open("a") as file:
 
-            def save(responses: Iterable[Response]) -> None:
+            def save(*responses: Response) -> None:
                 file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
                 file.flush()
 
+            keep = save if group.size() == 1 else None
             while chunk := list(islice(samples, size)):
-                asked = {sample.id: self._fingerprint(sample, prompt(sample)) for sample in chunk}
+                put = {sample.id: prompt(sample) for sample in chunk}
+                asked = {sample.id: self._fingerprint(sample, put[sample.id]) for sample in chunk}
                 found = {key: known.pop(key) for key in product(asked, draws) if key in known}
                 fresh = {key: one for key, one in found.items() if one.asked in ("", asked[key[0]])}
                 changed += len({id for id, _ in found.keys() - fresh.keys()})
                 todo = [s for s in chunk if any((s.id, draw) not in fresh for draw in draws)]
 
-                def keep(response: Response, asked: dict[str, str] = asked) -> None:
-                    if group.size() == 1:
-                        save([replace(response, asked=asked[response.sample_id])])
-
-                own = self._ask(prompt, group.share(todo), fresh, keep)
-                made = [
-                    replace(response, asked=asked[response.sample_id])
-                    for part in group.gather(own)
-                    for response in part
-                ]
+                own = self._ask(group.share(todo), put, asked, fresh, keep)
+                made = [response for part in group.gather(own) for response in part]
                 if first and group.size() > 1:
-                    save(made)
+                    save(*made)
                 fresh |= {(response.sample_id, response.draw): response for response in made}
                 for sample in chunk:
                     yield from ((sample, fresh[sample.id, draw]) for draw in draws)
@@ -117,15 +111,16 @@ class Asker:
 
     def _ask(
         self,
-        prompt: Callable[[Sample], str],
         samples: Sequence[Sample],
+        put: Mapping[str, str],
+        asked: Mapping[str, str],
         known: Container[tuple[str, int]],
-        keep: Callable[[Response], object],
+        keep: Callable[[Response], object] | None,
     ) -> list[Response]:
         config = self.config
-        items = [self._item(sample, prompt(sample)) for sample in samples]
+        items = [replace(self._item(s, put[s.id]), asked=asked[s.id]) for s in samples]
         if config.diagnostic == "description_only":
-            questions = [prompt(sample) for sample in samples]
+            questions = [put[sample.id] for sample in samples]
             items = describe(self.engine, self.prompter, items, questions, config.bench)
         return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
 

@@ -35,6 +35,8 @@ from vigos_cli.types import Response, Sample, Verdict
 if TYPE_CHECKING:
     from vigos_cli.bench.ask import Asker
 
+Items = tuple[Iterator[Sample], rows.Reading]  # a benchmark's, and how they are read
+
 
 def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
     """Every benchmark's figures, by name. Without an `asker` the model, or the server, is loaded.
@@ -61,10 +63,10 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         asker = load_asker(config)
     results: dict[str, Result] = {}
     scores: dict[str, dict[str, Any]] = {}
-    for name, (samples, reading) in items.items():
+    for name, own_items in items.items():
         folder = out if len(tasks) == 1 else out / name
         folder.mkdir(parents=True, exist_ok=True)
-        results[name] = result = _result(config, name, samples, reading, asker, folder)
+        results[name] = result = _result(config, name, own_items, asker, folder)
         scores[name] = result.figures(result.graded)
         save(out, name, result, scores)
     if asker and own:
@@ -80,7 +82,7 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
     return scores
 
 
-def _items(config: EvalRun, name: str, task: BenchTask) -> tuple[Iterator[Sample], rows.Reading]:
+def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
     """A benchmark's items and how they are read; its files are opened here, its pictures one by one."""
     limit = task.limit or config.limit
     if name == "priorworld":
@@ -88,7 +90,7 @@ def _items(config: EvalRun, name: str, task: BenchTask) -> tuple[Iterator[Sample
 
         drawn = rows.wanted("priorworld", "id", iter(priorworld.load(task)), config.ids)
         samples = list(islice(drawn, limit))
-        return iter(samples), rows.Reading(rows=len(samples))
+        return iter(samples), rows.Reading(rows=len(samples), limit=len(samples))
     return rows.read(
         _adapter(config, name),
         path=task.path,
@@ -104,18 +106,11 @@ def _adapter(config: EvalRun, name: str) -> Bench:
     return registry.get("plain" if config.bench.schema == "plain" else name)
 
 
-def _result(
-    config: EvalRun,
-    name: str,
-    samples: Iterator[Sample],
-    reading: rows.Reading,
-    asker: Asker | None,
-    folder: Path,
-) -> Result:
+def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
     if asker and name == "priorworld":
-        result = _priorworld(config, list(samples), asker, folder)
+        result = _priorworld(config, items, asker, folder)
     else:
-        result = _bench(config, name, samples, reading, asker, folder)
+        result = _bench(config, name, items, asker, folder)
     marks: dict[str, Any] = {} if config.diagnostic == "none" else {"diagnostic": config.diagnostic}
     if asker and (engine := asker.engine.facts()):
         marks["engine"] = engine
@@ -125,18 +120,17 @@ def _result(
         marks["cut_off"] = sum(cut) / max(1, len(cut))  # greedy answers, by the length limit
         if refused := sum(bool(line.get("refused")) for line in there):
             marks["refused"] = refused
-    if asker and config.routing.student == "structured":
-        return _with_leakage(result, marks)
+        if config.routing.student == "structured":
+            return _with_leakage(result, marks, there)
     own = result.figures
     return replace(result, figures=lambda graded: own(graded) | marks)
 
 
-def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
+def _with_leakage(result: Result, marks: dict[str, Any], responses: Sequence[dict[str, Any]]) -> Result:
     """Its figures say as well whether descriptions state the answer, greedy and sampled."""
     from vigos_cli.bench.leakage import leakage
 
     own = result.figures
-    responses = read_lines(result.folder / "responses.jsonl")
     lines = {(line["sample_id"], line["draw"]): line for line in responses}  # the last, where asked again
 
     def figures(graded: Sequence[Graded]) -> dict[str, Any]:
@@ -180,17 +174,16 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
     return {name: replace(tasks[name], path=bench.path)}
 
 
-def _priorworld(config: EvalRun, samples: list[Sample], asker: Asker, folder: Path) -> Result:
+def _priorworld(config: EvalRun, items: Items, asker: Asker, folder: Path) -> Result:
     """Its verdicts are on the parts of a parsed response, and its pictures are drawn."""
     from vigos_cli.bench import priorworld
 
+    samples, reading = list(items[0]), items[1]
     responses: list[Response] = []
 
     def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
         question = attrgetter("question")
-        for sample, response in asker.responses(
-            "priorworld", question, samples, folder, lambda _: len(samples)
-        ):
+        for sample, response in asker.responses("priorworld", question, samples, folder, reading.total):
             responses.append(response)
             text = None if response.refused else response.text
             yield sample, response.draw, text, _refused(response) or priorworld.grade(sample, response)
@@ -200,14 +193,8 @@ def _priorworld(config: EvalRun, samples: list[Sample], asker: Asker, folder: Pa
     return Result(graded, lambda _: report, folder)
 
 
-def _bench(
-    config: EvalRun,
-    name: str,
-    samples: Iterator[Sample],
-    reading: rows.Reading,
-    asker: Asker | None,
-    folder: Path,
-) -> Result:
+def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
+    samples, reading = items
     adapter, scorer = _adapter(config, name), config.bench.scorer
     if scorer == "official" and not adapter.official:
         print(f"{name}: bench.scorer=official has no other rule than ours", file=sys.stderr)
@@ -216,14 +203,8 @@ def _bench(
     answers, summarise = ASKED, _figures
     if asker:
 
-        def total(done: int) -> int | None:
-            """How many items there will be, by how far the rows have been read."""
-            known = len(config.ids) or reading.limit
-            read = round(done * reading.rows / (reading.at + 1)) if done else reading.rows
-            return min(known, read) if known else read
-
         def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
-            for sample, response in asker.responses(name, adapter.prompt, samples, folder, total):
+            for sample, response in asker.responses(name, adapter.prompt, samples, folder, reading.total):
                 text = None if response.refused else response.text
                 verdict = _refused(response) or adapter.grade(sample, response.text, scorer)
                 yield sample, response.draw, text, verdict

@@ -72,6 +72,11 @@ class Reading:
     at: int = 0  # the index of the row that is being read
     limit: int | None = None  # of items
 
+    def total(self, done: int) -> int:
+        """How many items there will be, by how far the rows have been read after as many."""
+        read = round(done * self.rows / (self.at + 1)) if done else self.rows
+        return read if self.limit is None else min(self.limit, read)
+
     def image(self, raw: Any, item: str) -> tuple[Image, ...]:
         """One picture in a tuple; none when nobody looks. UserError, naming the item, when there is none."""
         if not self.images:

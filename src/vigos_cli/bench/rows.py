@@ -65,7 +65,7 @@ def read(
     responses could not be joined.
     """
     rows, reading = open_rows(bench, path=path, split=split, revision=revision)
-    reading.rows, reading.limit = len(rows), limit
+    reading.rows, reading.limit = len(rows), len(ids) or limit
     if not ids:
         reading.images = images
         samples = wanted(bench.name, bench.id_column, bench.samples(rows, reading), ids)

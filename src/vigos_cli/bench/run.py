@@ -32,6 +32,7 @@ class Item:
     sample: Sample
     images: EncodedImages
     prompt: Prompt
+    asked: str = ""  # see Response
 
 
 class Evaluator:
@@ -80,7 +81,7 @@ def describe(
     described = []
     for item, question, rollout in zip(items, questions, rollouts, strict=True):
         blind = make_item(prompter, replace(item.sample, images=()), question)
-        described.append(replace(blind, prompt=with_description(blind.prompt, rollout)))
+        described.append(replace(item, images=blind.images, prompt=with_description(blind.prompt, rollout)))
     return described
 
 
@@ -112,14 +113,21 @@ def answer(
         if routing.completion == "two_pass":
             shown = [item.images for item, _ in asked]
             requests = _with_captions(engine, prompter, requests, shown, sampling, bench)
+        responses: dict[int, Response] = {}
 
-        def done(number: int, rollout: Rollout, asked: Sequence[tuple[Item, int]] = asked) -> None:
+        def done(
+            number: int,
+            rollout: Rollout,
+            asked: Sequence[tuple[Item, int]] = asked,
+            responses: dict[int, Response] = responses,
+        ) -> None:
+            item, draw = asked[number]
+            responses[number] = replace(as_response(rollout, routing, draw), asked=item.asked)
             if keep:
-                keep(as_response(rollout, routing, asked[number][1]))
+                keep(responses[number])
 
-        key = ("bench", bench.seed)
-        rollouts = engine.roll_out(requests, sampling, key=key, batch=bench.batch, done=done)
-        made += [as_response(one, routing, draw) for one, (_, draw) in zip(rollouts, asked, strict=True)]
+        engine.roll_out(requests, sampling, key=("bench", bench.seed), batch=bench.batch, done=done)
+        made += [responses[number] for number in range(len(asked))]
     return made
 
 

@@ -28,7 +28,7 @@ from vigos_cli.files import write_json
 from vigos_cli.prompts import EncodedImages, fill
 from vigos_cli.rollout import Done, Request, Sampling
 from vigos_cli.segments import THINK, THINK_END
-from vigos_cli.server import CutShort, NoReply, Refused, Server, key_from_environment
+from vigos_cli.server import CutShort, NoReply, Refused, Server, key_from_environment, passing
 from vigos_cli.types import Prompt, Role, Rollout
 
 FILE = "engine.json"  # what was found out about the server, beside the responses
@@ -113,7 +113,7 @@ class Chat:
                 self._refused = 0
             except Refused as error:
                 self._refused += 1
-                if self._refused > REFUSALS or error.status >= 500 or error.status in (408, 429):
+                if self._refused > REFUSALS or passing(error.status):
                     raise
                 print(f"rollout: item {request.sample_id}: the server {error}", file=sys.stderr)
                 rollout = Rollout(

@@ -31,9 +31,9 @@ NAMED = re.compile(
 DENIED = re.compile(r"\b(?:not|never|neither|nor|incorrect|wrong|cannot|except)\b|n't\b", re.IGNORECASE)
 LEADING = re.compile(r"^(yes|no|true|false)\b(?=[,.;:!]|\s*$| because| since)")
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
-MORE = re.compile(
+MORE = re.compile(  # another label right behind the first
     r"^\W*(?:(?:and|or)\W+)?\([A-Za-z]\)|^\W*(?:and|or)\W+[A-Z]\b"
-)  # another label behind the first
+)
 LISTED = re.compile(r"(?:^|\s)\(?([A-Z])[):](?=\s)|^([A-Z])\.(?=\s)", re.MULTILINE)
 REASONED = re.compile(  # `B because option A is too small`, `B, not A`
     r"^\(?([A-Z])\)?(?:,?\s+(?:because|since|as|for|rather|instead|which|where|due|not)\b|[,;]\s+(?![(]?[A-Z]\b)|\s+\()"
@@ -62,6 +62,11 @@ def choose(text: str, choices: Sequence[str]) -> Choice:
 def lists_options(text: str) -> bool:
     """Whether a text repeats the options with their labels: none of them is the answer for standing first."""
     return len({a or b for a, b in LISTED.findall(text.strip())}) > 1
+
+
+def ends_in_options(text: str) -> bool:
+    """Whether such a list is also what a text ends with."""
+    return lists_options(text) and LISTED.match(text.strip().split("\n")[-1]) is not None
 
 
 def gold_index(gold: str, choices: Sequence[str], *, letter: bool = False) -> int | None:

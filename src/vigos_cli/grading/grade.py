@@ -23,17 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from vigos_cli.grading.choice import (
-    BARE,
-    DENIED,
-    LEADING,
-    LISTED,
-    MORE,
-    NAMED,
-    choose,
-    gold_index,
-    lists_options,
-)
+from vigos_cli.grading.choice import BARE, DENIED, LEADING, MORE, NAMED, choose, ends_in_options, gold_index
 from vigos_cli.grading.extract import extract
 from vigos_cli.grading.normal import LONGEST, nothing, plain, words
 from vigos_cli.grading.number import Quantity, only_number, quantity, same_quantity, with_unit
@@ -168,8 +158,7 @@ def _choice(item: Item) -> Verdict | None:
         return None
     text = item.found[-LONGEST:]
     chosen = choose(text, item.choices)
-    repeats = lists_options(text) and LISTED.match(text.strip().split("\n")[-1])
-    if chosen.index is None and not repeats and (last := _last_sentence(text)) != text:
+    if chosen.index is None and not ends_in_options(text) and (last := _last_sentence(text)) != text:
         chosen = choose(last, item.choices)
     if chosen.index is None:
         return item.verdict("unparsed", "choice", chosen.reason)
@@ -267,7 +256,7 @@ def _text(item: Item) -> Verdict | None:
 
 def _equation(text: str) -> bool:
     """Whether a formula is an equation, such as `x^2 = 4`; `y = 2x` only names what is behind it."""
-    return len(text.partition("=")[0].strip()) > 1 if "=" in text else False
+    return "=" in text and len(text.partition("=")[0].strip()) > 1
 
 
 def _other(item: Item) -> Verdict:

@@ -131,7 +131,7 @@ def _compound(value: Value, name: str, more: Quantity | None) -> Quantity | None
     if not (measured and more and more.unit and measured.dimension == more.unit.dimension):
         return None
     share = more.unit.factor / measured.factor
-    return Quantity(value + more.value * share, measured, "") if share < 1 else None
+    return Quantity(value + more.value * share, measured) if share < 1 else None
 
 
 def number_word(text: str) -> tuple[Value, str] | None:

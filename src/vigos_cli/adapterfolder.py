@@ -67,7 +67,7 @@ text = told["instruction"].replace("{{question}}", question)
 turn = [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": text}}]}}]
 head = processor.apply_chat_template(turn, add_generation_prompt=True) + told["prefill"]
 inputs = processor(text=[head], images=[picture], return_tensors="pt")
-output = model.generate(**inputs, max_new_tokens=1024, do_sample=False)
+output = model.generate(**inputs, max_new_tokens=1024, do_sample=False, repetition_penalty=1.0)
 print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
 
 

@@ -2,12 +2,14 @@
 
 The engine is transformers' own `generate`, run greedily, with a logits processor that has already made the
 choice: it draws each token by inverting the distribution's sum at a number fixed beforehand for (seed,
-sample, draw, position). So what is drawn does not depend on the batch a row happens to be in.
+sample, draw, position). So what is drawn does not depend on the batch a row happens to be in. Nothing in
+the checkpoint's generation config changes what is drawn, except the tokens that end a turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -130,18 +132,37 @@ def _generate(
     if sampling.temperature > 0:
         rows = [draws.uniforms(*key, r.sample_id, r.draw, count=sampling.max_new_tokens) for r in requests]
         noise_BT = torch.from_numpy(np.stack(rows)).to(student.device)
-    output = student.net.generate(
-        **inputs,
-        generation_config=GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,
-            eos_token_id=sorted(student.stop_ids),
-            pad_token_id=student.tokenizer.pad_token_id,
-            use_cache=True,
-        ),
-        logits_processor=LogitsProcessorList([KeyedChoice(noise_BT, sampling, student.banned_ids, width)]),
-    )
+    with without_generation_config(student.base):
+        output = student.base.generate(
+            **inputs,
+            generation_config=GenerationConfig(
+                max_new_tokens=sampling.max_new_tokens,
+                do_sample=False,
+                eos_token_id=sorted(student.stop_ids),
+                pad_token_id=student.tokenizer.pad_token_id,
+                use_cache=True,
+            ),
+            logits_processor=LogitsProcessorList(
+                [KeyedChoice(noise_BT, sampling, student.banned_ids, width)]
+            ),
+        )
     return [until_stop(row, student.stop_ids) for row in output[:, width:].tolist()]
+
+
+@contextmanager
+def without_generation_config(base: Any) -> Iterator[None]:
+    """Hide the checkpoint's generation config from `generate` inside the block.
+
+    transformers fills every setting that the caller leaves out from `base.generation_config`. A repetition
+    penalty, a suppressed token or a number of beams from there would change the distribution that is sampled
+    from, while the loss scores the plain one.
+    """
+    own = base.generation_config
+    base.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        base.generation_config = own
 
 
 def until_stop(ids: Sequence[int], stop_ids: frozenset[int]) -> tuple[int, ...]:

@@ -99,6 +99,7 @@ class Vllm:
             "seed": draws.key(*key, request.sample_id, request.draw) % 2**31,
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
+            "repetition_penalty": 1.0,  # a server may take its default from the model's generation config
             "stop_token_ids": sorted(self._student.stop_ids),
             "logit_bias": {str(i): -100.0 for i in sorted(self._slots)},
         }

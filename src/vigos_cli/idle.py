@@ -22,7 +22,8 @@ def lay_aside(student: Student, config: ModelConfig, adapter: AdapterConfig) -> 
     """Keep the student's base and processor, without its adapter and as they were loaded."""
     base: Any = student.net.unload()
     base.gradient_checkpointing_disable()
-    base.disable_input_require_grads()
+    if student.vision_guard:
+        student.vision_guard.remove()
     _idle.clear()
     _idle[_key(config, adapter)] = (base, student.processor)
 

@@ -29,6 +29,7 @@ from huggingface_hub import constants
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vigos_cli import idle
@@ -51,6 +52,7 @@ class Student:
     stop_ids: frozenset[int]
     banned_ids: tuple[int, ...]  # image slots: sampled ones would ask for pictures that are not there
     quantised_modules: int
+    vision_guard: RemovableHandle | None  # see `_guard_vision_tower`; None where the tower is trained
 
     @property
     def tokenizer(self) -> Any:
@@ -125,6 +127,16 @@ class Student:
                         p.data = live[name]
             case _:
                 raise ValueError(which)
+
+    def recompute_activations(self) -> None:
+        """Keep only the input of each layer, and recompute the rest in the backward pass.
+
+        transformers marks the embeddings of text and of pictures as differentiable when this is switched on,
+        for its reentrant form. The form used here does not need it, and with it every block of the frozen
+        vision tower would run backward.
+        """
+        self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.base.disable_input_require_grads()
 
     def frozen_hash(self) -> str:
         """sha256 over every weight that must not change."""
@@ -219,8 +231,6 @@ def load_student(config: ModelConfig, adapter: AdapterConfig, *, seed: int = 0) 
             raise UserError(
                 f"the adapter reaches beyond the language model ({touched[0]}): adapter.vision=true"
             )
-    if quantised:  # PEFT leaves this out for 4-bit models
-        net.enable_input_require_grads()
     net.eval()
     student = Student(
         net=net,
@@ -230,9 +240,25 @@ def load_student(config: ModelConfig, adapter: AdapterConfig, *, seed: int = 0) 
         stop_ids=_stop_ids(base, processor.tokenizer),
         banned_ids=_banned_ids(base.config),
         quantised_modules=quantised,
+        vision_guard=None if adapter.vision else _guard_vision_tower(base),
     )
     _check_head(student)
     return student
+
+
+def _guard_vision_tower(base: Any) -> RemovableHandle:
+    """Stop with an AssertionError when a forward pass would differentiate the frozen vision tower.
+
+    Nothing in the tower is trained, so its output needs no gradient. Where it has one, some hook has marked
+    the tower's input, and each step would pay for a backward pass through all of its blocks.
+    """
+
+    def check(tower: Any, inputs: Any, output: Any) -> None:
+        values = output.values() if isinstance(output, Mapping) else output
+        tensors = [output] if isinstance(output, Tensor) else [v for v in values if isinstance(v, Tensor)]
+        assert not any(tensor.requires_grad for tensor in tensors), "the frozen vision tower has a gradient"
+
+    return base.get_encoder(modality="image").register_forward_hook(check)
 
 
 def _load_base(config: ModelConfig, adapter: AdapterConfig, device: torch.device) -> tuple[Any, Any]:

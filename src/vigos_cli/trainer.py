@@ -73,8 +73,7 @@ def make_learner(student: Student, config: DistillRun) -> Learner:
     else:
         optimizer = torch.optim.AdamW(parameters, **options)
     if config.trainer.gradient_checkpointing:
-        student.net.enable_input_require_grads()  # else nothing before the first adapter asks for a gradient
-        student.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        student.recompute_activations()
     ema = student.adapter_state() if config.teacher.weights == "ema" else None
     ema = {k: v.to(student.device) for k, v in ema.items()} if ema is not None else None
     return Learner(student, optimizer, ema)

@@ -1,21 +1,24 @@
-"""`plan=true` beside what one step really takes on the CPU, for random models of two sizes.
+"""Compare `plan=true` with what one step really takes on the CPU, for random models of two sizes.
 
-python tests/benchmarks/plan.py
+python tests/benchmarks/plan.py            # a table: phase, measured and planned memory, seconds
+python tests/benchmarks/plan.py 360        # only the size whose name holds this text
 
-Resident memory beyond that of the process before it loads the weights, which stands for the CUDA context.
+Memory is the resident memory beyond that of the process before it loads the weights; what the process has
+by then stands for the CUDA context. Seconds are those of the phase in one step.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-SIZES = {  # hidden width, MLP, layers, heads, vocabulary
-    "60 M": (512, 1536, 8, 8, 32_000),
-    "340 M": (1024, 2816, 14, 16, 151_936),
+SIZES = {  # hidden width, MLP, layers, heads, vocabulary; width, depth and heads of the vision tower
+    "60 M": (512, 1536, 8, 8, 32_000, 128, 3, 4),
+    "360 M": (1024, 2816, 10, 16, 151_936, 768, 12, 12),
 }
 CASES = {
     "checkpointed": ("trainer.gradient_checkpointing=true",),
@@ -29,7 +32,7 @@ RUN = (
     "trainer.micro_batch=4",
     "rollout.batch=8",
 )
-RUN = (*RUN, "rollout.max_new_tokens=128", "model.min_pixels=112896", "model.max_pixels=112896")
+RUN = (*RUN, "rollout.max_new_tokens=128", "model.min_pixels=200704", "model.max_pixels=200704")
 
 
 def save_model(folder: Path, size: tuple[int, ...]) -> None:
@@ -39,7 +42,7 @@ def save_model(folder: Path, size: tuple[int, ...]) -> None:
 
     from vigos_cli.paths import TINY
 
-    hidden, mlp, layers, heads, vocabulary = size
+    hidden, mlp, layers, heads, vocabulary, width, depth, vision_heads = size
     config = AutoConfig.from_pretrained(TINY)
     text = config.text_config
     text.hidden_size, text.intermediate_size, text.num_hidden_layers = hidden, mlp, layers
@@ -51,14 +54,16 @@ def save_model(folder: Path, size: tuple[int, ...]) -> None:
         rotary // 8 * 3,
         rotary - rotary // 4 - rotary // 8 * 3,
     ]
-    config.vision_config.hidden_size = hidden
+    vision = config.vision_config
+    vision.hidden_size, vision.embed_dim, vision.depth, vision.num_heads = hidden, width, depth, vision_heads
+    vision.mlp_ratio = 4
     torch.manual_seed(0)
     AutoModelForImageTextToText.from_config(config, dtype=torch.float32).save_pretrained(folder)
     AutoProcessor.from_pretrained(TINY).save_pretrained(folder)
 
 
 def measure(overrides: list[str], results: Any) -> None:
-    """Put (bytes before the weights, peak of each phase, estimate of each part) into `results`."""
+    """Put (measured bytes, planned bytes, seconds) of each phase into `results`."""
     import io
     from contextlib import redirect_stdout
     from dataclasses import replace
@@ -92,7 +97,12 @@ def measure(overrides: list[str], results: Any) -> None:
     found = estimate(config, shape_of(config), context=0)
     expected = {"weights": found.weights, "rollout": found.weights + 1.1 * found.rollout}
     expected["learn"] = found.weights + found.optimizer + 1.1 * found.learn
-    results.put({name: (learner.peaks.bytes[name] - base, value) for name, value in expected.items()})
+    results.put(
+        {
+            name: (learner.peaks.bytes[name] - base, value, learner.seconds[name])
+            for name, value in expected.items()
+        }
+    )
 
 
 def main() -> None:
@@ -100,10 +110,11 @@ def main() -> None:
     # glibc would keep what is freed for later: a process's size would then be that of its history.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     context = multiprocessing.get_context("spawn")
-    print("| weights | case | phase | measured GiB | planned GiB | planned / measured |")
-    print("|---|---|---|---|---|---|")
+    print("| weights | case | phase | measured GiB | planned GiB | planned / measured | seconds |")
+    print("|---|---|---|---|---|---|---|")
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     with tempfile.TemporaryDirectory() as temporary:
-        for size, numbers in SIZES.items():
+        for size, numbers in ((size, numbers) for size, numbers in SIZES.items() if wanted in size):
             folder = Path(temporary) / size.replace(" ", "")
             save_model(folder, numbers)
             for case, overrides in CASES.items():
@@ -111,10 +122,10 @@ def main() -> None:
                 command = [*RUN, f"model.path={folder}", "out=unused", *overrides]
                 process = context.Process(target=measure, args=(command, results))
                 process.start()
-                for phase, (measured, planned) in results.get(timeout=1800).items():
+                for phase, (measured, planned, seconds) in results.get(timeout=1800).items():
                     ratio = planned / measured
                     gib = f"{measured / 2**30:.2f} | {planned / 2**30:.2f}"
-                    print(f"| {size} | {case} | {phase} | {gib} | {ratio:.2f} |", flush=True)
+                    print(f"| {size} | {case} | {phase} | {gib} | {ratio:.2f} | {seconds:.1f} |", flush=True)
                 process.join()
 
 

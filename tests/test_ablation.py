@@ -188,7 +188,7 @@ def test_cells_that_start_together_measure_their_untrained_base_once(tmp_path, m
     """Both arrive before either has it; the second waits, and takes over what the first has made."""
     made, runs = [], []
 
-    def distill(config) -> float:
+    def distill(config) -> dict:
         out = Path(config.out)
         (out / "config.json").write_text(json.dumps({**asdict(config)}))
         if not (out / "before.json").exists():
@@ -197,9 +197,9 @@ def test_cells_that_start_together_measure_their_untrained_base_once(tmp_path, m
             (out / "before.jsonl").write_text("{}\n")
             (out / "before.json").write_text("{}")
         runs.append(out.name)
-        return 0.5
+        return {"after": {"score": 0.5}}
 
-    monkeypatch.setattr("vigos_cli.commands.distill.run", distill)
+    monkeypatch.setattr("vigos_cli.distill.distill", distill)
     cells = [cell(*more, ROWS) for more in (["seed=1"], ["seed=2"], ["seed=3", "routing=opsd"])]
     for one in cells:
         one.config.out = str(folder(tmp_path, one))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config import ConfigError, DistillRun, PromptConfig, RunConfig
-from vigos_cli.files import write_json
+from vigos_cli.files import drafted, drafted_folder, write_json
 from vigos_cli.model import Student
 from vigos_cli.prompts import load_prompts
 from vigos_cli.report import before_and_after
@@ -71,8 +71,17 @@ output = model.generate(**inputs, max_new_tokens=1024, do_sample=False, repetiti
 print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
 
 
-def save_adapter(student: Student, folder: Path, config: DistillRun, summary: Mapping[str, Any]) -> None:
-    """Weights, prompt and card."""
+def save_adapter(student: Student, place: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
+    """Leave weights, prompt and card in `place`, all of them or none.
+
+    `facts` are `steps` and `adapter_modules`, and `before` and `after` once they were measured.
+    """
+    with drafted_folder(place) as draft:
+        _save(student, draft, config)
+        write_card(draft, config, facts)
+
+
+def _save(student: Student, folder: Path, config: DistillRun) -> None:
     form = config.routing.student
     student.net.save_pretrained(str(folder), safe_serialization=True)
     shape = json.loads((folder / "adapter_config.json").read_text())
@@ -91,11 +100,18 @@ def save_adapter(student: Student, folder: Path, config: DistillRun, summary: Ma
             "max_pixels": config.model.max_pixels,
         },
     )
-    (folder / "README.md").write_text(_card(config, summary), encoding="utf-8")
 
 
-def _card(config: DistillRun, summary: Mapping[str, Any]) -> str:
-    rows = before_and_after(summary["before"], summary["after"])
+def write_card(folder: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
+    """Write README.md beside the weights; `facts` as for `save_adapter`."""
+    with drafted(folder / "README.md") as draft:
+        draft.write_text(_card(config, facts), encoding="utf-8")
+
+
+def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
+    rows = [["not measured", "-", "-", "-"]]  # as long as the closing evaluation has not ended
+    if "after" in facts:
+        rows = before_and_after(facts["before"], facts["after"])
     tiny = config.model.path == "builtin:tiny"
     base = "str(__import__('vigos_cli.paths').paths.TINY)" if tiny else repr(config.model.path)
     nf4 = config.adapter.quantise == "nf4"
@@ -105,12 +121,12 @@ def _card(config: DistillRun, summary: Mapping[str, Any]) -> str:
         routing=config.routing.name,
         loss=config.loss.name,
         teacher=config.teacher.name,
-        steps=summary["steps"],
+        steps=facts["steps"],
         batch=config.trainer.batch,
         data=config.data.name,
         lr=config.trainer.lr,
         r=config.adapter.r,
-        modules=summary["adapter_modules"],
+        modules=facts["adapter_modules"],
         seed=config.seed,
         quantised="The base was quantised to 4 bits (nf4) while learning." if nf4 else "",
         file=PROMPT_FILE,

@@ -54,6 +54,11 @@ class Batches:
         self.coming = {step + 1: self.pool.submit(self._make, step + 1)}
         return made.result()
 
+    def close(self) -> None:
+        """End the thread; a batch that it is making is waited for and dropped."""
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
     def _make(self, step: int) -> tuple[list[Prepared], Counter[str]]:
         counts: Counter[str] = Counter()
         places = group.share(list(enumerate(batch_indices(self.config, len(self.data), step))))

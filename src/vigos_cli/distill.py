@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vigos_cli import group, idle
-from vigos_cli.adapterfolder import save_adapter, settle_prompts
+from vigos_cli.adapterfolder import save_adapter, settle_prompts, write_card
 from vigos_cli.batches import Batches
 from vigos_cli.bench.around import Around
 from vigos_cli.config import DistillRun
@@ -22,12 +23,12 @@ from vigos_cli.data.check import check
 from vigos_cli.data.load import TableData, load_data
 from vigos_cli.dryrun import dry_run
 from vigos_cli.engines.interface import engine_of
-from vigos_cli.files import write_json, write_lines
+from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.memory import peak_gib
 from vigos_cli.model import load_student, pick_device
 from vigos_cli.progress import Bar
 from vigos_cli.prompts import Prompter
-from vigos_cli.provenance import commit, same_run, versions
+from vigos_cli.provenance import CHANGES, claim, commit, same_run, versions
 from vigos_cli.report import draw_curves, print_before_and_after
 from vigos_cli.routing import trains
 from vigos_cli.tracking import Tracker
@@ -60,67 +61,84 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     learner = make_learner(student, config)
     if config.trainer.dry_run:
         return dry_run(learner, data, prompter, config)
-    learner.engine = engine = engine_of(config, student)
-    around = Around(engine, prompter, config)
-    resume(learner, out)
-    if first and learner.step == 0:
-        write_json(out / "config.json", asdict(config))
-    hash_at_start = student.frozen_hash()
-    learner.seconds["load"] += time.perf_counter() - began
+    with ExitStack() as stack:  # closes the engine and the files however the run ends
+        learner.engine = stack.enter_context(closing(engine_of(config, student)))
+        around = Around(learner.engine, prompter, config)
+        resume(learner, out)
+        if first:
+            claim(out, config, step=learner.step)
+        hash_at_start = student.frozen_hash()
+        learner.seconds["load"] += time.perf_counter() - began
 
-    before, answers = _before(out, learner, around)
-    steps = total_steps(config, len(data)) if trains(config.routing) else 0
-    tracker = Tracker(config.tracking, out, asdict(config), from_step=learner.step) if first else None
-    if tracker and answers:
-        tracker.evaluation("before", 0, before, around.samples, answers)
-    with Bar("distill", steps, learner.step, quiet=not first) as bar:
+        before, answers = _before(out, learner, around)
+        tracker = None
+        if first:
+            tracker = stack.enter_context(
+                Tracker(config.tracking, out, asdict(config), from_step=learner.step)
+            )
+            if answers:
+                tracker.evaluation("before", 0, before, around.samples, answers)
+        if trains(config.routing):
+            batches = Batches(data, prompter, config, ahead=student.device.type == "cuda")
+            stack.callback(batches.close)
+            _learn(learner, batches, prompter, config, around, tracker)
+        facts = {"steps": learner.step, "adapter_modules": sum("lora_A" in name for name in student.adapter)}
+        if first:  # before the closing evaluation, which may take hours and may fail
+            save_adapter(student, out / "adapter", config, facts)
+
+        with learner.timed("evaluate"):
+            two_pass = config.routing.completion == "two_pass"
+            after, responses = around.run(out / "after", two_pass=two_pass)
+        hash_at_end = student.frozen_hash()
+        assert hash_at_start == hash_at_end, "the frozen weights changed during the run"
+        summary = None
+        if tracker:
+            tracker.evaluation("after", learner.step, after, around.samples, responses)
+            write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
+            summary = _summary(learner, config, before, after, tracker) | {
+                **facts,
+                "data": report and report.summary(),
+                "frozen_hash": {"start": hash_at_start, "end": hash_at_end},
+            }
+            _leave(out, learner, config, summary, tracker)
+    idle.lay_aside(student, config.model, config.adapter)
+    return summary
+
+
+def _learn(
+    learner: Learner,
+    batches: Batches,
+    prompter: Prompter,
+    config: DistillRun,
+    around: Around,
+    tracker: Tracker | None,
+) -> None:
+    """Train to the last step, with a line of metrics.jsonl and of the progress bar for each."""
+    out = Path(config.out)
+    with Bar("distill", total_steps(config, len(batches.data)), learner.step, quiet=tracker is None) as bar:
 
         def log(line: dict[str, Any]) -> None:
             bar.advance(f"loss {line['loss']:.3f}  valid {line.get('valid_rate', 0):.2f}")
             if tracker:
                 tracker.log(line)
 
-        if steps:
-            batches = Batches(data, prompter, config, ahead=student.device.type == "cuda")
+        def measure() -> dict[str, Any]:
+            return around.run(out / f"step-{learner.step}", samples=0, again=True)[0]
 
-            def measure() -> dict[str, Any]:
-                return around.run(out / f"step-{learner.step}", samples=0, again=True)[0]
-
-            train(learner, batches, prompter, config, log=log, evaluate=measure)
-
-    with learner.timed("evaluate"):
-        two_pass = config.routing.completion == "two_pass"
-        after, responses = around.run(out / "after", two_pass=two_pass)
-    engine.close()
-    hash_at_end = student.frozen_hash()
-    assert hash_at_start == hash_at_end, "the frozen weights changed during the run"
-    summary = None
-    if tracker:
-        tracker.evaluation("after", learner.step, after, around.samples, responses)
-        tracker.close()
-        write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
-        summary = _summary(learner, config, before, after, tracker) | {
-            "data": report and report.summary(),
-            "frozen_hash": {"start": hash_at_start, "end": hash_at_end},
-        }
-        _leave(out, learner, config, summary, tracker)
-    idle.lay_aside(student, config.model, config.adapter)
-    return summary
+        train(learner, batches, prompter, config, log=log, evaluate=measure)
 
 
 def _summary(
     learner: Learner, config: DistillRun, before: dict[str, Any], after: dict[str, Any], tracker: Tracker
 ) -> dict[str, Any]:
-    """What became of the run, and with what it was made."""
+    """Build `summary.json`: results, versions, configuration."""
     student = learner.student
     return {
         "before": before,
         "after": after,
         **_rates(tracker.lines),
-        "steps": learner.step,
         "counts": dict(learner.counts),
         "quantised_modules": student.quantised_modules,
-        "adapter_modules": sum("lora_A" in name for name in student.adapter),
         "trainable_parameters": sum(p.numel() for p in student.adapter.values()),
         "commit": commit(),
         "versions": versions(),
@@ -130,6 +148,7 @@ def _summary(
         "engine": (learner.engine and learner.engine.facts()) or {"name": "hf"},
         "seconds": {phase: round(value, 2) for phase, value in learner.seconds.items()},
         "peak_gib": peak_gib(student.device),
+        "changes": read_lines(Path(config.out) / CHANGES),  # of the configuration, on the way
         "config": asdict(config),
     }
 
@@ -137,11 +156,11 @@ def _summary(
 def _leave(
     out: Path, learner: Learner, config: DistillRun, summary: dict[str, Any], tracker: Tracker
 ) -> None:
-    """The adapter, the curves, the summary, and the table on the terminal."""
+    """The adapter's card with its figures, the curves, the summary, and the table on the terminal."""
     title = f"{config.routing.name}, loss {config.loss.name}, seed {config.seed}, {learner.step} steps"
     evaluations = {0: summary["before"], learner.step: summary["after"]}
     evaluations |= {line["step"]: line["eval"] for line in tracker.lines if "eval" in line}
-    save_adapter(learner.student, out / "adapter", config, summary)
+    write_card(out / "adapter", config, summary)
     draw_curves(tracker.lines, evaluations, out / "curves.png", title)
     write_json(out / "summary.json", summary)  # last: its presence says that the run is finished
     print_before_and_after(summary["before"], summary["after"], title)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
-from vigos_cli.config import CHOICES, COMMANDS, AnyRun
+from vigos_cli.config import CHOICES, COMMANDS, SAME_BYTES, SAME_UP_TO_ROUNDING, AnyRun
 from vigos_cli.mistakes import groups
 from vigos_cli.paths import config_dir, experiments_dir
 
@@ -123,6 +123,7 @@ def reference() -> str:
     composed = compose("distill", [])
     hints = get_type_hints(AnyRun)
     parts = [_HEAD, "## Keys of a run", "", *_key_table(AnyRun, composed, "")]
+    parts += ["", *_resume_table()]
     for group in (name for name in hints if is_dataclass(hints[name])):
         default = composed.hydra.runtime.choices[group]
         parts += [
@@ -138,6 +139,27 @@ def reference() -> str:
     parts += ["", "## +arm", "", "Arms of the experiments that have some; `+arm=A,B` runs two.", ""]
     parts += _option_table("arm", None)
     return "\n".join(parts) + "\n"
+
+
+def _resume_table() -> Iterator[str]:
+    """Which keys may change when a run goes on."""
+    yield "## Keys that may change when a run goes on"
+    yield ""
+    yield "With `resume=auto` a run goes on in its folder. Its keys fall into three classes:"
+    yield ""
+    yield "| class | keys | a change |"
+    yield "|---|---|---|"
+    groups = {name for name, kind in get_type_hints(AnyRun).items() if is_dataclass(kind)}
+    shown = [f"`{key}.*`" if key in groups else f"`{key}`" for key in SAME_BYTES]
+    yield f"| same bytes | {', '.join(shown)} | is accepted: the adapter and every response stay the same |"
+    shown = [f"`{key}`" for key in SAME_UP_TO_ROUNDING]
+    yield (
+        f"| same up to rounding | {', '.join(shown)} | is accepted: sums are taken in another order; "
+        "with `adapter.dropout` other units are dropped as well |"
+    )
+    yield "| another run | every other key | is refused: name another folder with `out=` |"
+    yield ""
+    yield "Accepted changes are recorded in `changes.jsonl` in the run's folder and in `summary.json`."
 
 
 def _option_table(group: str, default: str | None) -> Iterator[str]:

@@ -1,35 +1,68 @@
 """The processes of one run. Each holds the whole model; they exchange sums, never activations.
 
 With one process every function returns what it was given.
+
+Two groups of torch.distributed serve it. Gradients go over NCCL (gloo on the CPU), whose time-out is short:
+all processes reach that exchange at about the same time. Everything else is Python objects over gloo without
+a time-out, because one process may wait long for another that has more to sample, to read or to write. A
+process that dies closes its connections, so the others do not wait for it.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 T = TypeVar("T")
+NEVER = timedelta(days=365)  # gloo wants some time-out
+
+
+class _State:
+    """The group for Python objects, and whether this process acts for all at the moment."""
+
+    objects: Any = None
+    alone = False
 
 
 def start(device: torch.device) -> None:
     """Join the group that torchrun or `accelerate launch` has announced."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _State.objects = distributed.new_group(backend="gloo", timeout=NEVER)
 
 
 def rank() -> int:
     """This process's number."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    return distributed.get_rank() if distributed.is_initialized() and not _State.alone else 0
 
 
 def size() -> int:
     """How many processes there are."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return distributed.get_world_size() if distributed.is_initialized() and not _State.alone else 1
+
+
+@contextmanager
+def first_alone() -> Iterator[bool]:
+    """Let the first process do something by itself, while the others wait at the end of the block.
+
+    with first_alone() as mine:
+        if mine:
+            ...                     # here this process is the only one of its run: it waits for nobody
+    """
+    mine = rank() == 0
+    _State.alone = mine and distributed.is_initialized()
+    try:
+        yield mine
+    finally:
+        _State.alone = False
+        wait()
 
 
 def share(items: Sequence[T]) -> list[T]:
@@ -54,7 +87,7 @@ def gather(value: T) -> list[T]:
     if size() == 1:
         return [value]
     values: list[Any] = [None] * size()
-    distributed.all_gather_object(values, value)
+    distributed.all_gather_object(values, value, group=_State.objects)
     return values
 
 
@@ -69,4 +102,4 @@ def sum_counts(counts: Mapping[str, Any]) -> Counter[str]:
 def wait() -> None:
     """Until all processes are here."""
     if size() > 1:
-        distributed.barrier()
+        distributed.barrier(group=_State.objects)

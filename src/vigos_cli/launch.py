@@ -11,7 +11,9 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +108,10 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
     """Run `vigos <command>` and return its exit code."""
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the mistake can be put in one line
+    sigterm = signal.getsignal(signal.SIGTERM)
+    if main_thread := threading.current_thread() is threading.main_thread():
+        # A scheduler's SIGTERM ends a run as Ctrl-C does: files, trackers and servers are closed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.argv = ["vigos", *_arguments(command, overrides, flags)]
         processes.agree_on_start()
@@ -126,6 +132,8 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
             print(f"vigos: {message}", file=sys.stderr)
         return _exit_code(cause, message)
     finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, sigterm)
         sys.argv = argv
         os.environ.pop(compose.STARTED, None)
         if full_error is None:

@@ -66,14 +66,3 @@ class PhasePeaks:
             return
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # the high-water mark of resident memory
-
-
-OUT_OF_MEMORY = (torch.cuda.OutOfMemoryError, MemoryError)
-
-
-def advice() -> str:
-    """What to say when memory ran out: which knobs to turn."""
-    return (
-        "out of memory: lower trainer.micro_batch, rollout.batch, rollout.max_new_tokens or "
-        "model.max_pixels, or use adapter=qlora; trainer.dry_run=true shows which phase needs most"
-    )

@@ -21,6 +21,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0")) if _world_size() > 1 else 0
 
 
+def several() -> bool:
+    """Whether this run has more than one process."""
+    return _world_size() > 1
+
+
 def _world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 

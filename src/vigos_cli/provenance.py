@@ -7,18 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.config import ConfigError, RunConfig
+from vigos_cli.config import ConfigError, RunConfig, may_change, on_resume
 from vigos_cli.files import write_json
 from vigos_cli.paths import PACKAGE
 
 PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
-# between a run and its continuation: none changes an answer
-MAY_DIFFER = {"out", "resume", "judge", "compare", "bench.batch", "bench.scorer"}
-MAY_DIFFER |= {f"rollout.{name}" for name in ("url", "key_env", "concurrency", "timeout", "patience")}
+CHANGES = "changes.jsonl"  # in a run's folder: a line for each time that it went on with other values
 
 
 def commit() -> str | None:
@@ -42,23 +41,42 @@ def versions() -> dict[str, str]:
     return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
 
 
-def claim(out: Path, config: RunConfig) -> None:
-    """Make a folder this run's own: record the configuration there, or compare it with the one recorded."""
+def claim(out: Path, config: RunConfig, **where: Any) -> None:
+    """Make a folder this run's own: record the configuration there, or compare it with the recorded one.
+
+    Where keys have changed that may change, config.json takes their new values, and a line of changes.jsonl
+    keeps the old ones; `where` stands in that line, such as the step. Raises ConfigError as `same_run` does.
+    """
     out.mkdir(parents=True, exist_ok=True)
     if (started := out / "config.json").exists():
-        same_run(json.loads(started.read_text()), config)
-    else:
-        write_json(started, asdict(config))
+        changed = same_run(json.loads(started.read_text()), config)
+        if not changed:
+            return
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        with (out / CHANGES).open("a") as file:
+            file.write(json.dumps({"time": now, **where, "changed": changed}) + "\n")
+        if rounded := [key for key in changed if on_resume(key) == "same up to rounding"]:
+            values = ", ".join(f"{key}={changed[key][1]} instead of {changed[key][0]}" for key in rounded)
+            print(f"vigos: the run goes on with {values}: the same up to rounding", file=sys.stderr)
+    write_json(started, asdict(config))
 
 
-def same_run(saved: dict[str, Any], config: RunConfig) -> None:
-    """A ConfigError that names the first key in which a continued run differs from its start."""
+def same_run(saved: dict[str, Any], config: RunConfig) -> dict[str, list[Any]]:
+    """Compare the recorded configuration of a run with the one that it goes on with.
+
+    Returns the keys that have changed and may change, each with its value then and now; `out` and `resume`
+    are left out. Raises a ConfigError that names the first key whose change makes another run.
+    """
+    changed = {}
     for name, then, now in differences(saved, config):
-        if MAY_DIFFER.isdisjoint((name, name.split(".")[0])):
+        if not may_change(name):
             raise ConfigError(
                 f"resume=auto: this run was started with {name}={then}, not {now}; "
                 "name another folder with out="
             )
+        if name not in ("out", "resume"):
+            changed[name] = [then, now]
+    return changed
 
 
 def differences(saved: dict[str, Any], config: RunConfig) -> Iterator[tuple[str, Any, Any]]:

@@ -11,6 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,7 @@ from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.fixed import Lines, again, read
 from vigos_cli.looking import Looker
 from vigos_cli.model import Student, load_student
+from vigos_cli.out_of_memory import SCORED_AT_ONCE, in_phase
 from vigos_cli.palr import palr, visual_dependency
 from vigos_cli.progress import Bar
 from vigos_cli.prompts import Prompter
@@ -56,7 +58,6 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     earlier, limit = read(config) if config.rollouts else ({}, config.limit)
     student = load_student(config.model, config.adapter, seed=config.seed)
     claim(out, config)
-    engine = engine_of(config, student)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     data = load_data(config.data, config.seed, limit or LIMIT)
     if isinstance(data, TableData):
@@ -72,7 +73,11 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     counts: Counter[str] = Counter()
     rows = max(1, config.rollout.batch // config.rollout.n)
     order = sorted(earlier) or range(len(data))
-    with Bar("rollout", len(order), 0) as bar, path.open("a") as file:
+    with (
+        closing(engine_of(config, student)) as engine,
+        Bar("rollout", len(order), 0) as bar,
+        path.open("a") as file,
+    ):
         for start in range(0, len(order), rows):
             places = order[start : start + rows]
             todo = [(i, i) for i in places if i not in whole]
@@ -82,7 +87,6 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
             file.flush()
             lines += made
             bar.advance(by=len(places))
-    engine.close()
     lines.sort(key=lambda line: (line["row"], line["draw"]))
     write_lines(path, lines)
     summary = summarise(lines, counts + looker.counts if looker else counts)
@@ -112,16 +116,20 @@ def _lines(
     if earlier:
         rollouts = again(student, prepared, earlier)
     else:
-        rollouts = sample_rollouts(student, prepared, prompter, config, 0, engine)
+        with in_phase("rollout"):
+            rollouts = sample_rollouts(student, prepared, prompter, config, 0, engine)
     seconds = (time.perf_counter() - began) / len(rollouts)
     supervised = supervise_all(rollouts, prompter, config)
-    scores = score_tokens(student, supervised)
+    with in_phase("teachers"):
+        scores = score_tokens(student, supervised, micro_batch=min(config.rollout.batch, SCORED_AT_ONCE))
     lines = [
         _line(item, row, score, seconds)
         for (item, _), row, score in zip(rollouts, supervised, scores, strict=True)
     ]
     if looker:
-        for line, looks in zip(lines, looker.look(rollouts, supervised, scores), strict=True):
+        with in_phase("teachers"):
+            found = looker.look(rollouts, supervised, scores)
+        for line, looks in zip(lines, found, strict=True):
             line["visual"] = [_short(look.visual) for look in looks]
             line["answer_support"] = [_short(look.answer) for look in looks]
             line["image_support"] = [_short(look.image) for look in looks]

@@ -38,6 +38,12 @@ class Tracker:
         self._file = self.path.open("a")
         self._store = open_store(config, out, run_config)
 
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def log(self, line: Mapping[str, Any]) -> None:
         """Record one step."""
         self.lines.append(dict(line))

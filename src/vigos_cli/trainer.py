@@ -30,6 +30,7 @@ from vigos_cli.fused import fused_loss
 from vigos_cli.losses import DivergenceSpec, TokenStats, term_counts, token_weights
 from vigos_cli.memory import PhasePeaks, peak_gib
 from vigos_cli.model import Student
+from vigos_cli.out_of_memory import in_phase
 from vigos_cli.prompts import Prompter
 from vigos_cli.supervision import sample_rollouts, supervise_all
 from vigos_cli.teachers import Supervised, gather, kinds_of, read, score_teacher
@@ -53,13 +54,19 @@ class Learner:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the time spent inside to a phase."""
-        start = time.perf_counter()
+        """Add the time spent inside to a phase; where memory runs out inside, the phase is named."""
+        start = self._clock()
         try:
-            with self.peaks.of(phase) if self.peaks else nullcontext():
+            with in_phase(phase), self.peaks.of(phase) if self.peaks else nullcontext():
                 yield
         finally:
-            self.seconds[phase] += time.perf_counter() - start
+            self.seconds[phase] += self._clock() - start
+
+    def _clock(self) -> float:
+        """Seconds on a clock, read when the GPU has done all that it was given so far."""
+        if self.student.device.type == "cuda":
+            torch.cuda.synchronize(self.student.device)
+        return time.perf_counter()
 
 
 def make_learner(student: Student, config: DistillRun) -> Learner:
@@ -280,7 +287,8 @@ def train(
 ) -> None:
     """Learn until the last step, evaluating and leaving checkpoints on the way.
 
-    Ctrl-C ends the run after the step at hand, with a checkpoint; a second one ends it at once.
+    Ctrl-C ends the run after the step at hand, with a checkpoint; a second one ends it at once. With several
+    processes a signal to any of them counts for all.
     """
     steps, every = total_steps(config, len(batches.data)), config.trainer
     failures = 0
@@ -296,9 +304,11 @@ def train(
                 with learner.timed("evaluate"):
                     line["eval"] = evaluate()
             log(line)
-            if learner.step % every.checkpoint_every == 0 or learner.step == steps or interrupted():
+            # All processes must leave at the same step: one that went on would wait for the others forever.
+            stop = any(group.gather(interrupted()))
+            if learner.step % every.checkpoint_every == 0 or learner.step == steps or stop:
                 save(learner, Path(config.out))
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt
 
 

@@ -19,12 +19,11 @@ from typing import Any
 from vigos_cli.ablation.cell import untrained
 from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, remembered, state
 from vigos_cli.bench import priorworld
-from vigos_cli.config import BenchTask, ConfigError, DistillRun
+from vigos_cli.config import BenchTask, ConfigError, DistillRun, may_change
 from vigos_cli.files import read_lines
-from vigos_cli.provenance import MAY_DIFFER, recorded
+from vigos_cli.provenance import recorded
 from vigos_cli.types import Response, Sample
 
-NOT_VARIED = {"seed", *MAY_DIFFER}  # keys that tell no two arms apart
 DRAWN = ("greedy", "sampled")  # an item's first answer, and the others
 KINDS = (*DRAWN, "pass@n")  # Pass@n: whether any of an item's n sampled answers is right
 NOT_RIGHTNESS = ("description", "valid", "capture")  # measures that have no Pass@n
@@ -88,7 +87,7 @@ def read_sweep(sweep: Path) -> Table:
     configs = [recorded(line["config"], DistillRun) for line in lines]
     names = list(dict.fromkeys(key for config in configs for key in config))
     values = {key: list(dict.fromkeys(repr(config.get(key)) for config in configs)) for key in names}
-    varied = [key for key in names if len(values[key]) > 1 and key not in MAY_DIFFER]
+    varied = [key for key in names if len(values[key]) > 1 and not may_change(key)]
     labels = arm_labels(configs, [line["label"] for line in lines], varied)
     cells = [_listed(sweep, line, label) for line, label in zip(lines, labels, strict=True)]
 
@@ -118,7 +117,7 @@ def read_sweep(sweep: Path) -> Table:
         cells,
         [*untouched.values(), *(trained[label] for label in order if label in trained)],
         {key: list(dict.fromkeys(text(config.get(key)) for config in configs)) for key in shown},
-        {key: configs[0].get(key) for key in names if key not in varied and key not in MAY_DIFFER},
+        {key: configs[0].get(key) for key in names if key not in varied and not may_change(key)},
         samples,
     )
 
@@ -154,7 +153,7 @@ def arm_labels(
     An arm has the name that its experiment gave it, or is called by the options and keys that tell it from
     the others; where that leaves two alike, by what else they differ in.
     """
-    keys = [key for key in varied if key not in NOT_VARIED]
+    keys = [key for key in varied if key != "seed"]
     by_option = {key.split(".")[0] for key in keys if key.endswith(".name")}
     short = [key for key in keys if key.split(".")[0] not in by_option or key.endswith(".name")]
     settings = [tuple(repr(config.get(key)) for key in keys) for config in configs]

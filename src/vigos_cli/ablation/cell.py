@@ -20,29 +20,45 @@ from vigos_cli import processes
 from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY, as_distill, hashed
 from vigos_cli.ablation.look import look
 from vigos_cli.ablation.once import once
-from vigos_cli.commands import distill
-from vigos_cli.config import AblateRun, DistillRun
+from vigos_cli.config import AblateRun, DistillRun, may_change
 from vigos_cli.files import drafted
+from vigos_cli.out_of_memory import with_advice
 from vigos_cli.provenance import recorded
+from vigos_cli.quiet import quieten
 
 BEFORE = ("before", "before.jsonl", "before.json")  # in the order in which a run writes them
 
 
 def run_cell(config: AblateRun) -> float | None:
-    """The cell's Score after training; None where it failed, which its folder then tells."""
+    """The cell's Score after training; None where it failed, which its folder then tells.
+
+    With several processes a failure ends the sweep: the process that failed would begin the next cell while
+    the others still wait for it in this one.
+    """
+    quieten()
+    from vigos_cli import group
+    from vigos_cli.distill import distill
+    from vigos_cli.model import pick_device
+    from vigos_cli.report import main_figure
+
     out = Path(config.out)
     try:
-        with ExitStack() as held:
+        with with_advice(config), ExitStack() as held:
             if not (out / SUMMARY).exists() and processes.rank() == 0:
                 (out / ERROR).unlink(missing_ok=True)
                 held.enter_context(once(_lock(config), lambda: has_before(config)))
-            score = distill.run(as_distill(config))
-        if processes.rank() == 0:
-            look(config)
-        return score
+            summary = distill(as_distill(config))
+        if config.palr_rows:
+            group.start(pick_device(config.model.device))
+            with group.first_alone() as mine:
+                if mine:
+                    look(config)
+        return main_figure(summary["after"]) if summary else None
     except Exception as error:
         (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         print(f"vigos: {out.name} failed: {error} (traceback in {out / ERROR})", file=sys.stderr)
+        if processes.several():
+            raise
         return None
 
 
@@ -82,4 +98,8 @@ def untrained(config: dict[str, Any]) -> dict[str, Any]:
     """
     wanted = ("model", "prompt", "bench", "adapter.path", "adapter.quantise", "routing.student")
     content = recorded(config, DistillRun)
-    return {k: v for k, v in content.items() if v is not None and not {k, k.split(".")[0]}.isdisjoint(wanted)}
+    return {
+        k: v
+        for k, v in content.items()
+        if v is not None and not may_change(k) and not {k, k.split(".")[0]}.isdisjoint(wanted)
+    }

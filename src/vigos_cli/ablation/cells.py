@@ -22,9 +22,9 @@ from typing import Any, Literal, cast
 from omegaconf import DictConfig
 
 from vigos_cli.compose import typed
-from vigos_cli.config import AblateRun, ConfigError, DistillRun
+from vigos_cli.config import AblateRun, ConfigError, DistillRun, may_change
 from vigos_cli.files import write_json
-from vigos_cli.provenance import MAY_DIFFER, flat
+from vigos_cli.provenance import flat
 
 LIST = "cells.json"  # in a sweep's folder: its cells in the order in which they were asked for
 SUMMARY, ERROR, STARTED = "summary.json", "error.txt", "config.json"  # in a cell's folder
@@ -85,7 +85,7 @@ def digest(config: AblateRun) -> str:
     Keys at the schema's default are left out, so that a key which a later version adds makes no new cell.
     """
     usual, content = flat(asdict(DistillRun())), flat(asdict(as_distill(config)))
-    return hashed({k: v for k, v in content.items() if k not in MAY_DIFFER and v != usual.get(k)})
+    return hashed({k: v for k, v in content.items() if not may_change(k) and v != usual.get(k)})
 
 
 def hashed(content: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table as Grid
 
-from vigos_cli.ablation.arms import KINDS, NOT_VARIED, Arm, Table, text
+from vigos_cli.ablation.arms import KINDS, Arm, Table, text
 from vigos_cli.ablation.compare import Row, measures, says, tested
 from vigos_cli.ablation.palr import ROLLOUTS, Measured
 from vigos_cli.ablation.palr import SHOWN as SEGMENTS
@@ -99,7 +99,7 @@ def _difference_cell(row: Row, base: Arm, kind: str, measure: str) -> str:
 def write_cells(path: Path, table: Table) -> None:
     """A row a cell, whatever its state."""
     runs = {run.folder: (arm, run) for arm in table.arms if arm.trained for run in arm.runs}
-    keys = [key for key in table.varied if key not in NOT_VARIED]
+    keys = [key for key in table.varied if key != "seed"]
     columns = [(kind, measure) for kind in KINDS for measure in measures(table.arms)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -20,6 +20,7 @@ from vigos_cli.data.images import BadRow
 from vigos_cli.engines.interface import Engine, engine_of
 from vigos_cli.files import read_lines, write_lines
 from vigos_cli.model import load_student, pick_device
+from vigos_cli.out_of_memory import in_phase
 from vigos_cli.progress import Bar
 from vigos_cli.prompts import Prompter
 from vigos_cli.provenance import claim
@@ -121,8 +122,10 @@ class Asker:
         items = [replace(self._item(s, put[s.id]), asked=asked[s.id]) for s in samples]
         if config.diagnostic == "description_only":
             questions = [put[sample.id] for sample in samples]
-            items = describe(self.engine, self.prompter, items, questions, config.bench)
-        return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
+            with in_phase("evaluate"):
+                items = describe(self.engine, self.prompter, items, questions, config.bench)
+        with in_phase("evaluate"):
+            return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
 
     def _fingerprint(self, sample: Sample, question: str) -> str:
         """Stands for what is asked, so that an answer is never taken for another question's."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import islice
 from operator import attrgetter
@@ -63,14 +64,13 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         asker = load_asker(config)
     results: dict[str, Result] = {}
     scores: dict[str, dict[str, Any]] = {}
-    for name, own_items in items.items():
-        folder = out if len(tasks) == 1 else out / name
-        folder.mkdir(parents=True, exist_ok=True)
-        results[name] = result = _result(config, name, own_items, asker, folder)
-        scores[name] = result.figures(result.graded)
-        save(out, name, result, scores)
-    if asker and own:
-        asker.engine.close()
+    with closing(asker.engine) if asker and own else nullcontext():
+        for name, own_items in items.items():
+            folder = out if len(tasks) == 1 else out / name
+            folder.mkdir(parents=True, exist_ok=True)
+            results[name] = result = _result(config, name, own_items, asker, folder)
+            scores[name] = result.figures(result.graded)
+            save(out, name, result, scores)
     if judge:
         fill_in(judge, list(results.values()))
         for name, result in results.items():

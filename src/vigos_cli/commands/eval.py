@@ -10,6 +10,7 @@ def run(config: EvalRun) -> float | None:
     if len(config.compare) > 1:
         return _compare(config)
     from vigos_cli.bench.evaluate import evaluate
+    from vigos_cli.out_of_memory import with_advice
     from vigos_cli.report import (
         main_figure,
         print_differences,
@@ -19,7 +20,8 @@ def run(config: EvalRun) -> float | None:
         print_table,
     )
 
-    scores = evaluate(config)
+    with with_advice(config):
+        scores = evaluate(config)
     others = {name: figures for name, figures in scores.items() if name != "priorworld"}
     shown = "" if config.diagnostic == "none" else f", diagnostic {config.diagnostic}"
     if "priorworld" in scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vigos_cli.config import RolloutRun, UserError
+from vigos_cli.config import RolloutRun
 from vigos_cli.quiet import quieten
 
 SHOWN = 3
@@ -13,14 +13,12 @@ def run(config: RolloutRun) -> None:
     quieten()
     from rich.console import Console
 
-    from vigos_cli.memory import OUT_OF_MEMORY, advice
+    from vigos_cli.out_of_memory import with_advice
     from vigos_cli.report import print_looking
     from vigos_cli.sampling import PAGE, sample
 
-    try:
+    with with_advice(config):
         lines = sample(config)
-    except OUT_OF_MEMORY as error:
-        raise UserError(advice()) from error
     console = Console()
     for line in lines[:SHOWN]:
         verdict = "right" if line["correct"] else "wrong" if line["valid"] else f"invalid ({line['reason']})"

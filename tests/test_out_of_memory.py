@@ -125,7 +125,7 @@ def test_every_key_of_an_advice_may_change_and_lowers_the_value(command, phase):
         assert on_resume(key) == "same up to rounding"
         group, name = key.split(".")
         now = getattr(getattr(config, group), name)
-        assert value == "true" and now is False or int(value) < now, override
+        assert (value == "true" and now is False) or int(value) < now, override
         job(command, [*given, override])
     assert ("resume=auto out=runs/a" in advice(config, phase)) == (
         bool(followed(config, phase)) and command != "ablate"
@@ -175,13 +175,13 @@ def test_what_is_not_about_memory_stays_as_it_is():
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited by ulimit -v")
-def test_memory_that_really_runs_out_and_the_advice_followed(tmp_path):
-    """The address space is limited to what the process needs, and a micro-batch wants a hundred times more."""
+def test_memory_that_really_runs_out_ends_in_one_line(tmp_path):
+    """The address space is limited, and the micro-batch wants more than is there."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "vigos_cli", *RUN, "bench.samples=0", f"out={out}"]
     huge = ["trainer.batch=256", "trainer.micro_batch=256", "trainer.steps=1", "loss.chunk=16384"]
     huge += ["rollout.batch=16"]
-    shell = ["bash", "-c", f"ulimit -v {5 * 2**20}; exec \"$@\"", "-"]
+    shell = ["bash", "-c", f'ulimit -v {5 * 2**20}; exec "$@"', "-"]
     options: Any = {"env": {**ENVIRONMENT, "MALLOC_ARENA_MAX": "1"}, "capture_output": True, "text": True}
     failed = subprocess.run([*shell, *command, *huge], timeout=300, **options)
     assert failed.returncode == 1, failed.stderr

@@ -1,0 +1,31 @@
+"""The program as one of two processes, the second of which is slow: a rollout takes it some seconds more.
+
+python tests/two_ranks.py SECONDS distill ...
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from vigos_cli import trainer
+from vigos_cli.__main__ import main
+
+
+def delayed(function: Any, seconds: float) -> Any:
+    """The function, `seconds` later."""
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        time.sleep(seconds)
+        return function(*args, **options)
+
+    return wrapped
+
+
+if __name__ == "__main__":
+    wait = float(sys.argv.pop(1))
+    if os.environ["RANK"] == "1":
+        trainer.sample_rollouts = delayed(trainer.sample_rollouts, wait)
+    main()

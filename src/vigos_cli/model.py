@@ -34,6 +34,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from vigos_cli import idle
 from vigos_cli.config import AdapterConfig, ModelConfig, UserError
 from vigos_cli.draws import torch_seed
+from vigos_cli.fused import project
 from vigos_cli.paths import TINY
 from vigos_cli.types import Prompt
 
@@ -423,7 +424,7 @@ def _check_head(student: Student) -> None:
     plain = getattr(head, "bias", None) is None and len(made) == 1
     if plain:
         theirs = made[0][:, -1].float()
-        ours = student.hidden(inputs)[:, -1].float() @ student.head_VH.float().T
+        ours = project(student.hidden(inputs)[:, -1], student.head_VH)
         plain = torch.allclose(theirs, ours, atol=0.05 * float(theirs.abs().max()), rtol=0.05)
         plain = plain and torch.equal(logits, enlarge(head, None, made[0])[:, -1].float())
     if not plain:

@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from vigos_cli.config import UserError
 
 KEEP = 2
 
@@ -75,9 +78,17 @@ def load(
     """Fill the optimizer; return the adapter, the EMA where there is one, and the saved state."""
     state = json.loads((place / "state.json").read_text())
     scalars = state.pop("optimizer")
-    optimizer.load_state_dict(unflatten_optimizer(load_file(place / "optimizer.safetensors"), scalars))
+    optimizer.load_state_dict(unflatten_optimizer(read_tensors(place / "optimizer.safetensors"), scalars))
     ema = place / "ema.safetensors"
-    return load_file(place / "adapter.safetensors"), load_file(ema) if ema.exists() else None, state
+    return read_tensors(place / "adapter.safetensors"), read_tensors(ema) if ema.exists() else None, state
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU; a UserError if it is damaged."""
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is damaged or cut short: {' '.join(str(error).split())[:200]}") from error
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import os
 import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,15 @@ from urllib.parse import urlsplit
 import torch
 from huggingface_hub import constants
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vigos_cli import idle
+from vigos_cli.adapter_loading import fill, load_adapter
 from vigos_cli.config import AdapterConfig, ModelConfig, UserError
 from vigos_cli.draws import torch_seed
+from vigos_cli.fused import project
 from vigos_cli.paths import TINY
 from vigos_cli.types import Prompt
 
@@ -152,12 +152,9 @@ class Student:
         """A copy of the adapter's tensors, on the CPU."""
         return {name: p.detach().cpu().clone() for name, p in self.adapter.items()}
 
-    def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
-        """Put saved tensors back in place."""
-        if set(state) != set(self.adapter):
-            raise UserError("the checkpoint's adapter has other layers than this model and adapter config")
-        for name, p in self.adapter.items():
-            p.data.copy_(state[name])
+    def load_adapter_state(self, state: Mapping[str, Tensor], file: Path) -> None:
+        """Put the saved tensors of `file` back in place; UserError if they are not exactly the adapter's."""
+        fill(self.adapter, state, file)
 
 
 def resolve_path(path: str) -> str:
@@ -220,7 +217,7 @@ def load_student(config: ModelConfig, adapter: AdapterConfig, *, seed: int = 0) 
     base.requires_grad_(False)
     quantised = _prepare_quantised(base)
     if adapter.path is not None:
-        net = _saved_adapter(base, adapter)
+        net = load_adapter(base, adapter, lora_config)
     else:
         with torch_seed(seed, "adapter"):
             net = get_peft_model(base, lora_config(base, adapter))
@@ -302,32 +299,6 @@ def language_model(base: Any) -> str:
             f"{type(base).__name__} has no language model apart from its vision tower: not supported"
         )
     return decoder
-
-
-def _saved_adapter(base: Any, adapter: AdapterConfig) -> PeftModel:
-    """The weights at `adapter.path`: an adapter's folder, or a checkpoint of a run."""
-    assert adapter.path is not None
-    if (checkpoint := Path(adapter.path) / "adapter.safetensors").is_file():
-        return _checkpoint(base, adapter, checkpoint)
-    if not (Path(adapter.path) / "adapter_model.safetensors").is_file():
-        raise UserError(f"adapter.path={adapter.path} holds no adapter_model.safetensors")
-    return PeftModel.from_pretrained(base, adapter.path, is_trainable=True)
-
-
-def _checkpoint(base: Any, adapter: AdapterConfig, file: Path) -> PeftModel:
-    """An adapter of the run's own shape, filled from `out/checkpoints/step-N/adapter.safetensors`."""
-    run = file.parents[2] / "config.json"
-    if not run.is_file():
-        raise UserError(f"adapter.path={file.parent}: no config.json of its run in {run.parent}")
-    shape = json.loads(run.read_text())["adapter"]
-    own = replace(adapter, **{key: shape[key] for key in ("r", "alpha", "dropout", "targets", "vision")})
-    net = get_peft_model(base, lora_config(base, own))
-    state, there = load_file(file), dict(net.named_parameters())
-    if set(state) != {name for name, p in there.items() if p.requires_grad}:
-        raise UserError(f"adapter.path={file.parent} is of another model")
-    for name, value in state.items():
-        there[name].data.copy_(value)
-    return net
 
 
 def fetch(load: Any, config: ModelConfig, **options: Any) -> Any:
@@ -449,7 +420,7 @@ def _check_head(student: Student) -> None:
     plain = getattr(head, "bias", None) is None and len(made) == 1
     if plain:
         theirs = made[0][:, -1].float()
-        ours = student.hidden(inputs)[:, -1].float() @ student.head_VH.float().T
+        ours = project(student.hidden(inputs)[:, -1], student.head_VH)
         plain = torch.allclose(theirs, ours, atol=0.05 * float(theirs.abs().max()), rtol=0.05)
         plain = plain and torch.equal(logits, enlarge(head, None, made[0])[:, -1].float())
     if not plain:

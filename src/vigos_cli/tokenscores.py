@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vigos_cli.fused import project
 from vigos_cli.model import Student
 from vigos_cli.teachers import Supervised, gather, read, score_teacher
 from vigos_cli.types import Kind, Role, Term
@@ -126,14 +127,13 @@ def _log_probabilities(
     student: Student, hidden_NH: Tensor, other_NH: Tensor | None, ids: Sequence[int]
 ) -> tuple[list[float], list[float]]:
     """Log-probability of each token under `hidden_NH`, and KL from it to `other_NH` where that is given."""
-    head_VH = student.head_VH.float()
     logp, kl = [], []
     for start in range(0, len(ids), CHUNK):
         part = slice(start, start + CHUNK)
-        log_NV = (hidden_NH[part].float() @ head_VH.T).log_softmax(-1)
+        log_NV = project(hidden_NH[part], student.head_VH).log_softmax(-1)
         index_N = torch.tensor(ids[part], device=log_NV.device)
         logp += log_NV.gather(1, index_N[:, None])[:, 0].tolist()
         if other_NH is not None:
-            other_NV = (other_NH[part].float() @ head_VH.T).log_softmax(-1)
+            other_NV = project(other_NH[part], student.head_VH).log_softmax(-1)
             kl += (log_NV.exp() * (log_NV - other_NV)).sum(-1).clamp(min=0).tolist()
     return logp, kl

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from vigos_cli import checkpoint, draws, group
+from vigos_cli.adapter_loading import fill
 from vigos_cli.answers import same
 from vigos_cli.batches import Batches
 from vigos_cli.config import DistillRun, TrainerConfig, UserError
@@ -352,9 +353,11 @@ def resume(learner: Learner, out: Path) -> None:
     """Go on from the last checkpoint in `out`, where there is one."""
     places = checkpoint.steps(out / "checkpoints")
     if places:
-        adapter, ema, state = checkpoint.load(places[-1], learner.optimizer)
-        learner.student.load_adapter_state(adapter)
+        file = places[-1] / "adapter.safetensors"
+        # The adapter comes first: an optimizer of other tensors fails with a message that says less.
+        learner.student.load_adapter_state(checkpoint.read_tensors(file), file)
+        _, ema, state = checkpoint.load(places[-1], learner.optimizer)
         if learner.ema is not None and ema is not None:
-            learner.ema = {name: value.to(learner.student.device) for name, value in ema.items()}
+            fill(learner.ema, ema, places[-1] / "ema.safetensors")
         learner.step = state["step"]
         learner.counts, learner.seconds = Counter(state["counts"]), defaultdict(float, state["seconds"])

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 
 from vigos_cli.config import UserError
+from vigos_cli.fused import project
 from vigos_cli.model import Student
 from vigos_cli.types import Prompt
 
@@ -62,6 +63,6 @@ def logprobs(student: Student, prompt: Prompt, weights: str, keep: Sequence[int]
     """The student's own, of the tokens that follow the positions `keep`, on the CPU."""
     with student.weights(weights):
         hidden_NH = student.hidden(student.batch([prompt.ids], [prompt]))[0, list(keep)]
-        logits_NV = (hidden_NH @ student.head_VH.T).float()
+        logits_NV = project(hidden_NH, student.head_VH)
     following_N1 = torch.tensor([[prompt.ids[i + 1]] for i in keep], device=logits_NV.device)
     return logits_NV.log_softmax(-1).gather(1, following_N1)[:, 0].cpu()

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.adapterfolder import settle_prompts
-from vigos_cli.answers import same
 from vigos_cli.batches import Prepared, prepare
 from vigos_cli.config import RolloutRun
+from vigos_cli.correct import verdict
 from vigos_cli.data.check import check
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData, load_data
@@ -130,6 +130,7 @@ def _lines(
 
 def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds: float) -> dict[str, Any]:
     rollout, segments, sample = row.rollout, row.segments, item.sample
+    found = verdict(sample, segments)
     return {
         "row": int(item.key),
         "id": sample.id,
@@ -142,7 +143,8 @@ def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds
         "answer": segments.answer,
         "valid": segments.valid,
         "reason": segments.reason,
-        "correct": same(segments.answer, sample.answer),
+        "correct": found is not None and found.verdict == "right",
+        "rule": found and found.rule,  # which grader decided; null where there is no answer
         "conflict": None if sample.prior is None else not sample.prior.agrees,
         "finished": rollout.finished,
         "prompt_tokens": len(rollout.prompt.ids),

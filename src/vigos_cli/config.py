@@ -203,8 +203,8 @@ class LossConfig:
     description_weight: float = 1.0  # weight of the description's term
     reasoning_weight: float = 1.0  # weight of the reasoning and answer term
     reference_weight: float = 2.0  # weight of the reference term
-    clip: str = "token"  # none; token or entry: zero gradient above; scale: value held, gradient kept
-    clip_value: float = 0.05  # nats
+    clip: str = "token"  # none; token or entry: no gradient above clip_value; scale: held, gradient kept
+    clip_value: float = 0.05  # nats a token (entry: nats a vocabulary entry); see zero_gradient_rate
     temperature: float = 1.0  # softens both distributions
     beta: float = 0.5  # jsd: weight of the teacher in the mixture
     alpha: float = 0.1  # skew_kl: weight of the teacher mixed into the student

@@ -17,6 +17,7 @@ from vigos_cli import group, idle
 from vigos_cli.adapterfolder import save_adapter, settle_prompts
 from vigos_cli.batches import Batches
 from vigos_cli.bench.around import Around
+from vigos_cli.clipping import ClipWatch, closing_note, progress_note, zero_gradient_rate
 from vigos_cli.config import DistillRun
 from vigos_cli.data.check import check
 from vigos_cli.data.load import TableData, load_data
@@ -73,12 +74,14 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     tracker = Tracker(config.tracking, out, asdict(config), from_step=learner.step) if first else None
     if tracker and answers:
         tracker.evaluation("before", 0, before, around.samples, answers)
+    watch = ClipWatch(config.loss, tracker.lines if tracker else ())
     with Bar("distill", steps, learner.step, quiet=not first) as bar:
 
         def log(line: dict[str, Any]) -> None:
-            bar.advance(f"loss {line['loss']:.3f}  valid {line.get('valid_rate', 0):.2f}")
+            bar.advance(progress_note(line))
             if tracker:
                 tracker.log(line)
+                watch.warn(line)
 
         if steps:
             batches = Batches(data, prompter, config, ahead=student.device.type == "cuda")
@@ -117,6 +120,7 @@ def _summary(
         "before": before,
         "after": after,
         **_rates(tracker.lines),
+        "zero_gradient_rate": zero_gradient_rate(tracker.lines),
         "steps": learner.step,
         "counts": dict(learner.counts),
         "quantised_modules": student.quantised_modules,
@@ -145,6 +149,8 @@ def _leave(
     draw_curves(tracker.lines, evaluations, out / "curves.png", title)
     write_json(out / "summary.json", summary)  # last: its presence says that the run is finished
     print_before_and_after(summary["before"], summary["after"], title)
+    if note := closing_note(config.loss, summary["zero_gradient_rate"]):
+        print(note)
     print(f"adapter and figures in {out}")
 
 

@@ -1,8 +1,9 @@
 """A whole distillation: measure, learn, measure again, and leave everything a reader of the run needs.
 
-Leaves in `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, and every
-answer of the evaluations: PriorWorld's in before.jsonl and responses.jsonl, those of other benchmarks as
-`vigos eval` would in before/NAME and after/NAME.
+Leaves in `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, data.json (by
+which a resumed run notices that its data changed), and every answer of the evaluations: PriorWorld's in
+before.jsonl and responses.jsonl, those of other benchmarks as `vigos eval` would in before/NAME and
+after/NAME.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from vigos_cli.bench.around import Around
 from vigos_cli.clipping import ClipWatch, closing_note, progress_note, zero_gradient_rate
 from vigos_cli.config import DistillRun
 from vigos_cli.data.check import check
+from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.load import TableData, load_data
 from vigos_cli.dryrun import dry_run
 from vigos_cli.engines.interface import engine_of
 from vigos_cli.files import write_json, write_lines
 from vigos_cli.memory import peak_gib
 from vigos_cli.model import load_student, pick_device
+from vigos_cli.preflight import EmptySteps, notes
 from vigos_cli.progress import Bar
 from vigos_cli.prompts import Prompter
 from vigos_cli.provenance import commit, same_run, versions
@@ -58,6 +61,10 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     report = check(data) if first and isinstance(data, TableData) else None
     if report:
         print("\n".join(report.lines()))
+    if first and not config.trainer.dry_run:
+        claim_data(out, data)
+    if first and (said := notes(config, len(data))):
+        print("\n".join(said))
     learner = make_learner(student, config)
     if config.trainer.dry_run:
         return dry_run(learner, data, prompter, config)
@@ -74,7 +81,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     tracker = Tracker(config.tracking, out, asdict(config), from_step=learner.step) if first else None
     if tracker and answers:
         tracker.evaluation("before", 0, before, around.samples, answers)
-    watch = ClipWatch(config.loss, tracker.lines if tracker else ())
+    watch, empty = ClipWatch(config.loss, tracker.lines if tracker else ()), EmptySteps(steps)
     with Bar("distill", steps, learner.step, quiet=not first) as bar:
 
         def log(line: dict[str, Any]) -> None:
@@ -82,6 +89,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
             if tracker:
                 tracker.log(line)
                 watch.warn(line)
+            empty.see(line)
 
         if steps:
             batches = Batches(data, prompter, config, ahead=student.device.type == "cuda")

@@ -125,6 +125,31 @@ def _positive(**values: float | None) -> None:
             raise ConfigError(f"{name.replace('__', '.')}={value}: must be greater than 0")
 
 
+def _whole_prompts(batch: int, n: int) -> None:
+    """A ConfigError unless a step holds a whole number of prompts, one at least, of `n` rollouts each."""
+    if n > batch:
+        raise ConfigError(
+            f"rollout.n={n} is larger than trainer.batch={batch}, the rollouts of a step, so a step would "
+            f"hold no prompt: set trainer.batch={n} or a multiple of it"
+        )
+    if batch % n:
+        raise ConfigError(
+            f"trainer.batch={batch} is not a multiple of rollout.n={n}, the rollouts of a prompt, so a step "
+            f"would hold only {batch // n * n}: set trainer.batch={batch // n * n} or {(batch // n + 1) * n}"
+        )
+
+
+def _some_weight(loss: LossConfig, routing: RoutingConfig) -> None:
+    """A ConfigError where every teacher of the routing has the weight zero."""
+    weights = ("description_weight", "reasoning_weight", "reference_weight")
+    cells = [getattr(routing, kind) for kind in KINDS]
+    roles = {role for cell in cells for role in (cell if isinstance(cell, list) else [cell])}
+    if not any(getattr(loss, name) for name in weights) and roles.isdisjoint(("privileged", "target")):
+        raise ConfigError(
+            f"loss.{', loss.'.join(weights)} are all 0, so nothing is learned: raise one of them"
+        )
+
+
 def _server(group: str, url: str, key_env: str | None) -> None:
     """A server's address and the name of its key's variable, or a ConfigError that shows no key."""
     # What may be a key that was put in the wrong place is not shown again.
@@ -232,8 +257,8 @@ class LossConfig:
     description_weight: float = 1.0  # weight of the description's term
     reasoning_weight: float = 1.0  # weight of the reasoning and answer term
     reference_weight: float = 2.0  # weight of the reference term
-    clip: str = "token"  # none; token or entry: zero gradient above; scale: value held, gradient kept
-    clip_value: float = 0.05  # nats
+    clip: str = "token"  # none; token or entry: no gradient above clip_value; scale: held, gradient kept
+    clip_value: float = 0.05  # nats a token (entry: nats a vocabulary entry); see zero_gradient_rate
     temperature: float = 1.0  # softens both distributions
     beta: float = 0.5  # jsd: weight of the teacher in the mixture
     alpha: float = 0.1  # skew_kl: weight of the teacher mixed into the student
@@ -302,7 +327,7 @@ class RolloutConfig:
     temperature: float = 1.1  # sampling temperature
     top_p: float = 0.95  # nucleus; 1 keeps all
     top_k: int = 20  # most likely tokens kept; 0 keeps all
-    n: int = 1  # rollouts per prompt
+    n: int = 1  # rollouts per prompt; trainer.batch is a multiple of it
     max_new_tokens: int = 4096  # length limit of a completion
     batch: int = 32  # hf: rows generated at once
     url: str = "http://localhost:8000/v1"  # openai, vllm: the server's address
@@ -354,8 +379,8 @@ class TrainerConfig:
     """One run of learning."""
 
     name: str = "default"  # the option's name, used in reports
-    steps: int | None = None  # optimizer steps; null for one pass over the data
-    batch: int = 32  # rollouts a step, over all processes
+    steps: int | None = None  # optimizer steps; null for one pass over the data, whole batches only
+    batch: int = 32  # rollouts a step, over all processes; a multiple of rollout.n
     micro_batch: int = 1  # rows learned from at once; changes memory and speed, never the gradient
     lr: float = 5e-6  # peak learning rate
     schedule: str = "linear"  # linear, cosine (both to zero), constant
@@ -539,6 +564,8 @@ class DistillRun(RunConfig):
         RunConfig.__post_init__(self)
         _choice("card", self.card)
         self.rollout.needs_tokens("distill")
+        _whole_prompts(self.trainer.batch, self.rollout.n)
+        _some_weight(self.loss, self.routing)
         if self.rollout.name != "hf" and self.trainer.dry_run:
             raise ConfigError("trainer.dry_run measures rollouts in process: rollout=hf")
 

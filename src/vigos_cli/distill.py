@@ -1,8 +1,9 @@
 """A whole distillation: measure, learn, measure again, and leave everything a reader of the run needs.
 
-Leaves in `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, and every
-answer of the evaluations: PriorWorld's in before.jsonl and responses.jsonl, those of other benchmarks as
-`vigos eval` would in before/NAME and after/NAME.
+Leaves in `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, data.json (by
+which a resumed run notices that its data changed), and every answer of the evaluations: PriorWorld's in
+before.jsonl and responses.jsonl, those of other benchmarks as `vigos eval` would in before/NAME and
+after/NAME.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from vigos_cli import group, idle
 from vigos_cli.adapterfolder import save_adapter, settle_prompts, write_card
 from vigos_cli.batches import Batches
 from vigos_cli.bench.around import Around
+from vigos_cli.clipping import ClipWatch, closing_note, progress_note, zero_gradient_rate
 from vigos_cli.config import DistillRun
 from vigos_cli.data.check import check
+from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.load import TableData, load_data
 from vigos_cli.dryrun import dry_run
 from vigos_cli.engines.interface import engine_of
 from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.memory import peak_gib
 from vigos_cli.model import load_student, pick_device
+from vigos_cli.preflight import EmptySteps, notes
 from vigos_cli.progress import Bar
 from vigos_cli.prompts import Prompter
 from vigos_cli.provenance import CHANGES, claim, commit, same_run, versions
@@ -58,6 +62,10 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     report = check(data) if first and isinstance(data, TableData) else None
     if report:
         print("\n".join(report.lines()))
+    if first and not config.trainer.dry_run:
+        claim_data(out, data)
+    if first and (said := notes(config, len(data))):
+        print("\n".join(said))
     learner = make_learner(student, config)
     if config.trainer.dry_run:
         return dry_run(learner, data, prompter, config)
@@ -114,13 +122,16 @@ def _learn(
     tracker: Tracker | None,
 ) -> None:
     """Train to the last step, with a line of metrics.jsonl and of the progress bar for each."""
-    out = Path(config.out)
-    with Bar("distill", total_steps(config, len(batches.data)), learner.step, quiet=tracker is None) as bar:
+    out, steps = Path(config.out), total_steps(config, len(batches.data))
+    watch, empty = ClipWatch(config.loss, tracker.lines if tracker else ()), EmptySteps(steps)
+    with Bar("distill", steps, learner.step, quiet=tracker is None) as bar:
 
         def log(line: dict[str, Any]) -> None:
-            bar.advance(f"loss {line['loss']:.3f}  valid {line.get('valid_rate', 0):.2f}")
+            bar.advance(progress_note(line))
             if tracker:
                 tracker.log(line)
+                watch.warn(line)
+            empty.see(line)
 
         def measure() -> dict[str, Any]:
             return around.run(out / f"step-{learner.step}", samples=0, again=True)[0]
@@ -137,6 +148,7 @@ def _summary(
         "before": before,
         "after": after,
         **_rates(tracker.lines),
+        "zero_gradient_rate": zero_gradient_rate(tracker.lines),
         "counts": dict(learner.counts),
         "quantised_modules": student.quantised_modules,
         "trainable_parameters": sum(p.numel() for p in student.adapter.values()),
@@ -164,6 +176,8 @@ def _leave(
     draw_curves(tracker.lines, evaluations, out / "curves.png", title)
     write_json(out / "summary.json", summary)  # last: its presence says that the run is finished
     print_before_and_after(summary["before"], summary["after"], title)
+    if note := closing_note(config.loss, summary["zero_gradient_rate"]):
+        print(note)
     print(f"adapter and figures in {out}")
 
 

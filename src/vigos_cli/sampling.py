@@ -1,8 +1,9 @@
 """A whole `vigos rollout`: sample, parse, grade, score every token, and leave a page to look at.
 
 Leaves in `config.out`: rollouts.jsonl (a line a rollout, flushed batch by batch, so that resume=auto goes on
-after a kill), summary.json, rollouts.html. With `rollouts=FOLDER` those of an earlier run are scored instead;
-with `looking=true` every token is also scored with the reference or the picture changed (vigos_cli.looking).
+after a kill), summary.json, rollouts.html, and data.json, by which a resumed run notices that its data
+changed. With `rollouts=FOLDER` those of an earlier run are scored instead; with `looking=true` every token
+is also scored with the reference or the picture changed (vigos_cli.looking).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.adapterfolder import settle_prompts
-from vigos_cli.answers import same
 from vigos_cli.batches import Prepared, prepare
 from vigos_cli.config import RolloutRun
+from vigos_cli.correct import verdict
 from vigos_cli.data.check import check
+from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData, load_data
 from vigos_cli.engines.interface import Engine, engine_of
@@ -62,6 +64,7 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     data = load_data(config.data, config.seed, limit or LIMIT)
     if isinstance(data, TableData):
         print("\n".join(check(data).lines()))
+    claim_data(out, data)
 
     path = out / "rollouts.jsonl"
     lines = read_lines(path)
@@ -138,6 +141,7 @@ def _lines(
 
 def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds: float) -> dict[str, Any]:
     rollout, segments, sample = row.rollout, row.segments, item.sample
+    found = verdict(sample, segments)
     return {
         "row": int(item.key),
         "id": sample.id,
@@ -150,7 +154,8 @@ def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds
         "answer": segments.answer,
         "valid": segments.valid,
         "reason": segments.reason,
-        "correct": same(segments.answer, sample.answer),
+        "correct": found is not None and found.verdict == "right",
+        "rule": found and found.rule,  # which grader decided; null where there is no answer
         "conflict": None if sample.prior is None else not sample.prior.agrees,
         "finished": rollout.finished,
         "prompt_tokens": len(rollout.prompt.ids),

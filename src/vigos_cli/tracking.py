@@ -1,18 +1,28 @@
-"""Where a run's metrics go: always `metrics.jsonl`, a line a step; a tracker's own store as well if asked."""
+"""Where a run's metrics go: always `metrics.jsonl`, a line a step; a tracker's own store as well if asked.
+
+    with Tracker(config.tracking, out, asdict(config), from_step=learner.step) as tracker:
+        tracker.log(line)                 # an error inside marks the run as failed in its store
+
+The wandb run of a folder is one run, however often the folder is resumed: its id is kept in `wandb-run.json`.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from vigos_cli.config import TrackingConfig, UserError
-from vigos_cli.files import read_lines, write_lines
+from vigos_cli.files import read_lines, write_json, write_lines
 from vigos_cli.types import Response, Sample
 
 SHOWN = 32  # answers in a table of completions
+RUN_ID = "wandb-run.json"
+STEP = "step"  # wandb: the metric that stands for the optimizer step, the x axis of every other one
 
 
 class Store(Protocol):
@@ -24,12 +34,15 @@ class Store(Protocol):
     def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
         """Show answers with their pictures."""
 
-    def close(self) -> None:
-        """Flush everything."""
+    def close(self, failed: bool) -> None:
+        """Flush everything; `failed` says that the run ended with an error."""
 
 
 class Tracker:
-    """Appends a line a step and flushes it; on resume, drops the lines after the checkpoint."""
+    """Appends a line a step and flushes it; on resume, drops the lines after the checkpoint.
+
+    As a context manager it closes with the block, and tells its store whether the block raised.
+    """
 
     def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any], *, from_step: int):
         self.path = out / "metrics.jsonl"
@@ -41,8 +54,8 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Record one step."""
@@ -72,11 +85,12 @@ class Tracker:
             rows = [(sample, greedy[sample.id]) for sample in samples[:SHOWN] if sample.id in greedy]
             self._store.completions(name, step, rows)
 
-    def close(self) -> None:
-        """Flush everything."""
+    def close(self, failed: bool = False) -> None:
+        """Flush everything; after the first call there is nothing left to do."""
         self._file.close()
-        if self._store:
-            self._store.close()
+        store, self._store = self._store, None
+        if store:
+            store.close(failed)
 
 
 def open_store(config: TrackingConfig, out: Path, run_config: Mapping[str, Any]) -> Store | None:
@@ -96,15 +110,37 @@ def open_store(config: TrackingConfig, out: Path, run_config: Mapping[str, Any])
     return None
 
 
+def run_id(out: Path) -> str:
+    """The id of this folder's wandb run: the one recorded there, or a new one, recorded before it is used."""
+    file = out / RUN_ID
+    if file.exists():
+        return json.loads(file.read_text())["id"]
+    made = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(8)  # the variable: of a sweep's agent, for one
+    write_json(file, {"id": made})
+    return made
+
+
 class Wandb:
-    """Weights & Biases; offline unless asked otherwise, and where there is no key."""
+    """Weights & Biases; offline unless asked otherwise, and where there is no key.
+
+    A folder that is started again goes on with the same run, online and in `wandb sync`. Wandb ignores what
+    is logged at a lower step than its last, as a run resumed from an older checkpoint does. So the
+    optimizer step is a metric of its own, by which the charts are drawn, and wandb counts its own steps.
+    """
 
     def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any]):
         import wandb
         from wandb.errors import CommError, UsageError
 
         def start(mode: Any) -> Any:
-            return wandb.init(project=config.project, mode=mode, dir=str(out), config=dict(run_config))
+            return wandb.init(
+                project=config.project,
+                mode=mode,
+                dir=str(out),
+                config=dict(run_config),
+                id=run_id(out),
+                resume="allow",
+            )
 
         self._wandb: Any = wandb
         try:
@@ -113,10 +149,12 @@ class Wandb:
             reason = " ".join(str(error).split())[:100]
             print(f"vigos: wandb goes offline ({reason}); later: wandb sync", file=sys.stderr)
             self._run = start("offline")
+        self._run.define_metric(STEP)
+        self._run.define_metric("*", step_metric=STEP)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """One step's numbers."""
-        self._run.log(dict(values), step=step)
+        self._run.log({**values, STEP: step})
 
     def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
         """A table with the first picture of each item."""
@@ -126,11 +164,11 @@ class Wandb:
             table.add_data(
                 picture, sample.question, sample.answer, response.answer, response.valid, response.text
             )
-        self._run.log({f"{name}/completions": table}, step=step)
+        self._run.log({f"{name}/completions": table, STEP: step})
 
-    def close(self) -> None:
-        """End the run."""
-        self._run.finish()
+    def close(self, failed: bool) -> None:
+        """End the run, as failed or finished."""
+        self._run.finish(exit_code=int(failed))
 
 
 class TensorBoard:
@@ -151,6 +189,6 @@ class TensorBoard:
         texts = [f"**{sample.question}** ({sample.answer})\n\n    {r.text}" for sample, r in rows]
         self._writer.add_text(f"{name}/completions", "\n\n".join(texts), step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Flush the files."""
         self._writer.close()

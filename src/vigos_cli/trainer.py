@@ -23,9 +23,9 @@ from torch import Tensor
 
 from vigos_cli import checkpoint, draws, group
 from vigos_cli.adapter_loading import fill
-from vigos_cli.answers import same
 from vigos_cli.batches import Batches
 from vigos_cli.config import DistillRun, TrainerConfig, UserError
+from vigos_cli.correct import is_right
 from vigos_cli.engines.interface import Engine
 from vigos_cli.fused import fused_loss
 from vigos_cli.losses import DivergenceSpec, TokenStats, term_counts, token_weights
@@ -35,7 +35,7 @@ from vigos_cli.out_of_memory import in_phase
 from vigos_cli.prompts import Prompter
 from vigos_cli.supervision import sample_rollouts, supervise_all
 from vigos_cli.teachers import Supervised, gather, kinds_of, read, score_teacher
-from vigos_cli.types import Role
+from vigos_cli.types import Role, Sample
 
 PATIENCE = 3  # steps in a row without a finite gradient before a run gives up
 
@@ -162,12 +162,12 @@ def learn(learner: Learner, batches: Batches, prompter: Prompter, config: Distil
     learner.counts.update(counts)
     learner.step += 1
     seconds = {phase: learner.seconds[phase] - spent[phase] for phase in learner.seconds}
-    references = {item.key: item.sample.answer for item in prepared}
+    samples = {item.key: item.sample for item in prepared}
     return {
         "step": learner.step,
         "lr": lr,
         "grad_norm": norm if isfinite(norm) else None,
-        **_describe(rows, references),
+        **_describe(rows, samples),
         **tally.describe(),
         **{f"seconds/{phase}": round(value, 4) for phase, value in seconds.items()},
         **{f"tokens_per_second/{phase}": _rate(rows, value) for phase, value in seconds.items()},
@@ -248,14 +248,14 @@ class Tally:
         return lines
 
 
-def _describe(rows: Sequence[Supervised], references: Mapping[str, str]) -> dict[str, float]:
+def _describe(rows: Sequence[Supervised], samples: Mapping[str, Sample]) -> dict[str, float]:
     """Valid and fallback rates, accuracy and lengths of a step's rollouts."""
     sums = Counter(rollouts=0)
     for row in rows:
         sums["rollouts"] += 1
         sums["valid"] += row.segments.valid
         sums["fallback"] += bool(row.terms_of(Role.REFERENCE))
-        sums["right"] += same(row.segments.answer, references[row.rollout.sample_id])
+        sums["right"] += is_right(samples[row.rollout.sample_id], row.segments)
         sums["tokens"] += len(row.rollout.ids)
     sums = group.sum_counts(sums)
     n = sums["rollouts"]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PLACE = re.compile(r"<image\s*(\d+)>")
 BARE = re.compile(r"[ \t]*<image>[ \t]*")
 LABEL = re.compile(r"(?:^|(?<=[\s,;]))\(?([A-Z])[.:)]\s*")
+LETTERED = re.compile(r"\(?[A-Z]\)?")
 
 
 def text(row: Mapping[str, Any], column: str) -> str:
@@ -107,6 +108,13 @@ def inlined(question: str) -> tuple[str, ...]:
     last = question.find("\n", found[-1].end())
     ends.append(len(question) if last < 0 else last)
     return tuple(question[match.end() : end].strip(" \n\t,;") for match, end in zip(found, ends, strict=True))
+
+
+def options_for(gold: str, question: str, options: Sequence[str] = ()) -> tuple[str, ...]:
+    """The options an answer is graded by: the item's own, or those in the question where a letter is gold."""
+    if options or not LETTERED.fullmatch(gold):
+        return tuple(options)
+    return inlined(question)
 
 
 # ---------------------------------------------------------------- pictures

@@ -18,10 +18,9 @@ from typing import Any
 
 from vigos_cli.bench.answering import best, by_grading
 from vigos_cli.bench.interface import Adapter, Reading, Row
-from vigos_cli.bench.parts import inlined, listed, needed, shown, text, without_marks
+from vigos_cli.bench.parts import listed, needed, options_for, shown, text, without_marks
 from vigos_cli.types import Sample, Verdict
 
-LETTERED = re.compile(r"\(?[A-Z]\)?")
 TEXTS = re.compile(r"\[\s*['\"]")
 PICTURE = re.compile(r"images?|image_(\d+)")
 MARK = re.compile(r"<image\s*\d*>")
@@ -45,8 +44,7 @@ class Plain(Adapter):
             elif reading.images:
                 reading.without_picture += 1
         item = shown(pictures, without_marks(question), options, name, reading)
-        lettered = bool(golds) and LETTERED.fullmatch(golds[0])
-        choices = item["options"] or (inlined(item["question"]) if lettered else ())
+        choices = options_for(golds[0] if golds else "", item["question"], item["options"])
         yield Sample(
             id=name,
             **item,

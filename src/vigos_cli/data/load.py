@@ -111,7 +111,7 @@ def read_image(raw: Any, folder: Path) -> Image.Image:
     if not raw:
         raise BadRow("missing_image")
     try:
-        image = raw if isinstance(raw, Image.Image) else Image.open(io.BytesIO(_bytes(raw, folder)))
+        image = raw if isinstance(raw, Image.Image) else Image.open(io.BytesIO(picture_bytes(raw, folder)))
         image.load()
     except BadRow:
         raise
@@ -120,7 +120,7 @@ def read_image(raw: Any, folder: Path) -> Image.Image:
     return image
 
 
-def _bytes(raw: Any, folder: Path) -> bytes:
+def picture_bytes(raw: Any, folder: Path) -> bytes:
     """What a file or a base64 text holds; other things as they are."""
     if not isinstance(raw, str):
         return raw

@@ -1,0 +1,183 @@
+"""Notice that the data of a run changed: same path, other rows.
+
+    claim_data(out, data)      # writes out/data.json, or compares it with the data as they are now
+
+    {"format": 1, "rows": 47000, "texts": "5f2c...", "pictures": "a81b..."}
+
+The texts are those of every row, in their order: question, answer, solution and id. Of a picture its size in
+bytes counts, and of one in a file also its path inside the folder of the data. Of `CONTENT` rows, drawn at
+random, every byte counts: in a large data set a picture that was replaced by one of the same size may go
+unnoticed. Where the data lie and when they were written does not count: a copied folder is the same data.
+
+PriorWorld is drawn from keys of the configuration, which is compared elsewhere, and needs no fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vigos_cli import draws
+from vigos_cli.config import ConfigError
+from vigos_cli.data.images import BadRow
+from vigos_cli.data.load import Arrow, Lines, TableData, picture_bytes
+from vigos_cli.files import write_json
+from vigos_cli.types import Sample
+
+FORMAT = 1  # of the fingerprint: another one is not compared
+FILE = "data.json"
+TEXTS = ("question", "answer", "solution", "id")
+CONTENT = 200  # rows whose pictures are read
+LONGEST_PATH = 4096  # characters; a longer text is a picture in base64
+BATCH = 1000  # rows of a table looked at together
+
+
+def claim_data(out: Path, data: Sequence[Sample]) -> None:
+    """Record the data of a run in its folder, or compare them with those recorded there.
+
+    Raises ConfigError where they differ. A run that was begun by a version without fingerprints goes on, with
+    the data as they are now.
+    """
+    if not isinstance(data, TableData):
+        return
+    now, file = fingerprint(data), out / FILE
+    then = json.loads(file.read_text()) if file.exists() else None
+    if then is None:
+        write_json(file, now)
+    elif then.get("format") == FORMAT and then != now:
+        raise ConfigError(
+            f"resume=auto: the data have changed since this run was started ({_change(then, now)}); "
+            "put them back, or name another folder with out="
+        )
+
+
+def _change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs, in a few words."""
+    if then["rows"] != now["rows"]:
+        return f"{then['rows']} rows then, {now['rows']} now"
+    what = " and ".join(name for name in ("texts", "pictures") if then[name] != now[name])
+    return f"{now['rows']} rows as before, with other {what} or in another order"
+
+
+def fingerprint(data: TableData) -> dict[str, Any]:
+    """The number of rows that a run uses, and digests of what they hold."""
+    texts, pictures = hashlib.sha256(), hashlib.sha256()
+    root = os.path.abspath(data.folder)
+    for words, raw in _rows(data):
+        texts.update(_bytes(words))
+        pictures.update(_bytes([_outline(picture, root) for picture in _listed(raw)]))
+    for index in sorted(int(i) for i in draws.permutation("fingerprint", count=len(data))[:CONTENT]):
+        pictures.update(_content(data, index))
+    return {
+        "format": FORMAT,
+        "rows": len(data),
+        "texts": texts.hexdigest(),
+        "pictures": pictures.hexdigest(),
+    }
+
+
+def _bytes(value: Any) -> bytes:
+    return json.dumps(value, default=str).encode() + b"\n"
+
+
+def _listed(raw: Any) -> list[Any]:
+    return raw if isinstance(raw, list) else [] if raw is None else [raw]
+
+
+# ---------------------------------------------------------------- every row
+
+
+def _rows(data: TableData) -> Iterator[tuple[Any, Any]]:
+    """Each row's texts and its pictures; a picture stored as bytes is there as their number."""
+    names = [data.columns[name] for name in TEXTS]
+    if isinstance(data.rows, Arrow):
+        yield from _arrow_rows(data.rows, names, data.columns["images"], len(data))
+        return
+    for row in islice(_json_rows(data.rows), len(data)):
+        if isinstance(row, dict):
+            yield [row.get(name) for name in names], row.get(data.columns["images"])
+        else:
+            yield repr(row), None
+
+
+def _json_rows(lines: Lines) -> Iterator[Any]:
+    """The rows of a JSON file in one go; a line that is no JSON as its bytes."""
+    if lines.array is not None:
+        yield from lines.array
+        return
+    with lines.path.open("rb") as file:
+        for line in file:
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError):
+                    yield line
+
+
+def _arrow_rows(
+    rows: Arrow, texts: Sequence[str], pictures: str, size: int
+) -> Iterator[tuple[list[Any], Any]]:
+    there = [name for name in dict.fromkeys([*texts, pictures]) if name in rows.names]
+    table = rows.table.select_columns(there).select(range(size))
+    for batch in table.iter(batch_size=BATCH):
+        empty = [None] * batch.num_rows
+        columns = [batch.column(name).to_pylist() if name in there else empty for name in texts]
+        images = [value for chunk in batch.column(pictures).chunks for value in _sizes(chunk)]
+        yield from zip(map(list, zip(*columns, strict=True)), images, strict=True)
+
+
+def _sizes(array: Any) -> list[Any]:
+    """A pyarrow array as Python values, with the number of bytes for bytes, which are not read."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    kind = array.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return compute.call_function("binary_length", [array]).to_pylist()
+    if pa.types.is_struct(kind):
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        columns = [_sizes(part) for part in array.flatten()]
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        flat = iter(_sizes(array.flatten()))
+        lengths = compute.call_function("list_value_length", [array]).to_pylist()
+        return [None if n is None else list(islice(flat, n)) for n in lengths]
+    return array.to_pylist()
+
+
+def _outline(raw: Any, root: str) -> Any:
+    """What counts of a picture without reading it: a file's place and size, or the number of bytes."""
+    if isinstance(raw, Mapping):
+        raw = raw.get("bytes") or raw.get("path")
+    if not isinstance(raw, str) or len(raw) > LONGEST_PATH:
+        return raw
+    path = os.path.abspath(os.path.join(root, raw))
+    if os.path.commonpath([root, path]) != root:
+        return raw
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return raw
+    return [os.path.relpath(path, root), status.st_size] if stat.S_ISREG(status.st_mode) else raw
+
+
+# ---------------------------------------------------------------- some rows
+
+
+def _content(data: TableData, index: int) -> bytes:
+    """A digest of every byte of a row's pictures."""
+    digest = hashlib.sha256()
+    try:
+        for raw in _listed(data.rows[index].get(data.columns["images"])):
+            value = (raw.get("bytes") or raw.get("path")) if isinstance(raw, Mapping) else raw
+            stored = picture_bytes(value, data.folder)
+            digest.update(stored if isinstance(stored, bytes) else _bytes(stored))
+    except (BadRow, OSError):
+        digest.update(b"unreadable")
+    return digest.digest()

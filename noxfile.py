@@ -12,14 +12,15 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "configs", "tests", "slow", "package"]
 PYTHON = sys.executable
-OTHERS = ("--ignore=tests/test_config.py", "--ignore=tests/test_package.py")  # sessions of their own
+OTHERS = ("--ignore=tests/config/test_config.py", "--ignore=tests/test_package.py")  # sessions of their own
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: rules and formatting."""
+    """Ruff (rules and formatting) and import-linter (the order of the folders, see pyproject.toml)."""
     session.run(PYTHON, "-m", "ruff", "check", ".", external=True)
     session.run(PYTHON, "-m", "ruff", "format", "--check", ".", external=True)
+    session.run(str(Path(PYTHON).with_name("lint-imports")), external=True)
 
 
 @nox.session
@@ -31,7 +32,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def configs(session: nox.Session) -> None:
     """Every option and experiment composes, and the reference is current."""
-    session.run(PYTHON, "-m", "pytest", "-q", "tests/test_config.py", *session.posargs, external=True)
+    session.run(PYTHON, "-m", "pytest", "-q", "tests/config/test_config.py", *session.posargs, external=True)
 
 
 @nox.session
@@ -55,11 +56,11 @@ def package(session: nox.Session) -> None:
 @nox.session
 def reference(session: nox.Session) -> None:
     """Write conf/README.md again from the schema's comments."""
-    text = session.run(PYTHON, "-m", "vigos_cli.explain", external=True, silent=True)
+    text = session.run(PYTHON, "-m", "vigos_cli.cli.explain", external=True, silent=True)
     Path("conf/README.md").write_text(str(text), encoding="utf-8")
 
 
 @nox.session
 def pretrain_tiny(session: nox.Session) -> None:
     """Make the embedded model again from scratch: up to an hour on two cores."""
-    session.run(PYTHON, "-m", "vigos_cli.tiny.pretrain", *session.posargs, external=True)
+    session.run(PYTHON, "-m", "vigos_cli.pretraining.pretrain", *session.posargs, external=True)

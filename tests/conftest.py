@@ -10,8 +10,8 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: processes share the cores, threads do not
     os.environ["OMP_NUM_THREADS"] = "1"
 
-from vigos_cli.compose import job
-from vigos_cli.quiet import quieten
+from vigos_cli.config.compose import job
+from vigos_cli.utils.quiet import quieten
 
 
 def distill_config(*overrides: str) -> Any:
@@ -21,7 +21,7 @@ def distill_config(*overrides: str) -> Any:
 
 def make_student(*overrides: str) -> Any:
     quieten()
-    from vigos_cli.model import load_student
+    from vigos_cli.models.student import load_student
 
     run = distill_config(*overrides)
     return load_student(run.model, run.adapter, seed=run.seed)

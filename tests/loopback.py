@@ -16,9 +16,9 @@ import torch
 from conftest import make_student
 from PIL import Image
 
-from vigos_cli.model import Student
-from vigos_cli.paths import TINY
-from vigos_cli.rollout import Request, Sampling, roll_out
+from vigos_cli.config.paths import TINY
+from vigos_cli.generation.sampler import Request, Sampling, roll_out
+from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Role
 
 

@@ -9,12 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.ablation.cells import Cell, digest, folder, remember
-from vigos_cli.bench import priorworld
-from vigos_cli.compose import job
-from vigos_cli.config import AblateRun, BenchTask
-from vigos_cli.draws import key as drawn
+from vigos_cli.ablation.cells import Cell, folder, remember
+from vigos_cli.config.compose import job
+from vigos_cli.config.run_digest import digest
+from vigos_cli.config.schema import AblateRun, BenchTask
+from vigos_cli.evaluation.benchmarks import priorworld
 from vigos_cli.types import Sample
+from vigos_cli.utils.rng import key as drawn
 
 SHARES = {"score": 0.5, "prior": 1.0, "other": 1.0}
 

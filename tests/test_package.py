@@ -38,7 +38,8 @@ def test_an_installed_copy_runs_outside_the_checkout(built, tmp_path, kind):
     check(python, "-m", "pip", "install", "--quiet", "--no-deps", archive, cwd=tmp_path)
 
     vigos = tmp_path / "venv" / "bin" / "vigos"
-    where = check(python, "-c", "from vigos_cli.paths import config_dir; print(config_dir())", cwd=tmp_path)
+    code = "from vigos_cli.config.paths import config_dir; print(config_dir())"
+    where = check(python, "-c", code, cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(site)
     shown = check(vigos, "distill", "--cfg", "job", "model=qwen2vl", "+experiment=prior", cwd=tmp_path)
     assert "quantise: nf4" in shown

@@ -10,8 +10,8 @@ import sys
 import time
 from typing import Any
 
-from vigos_cli import trainer
 from vigos_cli.__main__ import main
+from vigos_cli.training import trainer
 
 
 def delayed(function: Any, seconds: float) -> Any:

@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run a command; a mistake in its flags is one line on stderr and exit 2."""
-    from vigos_cli.app import app
+    from vigos_cli.cli.app import app
 
     # Without arguments Typer would call the missing command an error; the help says more.
     arguments = sys.argv[1:] or ["--help"]

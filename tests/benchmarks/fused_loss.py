@@ -25,8 +25,8 @@ from trl.kernels.chunked_divergence import (  # pyright: ignore[reportMissingImp
     ChunkedDivergenceFunction,
 )
 
-from vigos_cli.fused import fused_loss
-from vigos_cli.losses import DivergenceSpec
+from vigos_cli.method.fused_loss import fused_loss
+from vigos_cli.method.losses import DivergenceSpec
 
 TRL_BETA = {"forward_kl": 0.0, "reverse_kl": 1.0, "jsd": 0.5}
 

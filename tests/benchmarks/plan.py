@@ -40,7 +40,7 @@ def save_model(folder: Path, size: tuple[int, ...]) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-    from vigos_cli.paths import TINY
+    from vigos_cli.config.paths import TINY
 
     hidden, mlp, layers, heads, vocabulary, width, depth, vision_heads = size
     config = AutoConfig.from_pretrained(TINY)
@@ -70,14 +70,14 @@ def measure(overrides: list[str], results: Any) -> None:
 
     import torch
 
-    from vigos_cli.compose import job
+    from vigos_cli.config.compose import job
     from vigos_cli.data.priorworld import PriorWorld
-    from vigos_cli.dryrun import dry_run
-    from vigos_cli.memory import PhasePeaks
-    from vigos_cli.model import load_student
-    from vigos_cli.plan import estimate, shape_of
-    from vigos_cli.prompts import Prompter
-    from vigos_cli.trainer import make_learner
+    from vigos_cli.method.prompts import Prompter
+    from vigos_cli.models.memory import PhasePeaks
+    from vigos_cli.models.plan import estimate, shape_of
+    from vigos_cli.models.student import load_student
+    from vigos_cli.training.dry_run import dry_run
+    from vigos_cli.training.trainer import make_learner
 
     tiny = job("distill", ["out=unused"])
     load_student(tiny.model, tiny.adapter)  # what torch and transformers take once they have run

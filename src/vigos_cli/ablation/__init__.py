@@ -1,1 +1,1 @@
-"""`vigos ablate`: the cells of a sweep, and the report that compares them."""
+"""Sweeps: which cells there are, which of them are done, and one report about all of them."""

@@ -18,11 +18,12 @@ from typing import Any
 
 from vigos_cli.ablation.cell import untrained
 from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, remembered, state
-from vigos_cli.bench import priorworld
-from vigos_cli.config import BenchTask, ConfigError, DistillRun, may_change
-from vigos_cli.files import read_lines
-from vigos_cli.provenance import recorded
+from vigos_cli.config.provenance import recorded
+from vigos_cli.config.schema import BenchTask, DistillRun, may_change
+from vigos_cli.evaluation.benchmarks import priorworld
 from vigos_cli.types import Response, Sample
+from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.files import read_lines
 
 DRAWN = ("greedy", "sampled")  # an item's first answer, and the others
 KINDS = (*DRAWN, "pass@n")  # Pass@n: whether any of an item's n sampled answers is right

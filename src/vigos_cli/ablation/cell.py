@@ -16,15 +16,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vigos_cli import processes
-from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY, as_distill, hashed
+from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY
 from vigos_cli.ablation.look import look
 from vigos_cli.ablation.once import once
-from vigos_cli.config import AblateRun, DistillRun, may_change
-from vigos_cli.files import drafted
-from vigos_cli.out_of_memory import with_advice
-from vigos_cli.provenance import recorded
-from vigos_cli.quiet import quieten
+from vigos_cli.config import processes
+from vigos_cli.config.provenance import recorded
+from vigos_cli.config.run_digest import as_distill, hashed
+from vigos_cli.config.schema import AblateRun, DistillRun, may_change
+from vigos_cli.models.out_of_memory import with_advice
+from vigos_cli.utils.files import drafted
+from vigos_cli.utils.quiet import quieten
 
 BEFORE = ("before", "before.jsonl", "before.json")  # in the order in which a run writes them
 
@@ -36,10 +37,10 @@ def run_cell(config: AblateRun) -> float | None:
     the others still wait for it in this one.
     """
     quieten()
-    from vigos_cli import group
-    from vigos_cli.distill import distill
-    from vigos_cli.model import pick_device
-    from vigos_cli.report import main_figure
+    from vigos_cli.models.student import pick_device
+    from vigos_cli.reporting.report import main_figure
+    from vigos_cli.training.distill import distill
+    from vigos_cli.utils import group
 
     out = Path(config.out)
     try:

@@ -11,20 +11,19 @@ common with it, finds a cell that is done whatever its number or its place in th
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from hashlib import blake2b
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from omegaconf import DictConfig
 
-from vigos_cli.compose import typed
-from vigos_cli.config import AblateRun, ConfigError, DistillRun, may_change
-from vigos_cli.files import write_json
-from vigos_cli.provenance import flat
+from vigos_cli.config.compose import typed
+from vigos_cli.config.run_digest import as_distill, cell_folder_name, digest
+from vigos_cli.config.schema import AblateRun
+from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.files import write_json
 
 LIST = "cells.json"  # in a sweep's folder: its cells in the order in which they were asked for
 SUMMARY, ERROR, STARTED = "summary.json", "error.txt", "config.json"  # in a cell's folder
@@ -74,43 +73,9 @@ def combinations(config: DictConfig) -> list[list[str]]:
     return [list(choice) for choice in product(*values.values())]
 
 
-def as_distill(config: AblateRun) -> DistillRun:
-    """What of a cell is a run; the rest is about the sweep and its report."""
-    return DistillRun(**{item.name: getattr(config, item.name) for item in fields(DistillRun)})
-
-
-def digest(config: AblateRun) -> str:
-    """Ten digits that stand for all that a continued run must have in common with its start.
-
-    Keys at the schema's default are left out, so that a key which a later version adds makes no new cell.
-    """
-    usual, content = flat(asdict(DistillRun())), flat(asdict(as_distill(config)))
-    return hashed({k: v for k, v in content.items() if not may_change(k) and v != usual.get(k)})
-
-
-def hashed(content: Any) -> str:
-    """Ten digits that stand for something that JSON can hold."""
-    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=5).hexdigest()
-
-
-def folder_name(composed: DictConfig) -> str:
-    """The folder of a composed cell within its sweep (the resolver behind `hydra.sweep.subdir`)."""
-    cell = cast(AblateRun, typed(composed, "ablate"))
-    return _folder_name(
-        Path(composed.hydra.sweep.dir), str(composed.hydra.job.override_dirname), digest(cell)
-    )
-
-
 def folder(sweep: Path, cell: Cell) -> Path:
     """Where a cell lives."""
-    return sweep / _folder_name(sweep, cell.name, cell.key)
-
-
-def _folder_name(sweep: Path, name: str, key: str) -> str:
-    """That of the cell with this key if it is there, under whatever name it was first asked for."""
-    there = sorted(path.name for path in sweep.glob(f"*-{key}"))
-    slug = re.sub(r"[^\w.,=-]+", "_", name.replace("+", ""))[:100]
-    return there[0] if there else f"{slug or 'cell'}-{key}"
+    return sweep / cell_folder_name(sweep, cell.name, cell.key)
 
 
 def state(cell: Path) -> State:

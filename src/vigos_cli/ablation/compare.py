@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vigos_cli.ablation.arms import KINDS, Arm, Items, Measures, Run
-from vigos_cli.bench.compare import Difference, holm, sign_flips
-from vigos_cli.config import ConfigError, nearest
-from vigos_cli.stats import Estimate, crossed_difference, crossed_interval
+from vigos_cli.evaluation.compare import Difference, holm, sign_flips
+from vigos_cli.utils.errors import ConfigError, nearest
+from vigos_cli.utils.stats import Estimate, crossed_difference, crossed_interval
 
 WORLD = ("score", "prior", "other", "description", "valid")  # PriorWorld's, in the order of the table
 UNTESTED = ("valid",)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigos_cli.ablation.arms import Arm
-from vigos_cli.files import drafted
-from vigos_cli.stats import Estimate
+from vigos_cli.utils.files import drafted
+from vigos_cli.utils.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

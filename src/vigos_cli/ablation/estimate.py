@@ -13,8 +13,8 @@ from typing import Any
 
 from vigos_cli.ablation.cells import SUMMARY, Cell, State, folder, state
 from vigos_cli.ablation.look import LOOKED, LOOKING, wanted
-from vigos_cli.config import DistillRun
-from vigos_cli.routing import trains
+from vigos_cli.config.schema import DistillRun
+from vigos_cli.method.routing import trains
 
 PHASES = ("rollout", "teachers", "learn", "checkpoint")  # that grow with the rollouts of a run
 ONCE = ("load", "evaluate")

@@ -22,11 +22,12 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from vigos_cli.ablation.cells import SUMMARY, hashed
+from vigos_cli.ablation.cells import SUMMARY
 from vigos_cli.ablation.once import once
-from vigos_cli.config import KINDS, AblateRun, RolloutRun, RoutingConfig, RunConfig
-from vigos_cli.files import drafted_folder, write_json
-from vigos_cli.provenance import recorded
+from vigos_cli.config.provenance import recorded
+from vigos_cli.config.run_digest import hashed
+from vigos_cli.config.schema import KINDS, AblateRun, RolloutRun, RoutingConfig, RunConfig
+from vigos_cli.utils.files import drafted_folder, write_json
 
 LOOKING, BASE, OWN = "looking", "base", "own"  # folders
 LOOKED, ERROR = "looked.json", "error.txt"  # files of the first
@@ -113,10 +114,10 @@ def is_done(run: RolloutRun) -> bool:
 
 
 def _sample(run: RolloutRun) -> None:
-    from vigos_cli.quiet import quieten
+    from vigos_cli.utils.quiet import quieten
 
     quieten()
-    from vigos_cli.sampling import sample_settled
+    from vigos_cli.analysis.rollout_run import sample_settled
 
     if not _same(run, Path(run.out), ()):  # of other rows, or begun in another way or place
         shutil.rmtree(run.out, ignore_errors=True)

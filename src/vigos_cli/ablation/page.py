@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.viewer import data_uri
+from vigos_cli.reporting.viewer import TEMPLATES, data_uri
 
 
 def render(context: Mapping[str, Any], plots: Path) -> str:
@@ -18,7 +18,7 @@ def render(context: Mapping[str, Any], plots: Path) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
         autoescape=True,
         trim_blocks=True,

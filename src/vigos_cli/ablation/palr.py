@@ -21,9 +21,9 @@ from urllib.parse import quote
 from vigos_cli.ablation.arms import Arm, Table
 from vigos_cli.ablation.cells import SUMMARY
 from vigos_cli.ablation.look import BASE, ERROR, LOOKED, LOOKING, OWN, left_out
-from vigos_cli.files import read_lines
-from vigos_cli.palr import mean, palr_sums, share_by_answer, visual_sums
-from vigos_cli.stats import Estimate, crossed_statistic
+from vigos_cli.analysis.palr import mean, palr_sums, share_by_answer, visual_sums
+from vigos_cli.utils.files import read_lines
+from vigos_cli.utils.stats import Estimate, crossed_statistic
 
 SHOWN = ("description", "reasoning", "answer", "reasoning+answer", "turn")  # groups of tokens
 LOOKS_AT = ("description", "reasoning", "answer", "delimiters")  # kinds, for visual dependency

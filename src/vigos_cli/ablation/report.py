@@ -34,10 +34,10 @@ from vigos_cli.ablation.words import (
     palr_text,
     warnings,
 )
-from vigos_cli.answers import same
-from vigos_cli.files import drafted
-from vigos_cli.segments import runs
+from vigos_cli.grading.answers import same
+from vigos_cli.method.segments import runs
 from vigos_cli.types import Kind, Response
+from vigos_cli.utils.files import drafted
 
 EXAMPLES, COLUMNS = 4, 5  # pictures with their rollouts, and how many rollouts beside each other
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vigos_cli import processes
 from vigos_cli.ablation.cells import Cell, folder, remembered, state
-from vigos_cli.config import ConfigError
-from vigos_cli.files import drafted_folder, write_json
+from vigos_cli.config import processes
+from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.files import drafted_folder, write_json
 
 REUSED = "reused.json"  # in a cell's folder: where it was copied from
 

@@ -13,14 +13,14 @@ from typing import Any, cast
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vigos_cli import processes
 from vigos_cli.ablation.cells import planned, remember, remembered, state
 from vigos_cli.ablation.estimate import estimate
 from vigos_cli.ablation.look import ERROR, LOOKING
 from vigos_cli.ablation.reuse import find, take_over
-from vigos_cli.compose import typed
-from vigos_cli.config import AblateRun, ConfigError
-from vigos_cli.launch import Refused, Stopped
+from vigos_cli.config import processes
+from vigos_cli.config.compose import typed
+from vigos_cli.config.schema import AblateRun
+from vigos_cli.utils.errors import ConfigError, Refused, Stopped
 
 
 class Sweep(Callback):

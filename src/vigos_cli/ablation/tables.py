@@ -25,7 +25,7 @@ from vigos_cli.ablation.words import (
     palr_text,
     phases,
 )
-from vigos_cli.report import show
+from vigos_cli.reporting.report import show
 
 
 def markdown(context: Mapping[str, Any]) -> str:

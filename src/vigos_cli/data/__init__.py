@@ -1,1 +1,1 @@
-"""Where samples come from."""
+"""From a row of a data set to a sample."""

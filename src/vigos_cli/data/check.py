@@ -17,10 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vigos_cli import draws
-from vigos_cli.config import UserError
 from vigos_cli.data.images import BadRow, usable
 from vigos_cli.types import Sample
+from vigos_cli.utils import rng
+from vigos_cli.utils.errors import UserError
 
 SECONDS = 30.0  # a look at a large data set stops then; the other rows are checked when they are met
 NAMED = 5  # rows named for each rule
@@ -92,7 +92,7 @@ def check(data: Sequence[Sample], seconds: float = SECONDS) -> DataReport:
         except BadRow as rule:
             return index, str(rule), {}, None
 
-    order = [int(i) for i in draws.permutation("check", count=len(data))]
+    order = [int(i) for i in rng.permutation("check", count=len(data))]
     at_once = 4 * (os.cpu_count() or 1)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(order), at_once):

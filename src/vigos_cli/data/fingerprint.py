@@ -23,12 +23,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vigos_cli import draws
-from vigos_cli.config import ConfigError
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import Arrow, Lines, TableData, picture_bytes
-from vigos_cli.files import write_json
 from vigos_cli.types import Sample
+from vigos_cli.utils import rng
+from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.files import write_json
 
 FORMAT = 1  # of the fingerprint: another one is not compared
 FILE = "data.json"
@@ -72,7 +72,7 @@ def fingerprint(data: TableData) -> dict[str, Any]:
     for words, raw in _rows(data):
         texts.update(_bytes(words))
         pictures.update(_bytes([_outline(picture, root) for picture in _listed(raw)]))
-    for index in sorted(int(i) for i in draws.permutation("fingerprint", count=len(data))[:CONTENT]):
+    for index in sorted(int(i) for i in rng.permutation("fingerprint", count=len(data))[:CONTENT]):
         pictures.update(_content(data, index))
     return {
         "format": FORMAT,

@@ -24,10 +24,11 @@ from typing import Any
 
 from PIL import Image
 
-from vigos_cli.config import ConfigError, DataConfig, UserError, nearest
+from vigos_cli.config.schema import DataConfig
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.types import Sample
+from vigos_cli.utils.errors import ConfigError, UserError, nearest
 
 COLUMNS = ("question", "answer", "images", "solution", "id")
 ALSO = {"question": "problem", "images": "image"}  # names that many data sets use

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 
-from vigos_cli.segments import BOX, DESCRIPTION, DESCRIPTION_END, THINK, THINK_END, last_box
+from vigos_cli.method.segments import BOX, DESCRIPTION, DESCRIPTION_END, THINK, THINK_END, last_box
 
 ANSWER, ANSWER_END = "<answer>", "</answer>"
 LINE = re.compile(

@@ -1,0 +1,250 @@
+"""A whole `vigos rollout`: sample, parse, grade, score every token, and leave a page to look at.
+
+Leaves in `config.out`: rollouts.jsonl (a line a rollout, flushed batch by batch, so that resume=auto goes on
+after a kill), summary.json, rollouts.html, and data.json, by which a resumed run notices that its data
+changed. With `rollouts=FOLDER` those of an earlier run are scored instead; with `looking=true` every token
+is also scored with the reference or the picture changed (vigos_cli.analysis.counterfactuals).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.analysis.counterfactuals import Looker
+from vigos_cli.analysis.palr import palr, visual_dependency
+from vigos_cli.analysis.saved_rollouts import Lines, again, read
+from vigos_cli.analysis.token_scores import TokenScore, score_tokens
+from vigos_cli.config.provenance import claim, commit, versions
+from vigos_cli.config.schema import RolloutRun
+from vigos_cli.data.check import check
+from vigos_cli.data.fingerprint import claim_data
+from vigos_cli.data.images import BadRow
+from vigos_cli.data.load import TableData, load_data
+from vigos_cli.evaluation.rollout_grading import verdict
+from vigos_cli.generation.engine import Engine, engine_of
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.models.adapter_folder import settle_prompts
+from vigos_cli.models.out_of_memory import SCORED_AT_ONCE, in_phase
+from vigos_cli.models.student import Student, load_student
+from vigos_cli.reporting.viewer import ShownRollout, ShownToken, counted, write_page
+from vigos_cli.supervision.batches import Prepared, prepare
+from vigos_cli.supervision.supervise import sample_rollouts, supervise_all
+from vigos_cli.supervision.teachers import Supervised
+from vigos_cli.types import Sample
+from vigos_cli.utils.files import read_lines, write_json, write_lines
+from vigos_cli.utils.progress import Bar
+from vigos_cli.utils.stats import mean_interval
+
+LIMIT = 8  # rows, where none is set
+SHOWN = 400  # rollouts on the page
+PAGE = "rollouts.html"
+
+
+def sample(config: RolloutRun) -> list[dict[str, Any]]:
+    """Run it; return the lines of rollouts.jsonl."""
+    settle_prompts(config)
+    return sample_settled(config)
+
+
+def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
+    """The same, of a configuration whose prompt and student are what they say."""
+    out = Path(config.out)
+    earlier, limit = read(config) if config.rollouts else ({}, config.limit)
+    student = load_student(config.model, config.adapter, seed=config.seed)
+    claim(out, config)
+    prompter = Prompter(student.processor, config.prompt, config.routing)
+    data = load_data(config.data, config.seed, limit or LIMIT)
+    if isinstance(data, TableData):
+        print("\n".join(check(data).lines()))
+    claim_data(out, data)
+
+    path = out / "rollouts.jsonl"
+    lines = read_lines(path)
+    known = Counter(line["row"] for line in lines)
+    whole = {row for row, n in known.items() if n == len(earlier.get(row, range(config.rollout.n)))}
+    lines = [line for line in lines if line["row"] in whole]
+    write_lines(path, lines)  # without what a kill cut short: a row is sampled whole
+    looker = Looker(student, prompter, data, config) if config.looking else None
+    counts: Counter[str] = Counter()
+    rows = max(1, config.rollout.batch // config.rollout.n)
+    order = sorted(earlier) or range(len(data))
+    with (
+        closing(engine_of(config, student)) as engine,
+        Bar("rollout", len(order), 0) as bar,
+        path.open("a") as file,
+    ):
+        for start in range(0, len(order), rows):
+            places = order[start : start + rows]
+            todo = [(i, i) for i in places if i not in whole]
+            prepared = prepare(data, todo, prompter, config, counts)
+            made = _lines(engine, student, prepared, prompter, config, earlier, looker) if prepared else []
+            file.writelines(json.dumps(line) + "\n" for line in made)
+            file.flush()
+            lines += made
+            bar.advance(by=len(places))
+    lines.sort(key=lambda line: (line["row"], line["draw"]))
+    write_lines(path, lines)
+    summary = summarise(lines, counts + looker.counts if looker else counts)
+    if config.looking:
+        summary |= {"palr": palr(lines), "visual_dependency": visual_dependency(lines)}
+    summary |= {
+        "commit": commit(),
+        "versions": versions(),
+        "config": asdict(config),
+    }
+    write_json(out / "summary.json", summary)
+    _page(out / PAGE, lines, data, config, summary, student.tokenizer)
+    return lines
+
+
+def _lines(
+    engine: Engine,
+    student: Student,
+    prepared: Sequence[Prepared],
+    prompter: Prompter,
+    config: RolloutRun,
+    earlier: Lines,
+    looker: Looker | None,
+) -> list[dict[str, Any]]:
+    """One batch: a line a rollout."""
+    began = time.perf_counter()
+    if earlier:
+        rollouts = again(student, prepared, earlier)
+    else:
+        with in_phase("rollout"):
+            rollouts = sample_rollouts(student, prepared, prompter, config, 0, engine)
+    seconds = (time.perf_counter() - began) / len(rollouts)
+    supervised = supervise_all(rollouts, prompter, config)
+    with in_phase("teachers"):
+        scores = score_tokens(student, supervised, micro_batch=min(config.rollout.batch, SCORED_AT_ONCE))
+    lines = [
+        _line(item, row, score, seconds)
+        for (item, _), row, score in zip(rollouts, supervised, scores, strict=True)
+    ]
+    if looker:
+        with in_phase("teachers"):
+            found = looker.look(rollouts, supervised, scores)
+        for line, looks in zip(lines, found, strict=True):
+            line["visual"] = [_short(look.visual) for look in looks]
+            line["answer_support"] = [_short(look.answer) for look in looks]
+            line["image_support"] = [_short(look.image) for look in looks]
+    return lines
+
+
+def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds: float) -> dict[str, Any]:
+    rollout, segments, sample = row.rollout, row.segments, item.sample
+    found = verdict(sample, segments)
+    return {
+        "row": int(item.key),
+        "id": sample.id,
+        "draw": rollout.draw,
+        "question": sample.question,
+        "reference": sample.answer,
+        "text": rollout.text,
+        "description": segments.description,
+        "reasoning": segments.reasoning,
+        "answer": segments.answer,
+        "valid": segments.valid,
+        "reason": segments.reason,
+        "correct": found is not None and found.verdict == "right",
+        "rule": found and found.rule,  # which grader decided; null where there is no answer
+        "conflict": None if sample.prior is None else not sample.prior.agrees,
+        "finished": rollout.finished,
+        "prompt_tokens": len(rollout.prompt.ids),
+        "tokens": len(rollout.ids),
+        "seconds": round(seconds, 4),  # of sampling: the batch's time by its rollouts
+        "token_ids": list(rollout.ids),
+        "kinds": [kind.value for kind in segments.kinds],
+        "ends": list(rollout.ends),
+        "student_logprob": [_short(score.student) for score in scores],
+        "teacher": [score.teacher for score in scores],
+        "teacher_logprob": [_short(score.teacher_logprob) for score in scores],
+        "kl": [_short(score.kl) for score in scores],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")  # significant: PALR weighs tiny differences
+
+
+def summarise(lines: Sequence[dict[str, Any]], counts: Counter[str]) -> dict[str, Any]:
+    """Rates with n and intervals (bootstrapped over rows), lengths, and what was left out."""
+    groups = [str(line["row"]) for line in lines]
+    summary: dict[str, Any] = {"rollouts": len(lines), "rows": len(set(groups))}
+    for name, key in (("valid_rate", "valid"), ("accuracy", "correct"), ("finished_rate", "finished")):
+        estimate = mean_interval([float(line[key]) for line in lines], groups)
+        summary[name] = estimate and {
+            "mean": estimate.mean,
+            "interval": [estimate.low, estimate.high],
+            "n": estimate.n,
+        }
+    tokens = sorted(line["tokens"] for line in lines)
+    summary["tokens"] = tokens and {
+        "mean": sum(tokens) / len(tokens),
+        "median": tokens[len(tokens) // 2],
+        "largest": tokens[-1],
+    }
+    return summary | {"counts": dict(counts)}
+
+
+# ---------------------------------------------------------------- the page
+
+
+def _page(
+    path: Path,
+    lines: Sequence[dict[str, Any]],
+    data: Sequence[Sample],
+    config: RolloutRun,
+    summary: dict[str, Any],
+    tokenizer: Any,
+) -> None:
+    pictures: dict[int, tuple[Any, ...]] = {}
+    shown = []
+    for line in lines[:SHOWN]:
+        if line["row"] not in pictures:
+            try:
+                pictures[line["row"]] = data[line["row"]].images
+            except BadRow:  # it was there when it was sampled
+                pictures[line["row"]] = ()
+        names = tokenizer.convert_ids_to_tokens(line["token_ids"])
+        shown.append(_shown(line, pictures[line["row"]], names))
+    facts = {
+        "model": config.model.path,
+        "adapter": config.adapter.path or "none",
+        "routing": config.routing.name,
+        "data": config.data.path or config.data.name,
+        "rollouts": counted(len(lines), SHOWN),
+        "sampling": f"temperature {config.rollout.temperature:g}, top-p {config.rollout.top_p:g}",
+    }
+    if "palr" in summary:
+        for name in ("description", "reasoning+answer"):
+            if found := summary["palr"][name]:
+                low, high, n = found["low"], found["high"], found["n"]
+                facts[f"PALR, {name}"] = f"{found['mean']:.3f} [{low:.3f}, {high:.3f}], n={n}"
+    for name, label in (("valid_rate", "format held"), ("accuracy", "right")):
+        if rate := summary[name]:
+            low, high = rate["interval"]
+            facts[label] = f"{rate['mean']:.2f} [{low:.2f}, {high:.2f}], n={rate['n']}"
+    write_page(path, shown, "Rollouts", facts)
+
+
+def _shown(line: dict[str, Any], images: tuple[Any, ...], names: Sequence[str]) -> ShownRollout:
+    """`names` stand for the tokens without text of their own: special ones, parts of a character."""
+    text, prefill = line["text"], len(line["ends"]) - len(line["token_ids"])
+    pieces = [text[a:b] for a, b in pairwise([0, *line["ends"]])]
+    tokens = [ShownToken(piece, None, None, None, None, None) for piece in pieces[:prefill]]
+    fields = ["kinds", "student_logprob", "teacher", "teacher_logprob", "kl"]
+    fields += [name for name in ("answer_support", "image_support", "visual") if name in line]
+    texts = [piece or name for piece, name in zip(pieces[prefill:], names, strict=True)]
+    columns = zip(texts, *(line[name] for name in fields), strict=True)
+    tokens += [ShownToken(*values) for values in columns]
+    names = ("id", "draw", "question", "reference", "answer", "valid", "reason", "correct", "conflict")
+    return ShownRollout(**{name: line[name] for name in names}, images=images, tokens=tuple(tokens))

@@ -1,0 +1,18 @@
+"""`vigos distill`: train a student by on-policy self-distillation, and show what changed."""
+
+from __future__ import annotations
+
+from vigos_cli.config.schema import DistillRun
+from vigos_cli.utils.quiet import quieten
+
+
+def run(config: DistillRun) -> float | None:
+    """Return the Score, or the first benchmark's accuracy, after training (what a sweeper maximises)."""
+    quieten()
+    from vigos_cli.models.out_of_memory import with_advice
+    from vigos_cli.reporting.report import main_figure
+    from vigos_cli.training.distill import distill
+
+    with with_advice(config):
+        summary = distill(config)
+    return main_figure(summary["after"]) if summary else None

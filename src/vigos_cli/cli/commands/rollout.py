@@ -1,0 +1,31 @@
+"""`vigos rollout`: sample from a model on a data set, and look at what it wrote."""
+
+from __future__ import annotations
+
+from vigos_cli.config.schema import RolloutRun
+from vigos_cli.utils.quiet import quieten
+
+SHOWN = 3
+
+
+def run(config: RolloutRun) -> None:
+    """Write rollouts.jsonl, summary.json and rollouts.html, and show a few; PALR where asked for."""
+    quieten()
+    from rich.console import Console
+
+    from vigos_cli.analysis.palr_table import print_looking
+    from vigos_cli.analysis.rollout_run import PAGE, sample
+    from vigos_cli.models.out_of_memory import with_advice
+
+    with with_advice(config):
+        lines = sample(config)
+    console = Console()
+    for line in lines[:SHOWN]:
+        verdict = "right" if line["correct"] else "wrong" if line["valid"] else f"invalid ({line['reason']})"
+        console.print(f"{line['question']}  reference: {line['reference']}", style="bold", markup=False)
+        console.print(f"  {line['text']}\n  {verdict}", markup=False)
+    valid, right = sum(line["valid"] for line in lines), sum(line["correct"] for line in lines)
+    console.print(f"{len(lines)} rollouts, {valid} hold the format, {right} are right", markup=False)
+    if config.looking:
+        print_looking(lines)
+    console.print(f"look at them: {config.out}/{PAGE}", markup=False, soft_wrap=True)

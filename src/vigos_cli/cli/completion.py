@@ -1,0 +1,97 @@
+"""What <TAB> offers on a command's overrides: groups, options, keys and values. Never imports Hydra.
+
+mod<TAB>        model=
+model=q<TAB>    model=qwen25vl_3b  model=qwen2vl ...
+trainer.l<TAB>  trainer.lr=
+loss=jsd,re     loss=jsd,reverse_kl
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from textwrap import shorten
+from typing import get_type_hints
+
+from vigos_cli.cli.explain import comments, options
+from vigos_cli.cli.mistakes import ADDED, groups, keys
+from vigos_cli.config.schema import CHOICES, COMMANDS
+
+
+def complete(
+    command: str, incomplete: str, environ: Mapping[str, str] = os.environ
+) -> Iterator[tuple[str, str]]:
+    """Candidates for the word being typed, each with a line of help where the shell shows it."""
+    word, split = _word(incomplete, environ)
+    for candidate, note in _candidates(command, word):
+        if candidate.startswith(word):
+            # Bash replaces only what follows its last `=`; the other shells replace the whole word.
+            # Zsh evaluates what it is given: nothing in a note may mean something to it.
+            note = shorten(re.sub(r"[^\w ,.=+-]", " ", note), 60, placeholder=" ...")
+            yield candidate.rpartition("=")[2] if split else candidate, note
+
+
+def _word(incomplete: str, environ: Mapping[str, str]) -> tuple[str, bool]:
+    """The whole word, and whether the shell cut it at `=`, as bash does (COMP_WORDBREAKS)."""
+    if environ.get("_VIGOS_COMPLETE") != "complete_bash":
+        return incomplete, False
+    words, at = environ["COMP_WORDS"].split("\n"), int(environ["COMP_CWORD"])
+    words = words[: at + 1] + [""] * (at + 1 - len(words))
+    if words[-1] == "=":
+        return words[-2] + "=", True
+    if len(words) > 2 and words[-2] == "=":
+        return words[-3] + "=" + words[-1], True
+    return incomplete, False
+
+
+def _candidates(command: str, word: str) -> Iterator[tuple[str, str]]:
+    sign = word[: len(word) - len(word.lstrip("+~"))]
+    key, equals, value = word[len(sign) :].partition("=")
+    if equals:
+        # In a sweep, `a,b,c`, only the last value is being typed.
+        done, comma, _ = value.rpartition(",")
+        for name, note in _values(command, key, sign).items():
+            yield f"{sign}{key}={done}{comma}{name}", note
+        return
+    names = [name for name in _names(command, key, sign) if name.startswith(key)]
+    for name in names:
+        yield f"{sign}{name}=", _note(command, name)
+    if len(names) == 1:
+        # A shell puts a space behind the only candidate; with values beside it, it stops at the `=`.
+        values = _values(command, names[0], sign) or {"VALUE": ""}
+        yield from ((f"{sign}{names[0]}={value}", note) for value, note in values.items())
+
+
+def _names(command: str, key: str, sign: str) -> list[str]:
+    """What can stand before the `=`: groups first; their keys once one is named, so that lists stay short."""
+    if sign:
+        return list(ADDED) if sign == "+" else []
+    every = [name for name in keys(COMMANDS[command]) if "*" not in name]
+    if "." in key:
+        return every
+    if key in groups(command):
+        return [key, *(name for name in every if name.startswith(f"{key}."))]
+    return [*groups(command), *(name for name in every if "." not in name)]
+
+
+def _note(command: str, name: str) -> str:
+    """A key's comment in config.py, or the first line of its group's docstring."""
+    hints = get_type_hints(COMMANDS[command])
+    if name in groups(command):
+        return (hints[name].__doc__ or "").splitlines()[0]
+    head, _, key = name.rpartition(".")
+    return comments(hints[head] if head else COMMANDS[command]).get(key, "")
+
+
+def _values(command: str, key: str, sign: str) -> dict[str, str]:
+    """What can stand behind the `=`, with its help."""
+    if key in groups(command) or (key in ADDED and sign == "+"):
+        return options(key)
+    if key in CHOICES:
+        return dict.fromkeys(CHOICES[key], "")
+    head, _, name = key.rpartition(".")
+    schema = get_type_hints(COMMANDS[command]).get(head) if head else COMMANDS[command]
+    if schema is not None and get_type_hints(schema).get(name) is bool:
+        return {"true": "", "false": ""}
+    return {}

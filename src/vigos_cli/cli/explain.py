@@ -1,0 +1,216 @@
+"""What can be configured: the table under `vigos COMMAND --help`, and the reference in conf/README.md.
+
+python -m vigos_cli.cli.explain > conf/README.md
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, cast, get_args, get_origin, get_type_hints
+
+from vigos_cli.cli.mistakes import groups
+from vigos_cli.config.paths import config_dir, experiments_dir
+from vigos_cli.config.schema import CHOICES, COMMANDS, SAME_BYTES, SAME_UP_TO_ROUNDING, AnyRun
+
+_HEAD = """\
+# Configuration
+
+Generated from `src/vigos_cli/config/schema.py` and the files here by `nox -s reference`.
+
+Choose options with `GROUP=OPTION`, set keys with `KEY=VALUE`, add experiments with `+experiment=NAME`:
+`vigos distill model=qwen2vl loss=reverse_kl trainer.lr=1e-5`. Options of your own go into a folder of the
+same shape, named by `--config-dir`. Defaults are those of `vigos distill` as it stands; an option may bring
+others, and what stands on the command line wins. `rollout` and `eval` take a part of the groups.
+"""
+
+
+def options(group: str) -> dict[str, str]:
+    """The options of a group, the experiments, each with the first comment of its file, or their arms."""
+    if group == "arm":
+        return _arms()
+    folder = experiments_dir() if group == "experiment" else config_dir() / group
+    return {file.stem: _summary(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.yaml"))}
+
+
+def _arms() -> dict[str, str]:
+    """What each arm of an experiment sets."""
+    import yaml
+
+    arms: dict[str, str] = {}
+    for file in sorted(experiments_dir().glob("*.yaml")):
+        for name, overrides in yaml.safe_load(file.read_text(encoding="utf-8")).get("arms", {}).items():
+            arms[name] = " ".join(f"{key}={_shown(value)}" for key, value in overrides.items())
+    return arms
+
+
+def _summary(text: str) -> str:
+    comments = re.findall(r"^# (?!@package)(.*)", text, re.MULTILINE)
+    return comments[0].rstrip(":") if comments else ""
+
+
+def comments(schema: type) -> dict[str, str]:
+    """The comment behind each field of a dataclass of config.py, its parents' fields included."""
+    found: dict[str, str] = {}
+    for cls in reversed(schema.__mro__[:-1]):
+        source = inspect.getsource(cls)
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                _, hash_sign, comment = lines[node.lineno - 1].partition("  # ")
+                found[node.target.id] = comment if hash_sign else ""
+    return found
+
+
+def print_groups(command: str) -> None:
+    """The groups of a command with options and defaults, and the keys that stand by themselves."""
+    from rich.console import Console
+    from rich.table import Table
+
+    chosen, values = defaults(command)
+    table = Table("group", "default", "other options", box=None, title="Groups", title_justify="left")
+    for group in groups(command):
+        others = [name for name in options(group) if name != chosen[group]]
+        table.add_row(f"[bold cyan]{group}[/]", chosen[group], ", ".join(others))
+    table.add_row("[bold cyan]+experiment[/]", "", ", ".join(options("experiment")))
+    single = Table("key", "default", "", box=None, title="\nKeys", title_justify="left")
+    notes = comments(COMMANDS[command])
+    for key in (item.name for item in fields(COMMANDS[command]) if item.name not in chosen):
+        value = _shown(values[key]).replace("${started:%Y-%m-%d_%H-%M-%S}", "<time>")
+        single.add_row(f"[bold cyan]{key}[/]", value, notes[key])
+    console = Console()
+    console.print(table)
+    console.print(single)
+    console.print(
+        f"\nThe keys of a group and their values: vigos {command} --cfg job -p trainer\n", markup=False
+    )
+
+
+def defaults(command: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """The option that stands for each group, and the values of the keys outside groups.
+
+    Read from the files as they are: composing them, as Hydra does, takes a second, and help should not.
+    """
+    import yaml
+
+    def read(name: str) -> dict[str, Any]:
+        return yaml.safe_load((config_dir() / f"{name}.yaml").read_text(encoding="utf-8"))
+
+    values = vars(COMMANDS[command]())
+    entries: list[Any] = []
+    for file in (read("base"), read(command)):
+        entries += file["defaults"]
+        values |= {key: value for key, value in file.items() if key in values}
+    chosen = _choices(entries)
+    chosen |= _choices(read(f"model/{chosen['model']}").get("defaults", []))  # a model brings what suits it
+    own = groups(command)
+    return {g: chosen[g] for g in own}, {key: v for key, v in values.items() if key not in own}
+
+
+def _choices(entries: list[Any]) -> dict[str, str]:
+    """The options that a defaults list names: `- group: option`, `- override /group: option`."""
+    named = {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
+    return {group.removeprefix("override /"): name for group, name in named.items()}
+
+
+def reference() -> str:
+    """The text of conf/README.md."""
+    from vigos_cli.config.compose import compose
+
+    composed = compose("distill", [])
+    hints = get_type_hints(AnyRun)
+    parts = [_HEAD, "## Keys of a run", "", *_key_table(AnyRun, composed, "")]
+    parts += ["", *_resume_table()]
+    for group in (name for name in hints if is_dataclass(hints[name])):
+        default = composed.hydra.runtime.choices[group]
+        parts += [
+            "",
+            f"## {group}",
+            "",
+            inspect.getdoc(hints[group]) or "",
+            "",
+            *_option_table(group, default),
+        ]
+        parts += ["", *_key_table(hints[group], composed, f"{group}.")]
+    parts += ["", "## +experiment", "", *_option_table("experiment", None)]
+    parts += ["", "## +arm", "", "Arms of the experiments that have some; `+arm=A,B` runs two.", ""]
+    parts += _option_table("arm", None)
+    return "\n".join(parts) + "\n"
+
+
+def _resume_table() -> Iterator[str]:
+    """Which keys may change when a run goes on."""
+    yield "## Keys that may change when a run goes on"
+    yield ""
+    yield "With `resume=auto` a run goes on in its folder. Its keys fall into three classes:"
+    yield ""
+    yield "| class | keys | a change |"
+    yield "|---|---|---|"
+    groups = {name for name, kind in get_type_hints(AnyRun).items() if is_dataclass(kind)}
+    shown = [f"`{key}.*`" if key in groups else f"`{key}`" for key in SAME_BYTES]
+    yield f"| same bytes | {', '.join(shown)} | is accepted: the adapter and every response stay the same |"
+    shown = [f"`{key}`" for key in SAME_UP_TO_ROUNDING]
+    yield (
+        f"| same up to rounding | {', '.join(shown)} | is accepted: sums are taken in another order; "
+        "with `adapter.dropout` other units are dropped as well |"
+    )
+    yield "| another run | every other key | is refused: name another folder with `out=` |"
+    yield ""
+    yield "Accepted changes are recorded in `changes.jsonl` in the run's folder and in `summary.json`."
+
+
+def _option_table(group: str, default: str | None) -> Iterator[str]:
+    yield "| option | what |"
+    yield "|---|---|"
+    for name, summary in options(group).items():
+        yield f"| `{name}`{' (default)' if name == default else ''} | {summary} |"
+
+
+def _key_table(schema: Any, composed: Any, prefix: str) -> Iterator[str]:
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    yield from _key_rows(schema, composed, prefix)
+
+
+def _key_rows(schema: Any, composed: Any, prefix: str) -> Iterator[str]:
+    notes, hints = comments(schema), get_type_hints(schema)
+    for item in fields(schema):
+        kind, key = hints[item.name], prefix + item.name
+        if is_dataclass(kind):
+            continue
+        if get_origin(kind) is dict and is_dataclass(get_args(kind)[1]):
+            yield f"| `{key}` | mapping | | {notes[item.name]} |"
+            name = next(iter(_raw(composed, key)))
+            inner = get_args(kind)[1]
+            rows = _key_rows(inner, composed, f"{key}.{name}.")
+            yield from (row.replace(f"{key}.{name}.", f"{key}.<name>.") for row in rows)
+            continue
+        shown = " \\| ".join(CHOICES[key]) if key in CHOICES else str(item.type).replace("|", "\\|")
+        value = _shown(_raw(composed, key))
+        default = (
+            f"`{value}`" if value and len(value) < 60 and "\n" not in value else "a text" if value else ""
+        )
+        yield f"| `{key}` | {shown} | {default} | {notes[item.name].replace('|', chr(92) + '|')} |"
+
+
+def _raw(composed: Any, key: str) -> Any:
+    """A value as it is written, its interpolations left alone."""
+    from omegaconf import OmegaConf
+
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(composed, parent) if parent else composed
+    return cast(dict[str, Any], OmegaConf.to_container(node))[name]
+
+
+def _shown(value: Any) -> str:
+    """A value as one would type it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if value != "" else '""'
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,203 @@
+"""From a command line to a running task: Hydra's argv, the task, and the exit code.
+
+    launch("distill", ["seed=1,2"], Flags(multirun=True))
+    -> argv `vigos --multirun -- seed=1,2` -> hydra.main -> `_task`, once a combination
+
+Exit codes: 0 done; 1 the task failed; 2 a mistake in the configuration; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from vigos_cli.cli import mistakes
+from vigos_cli.config import compose, processes
+from vigos_cli.config.compose import register, typed
+from vigos_cli.config.paths import config_dir
+from vigos_cli.utils.errors import ConfigError, Refused, Stopped, UserError
+
+# What Hydra and the launchers leave in a folder by themselves; anything else is a result.
+_TRACES = re.compile(r"\.hydra|\.slurm|\.submitit|multirun\.yaml|optimization_results\.yaml|[^/]*\.log")
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """Hydra's flags, as the command line declares them."""
+
+    multirun: bool = False
+    cfg: str | None = None
+    package: str | None = None
+    resolve: bool = False
+    info: str | None = None
+    config_dir: Path | None = None
+
+
+class TaskFailed(Exception):
+    """A task failed and has said so; carries the exit code past Hydra, launchers and sweepers."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}"
+
+
+class Guard(Callback):
+    """Looks at a run before Hydra writes anything: bad values, and a folder that holds another run."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Before a single run."""
+        self._check(config, config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Before a sweep; the values of its jobs are checked when each starts."""
+        self._check(config, config.hydra.sweep.dir)
+
+    def _check(self, config: DictConfig, out: str) -> None:
+        try:
+            typed(config, config.hydra.job.config_name)
+            if config.resume == "never" and processes.rank() == 0:
+                refuse_results(Path(out))
+        except Exception as error:
+            raise Refused from error
+
+
+def refuse_results(out: Path) -> None:
+    """A ConfigError when `out` holds results: an earlier run is never written over."""
+    if out.is_file():
+        raise ConfigError(f"out={out} is a file; name a folder")
+    results = (
+        [file for file in sorted(out.iterdir()) if not _TRACES.fullmatch(file.name)] if out.is_dir() else []
+    )
+    if results:
+        raise ConfigError(
+            f"out={out} is not empty (it holds {results[0].name}): add resume=auto to go on with that run, "
+            "or name another folder"
+        )
+
+
+def launch(command: str, overrides: list[str], flags: Flags) -> int:
+    """Run `vigos <command>` and return its exit code."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the mistake can be put in one line
+    sigterm = signal.getsignal(signal.SIGTERM)
+    if main_thread := threading.current_thread() is threading.main_thread():
+        # A scheduler's SIGTERM ends a run as Ctrl-C does: files, trackers and servers are closed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.argv = ["vigos", *_arguments(command, overrides, flags)]
+        processes.agree_on_start()
+        os.environ[compose.STARTED] = compose.started.isoformat()
+        register()
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(_task)()
+    except KeyboardInterrupt:
+        print("vigos: interrupted", file=sys.stderr)
+        return 130
+    except (TaskFailed, Stopped) as error:
+        return error.code
+    except (Exception, Refused) as error:
+        cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ else error
+        message = mistakes.explain(cause, command, overrides)
+        if message is None:  # not the user's doing
+            traceback.print_exception(cause)
+        else:
+            print(f"vigos: {message}", file=sys.stderr)
+        return _exit_code(cause, message)
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, sigterm)
+        sys.argv = argv
+        os.environ.pop(compose.STARTED, None)
+        if full_error is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+    return 0
+
+
+def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
+    """Hydra's argv: flags first, so that `seed=1 -m` is the same as `-m seed=1`."""
+    shows = [f"--{name}" for name in ("multirun", "cfg", "info") if getattr(flags, name)]
+    if len(shows) > 1:
+        raise ConfigError(f"{' and '.join(shows)} exclude each other")
+    for name in ("package", "resolve"):
+        if getattr(flags, name) and not flags.cfg:
+            raise ConfigError(f"--{name} only means something with --cfg job")
+    if flags.config_dir and not flags.config_dir.is_dir():
+        raise ConfigError(f"--config-dir {flags.config_dir}: there is no such folder")
+    mistakes.check_groups(command, overrides)
+    overrides = [_quoted(override) for override in overrides]
+    if command == "ablate" and not mistakes.sweeps(overrides):
+        overrides = ["+experiment=main", *overrides]
+
+    arguments = ["--multirun"] if flags.multirun else []
+    for name in ("cfg", "package", "info", "config_dir"):
+        if value := getattr(flags, name):
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+    arguments += ["--resolve"] if flags.resolve else []
+    # A sweep's folders are named by what is swept, not by what all its jobs share.
+    fixed = ["out", "resume", *mistakes.fixed_keys(overrides)]
+    naming = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"
+    return [*arguments, "--", naming, *processes.quiet_overrides(), *overrides]
+
+
+def _quoted(override: str) -> str:
+    """The override, its value in quotes where it is the name of a file.
+
+    A sweep's folders have `=` and `,` in their names, which are signs to Hydra.
+    """
+    key, equals, value = override.partition("=")
+    if not re.search(r"[=,]", value) or not Path(value).exists():
+        return override
+    return f"{key}{equals}'{value.replace(chr(39), chr(92) + chr(39))}'"
+
+
+def _task(config: DictConfig) -> float | None:
+    """One job of a run or a sweep; its failure is shown here, before Hydra's frames surround it."""
+    hydra_config = HydraConfig.get()
+    command = str(hydra_config.job.config_name)
+    try:
+        run = typed(config, command)
+        run.out = str(hydra_config.runtime.output_dir)  # under -m, this job's own folder
+    except Exception as error:
+        return _fail(error, mistakes.explain(error, command, list(hydra_config.overrides.task)))
+    try:
+        return importlib.import_module(f"vigos_cli.cli.commands.{command}").run(run)
+    except Exception as error:
+        return _fail(error, str(error) if isinstance(error, UserError) else None)
+
+
+def _fail(error: Exception, message: str | None) -> NoReturn:
+    """Show a failed job, and end it: the run with it, but not the other jobs of a sweep."""
+    if message is None:
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # all but _task's frame
+        traceback.print_exception(error)
+    else:
+        print(f"vigos: {message}", file=sys.stderr)
+    code = _exit_code(error, message)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise TaskFailed(code) from None
+    sys.exit(code)
+
+
+def _exit_code(error: BaseException, message: str | None) -> int:
+    """2 for what the user typed, 1 for everything else that went wrong."""
+    failed = message is None or (isinstance(error, OSError) and not isinstance(error, HydraException))
+    return 1 if failed or (isinstance(error, UserError) and not isinstance(error, ConfigError)) else 2

@@ -1,1 +1,0 @@
-"""What each command runs: build, call, return."""

@@ -1,0 +1,1 @@
+"""What can be set: schema, composition, and what a run records about itself."""

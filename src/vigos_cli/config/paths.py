@@ -1,0 +1,21 @@
+"""Where the package's own files are: beside it in an installed copy, in the checkout otherwise."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+TINY = PACKAGE / "tiny"
+
+
+def _beside_package_or_checkout(name: str) -> Path:
+    packaged = PACKAGE / name
+    return packaged if packaged.is_dir() else PACKAGE.parents[1] / name
+
+
+def config_dir() -> Path:
+    """The folder of Hydra groups."""
+    return _beside_package_or_checkout("conf")
+
+
+def experiments_dir() -> Path:
+    """The folder of experiments."""
+    return _beside_package_or_checkout("experiments")

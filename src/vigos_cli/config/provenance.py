@@ -1,0 +1,101 @@
+"""What made a run: the code's commit, the versions of what it stands on, its configuration."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.config.paths import PACKAGE
+from vigos_cli.config.schema import RunConfig, may_change, on_resume
+from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.files import write_json
+
+PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
+CHANGES = "changes.jsonl"  # in a run's folder: a line for each time that it went on with other values
+
+
+def commit() -> str | None:
+    """The checkout's commit, with `+` if files differ from it; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if not git("ls-files", "config.py"):
+            return None
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Python's and the packages' versions."""
+    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
+
+
+def claim(out: Path, config: RunConfig, **where: Any) -> None:
+    """Make a folder this run's own: record the configuration there, or compare it with the recorded one.
+
+    Where keys have changed that may change, config.json takes their new values, and a line of changes.jsonl
+    keeps the old ones; `where` stands in that line, such as the step. Raises ConfigError as `same_run` does.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if (started := out / "config.json").exists():
+        changed = same_run(json.loads(started.read_text()), config)
+        if not changed:
+            return
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        with (out / CHANGES).open("a") as file:
+            file.write(json.dumps({"time": now, **where, "changed": changed}) + "\n")
+        if rounded := [key for key in changed if on_resume(key) == "same up to rounding"]:
+            values = ", ".join(f"{key}={changed[key][1]} instead of {changed[key][0]}" for key in rounded)
+            print(f"vigos: the run goes on with {values}: the same up to rounding", file=sys.stderr)
+    write_json(started, asdict(config))
+
+
+def same_run(saved: dict[str, Any], config: RunConfig) -> dict[str, list[Any]]:
+    """Compare the recorded configuration of a run with the one that it goes on with.
+
+    Returns the keys that have changed and may change, each with its value then and now; `out` and `resume`
+    are left out. Raises a ConfigError that names the first key whose change makes another run.
+    """
+    changed = {}
+    for name, then, now in differences(saved, config):
+        if not may_change(name):
+            raise ConfigError(
+                f"resume=auto: this run was started with {name}={then}, not {now}; "
+                "name another folder with out="
+            )
+        if name not in ("out", "resume"):
+            changed[name] = [then, now]
+    return changed
+
+
+def differences(saved: dict[str, Any], config: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """The keys in which a recorded configuration differs from this one: name, value then and now."""
+    now, then = flat(asdict(config)), recorded(saved, type(config))
+    for name in sorted({*now, *then}):
+        if now.get(name) != then.get(name):
+            yield name, then.get(name), now.get(name)
+
+
+def recorded(saved: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
+    """A recorded configuration with dotted keys; one that is younger than the record had its default then."""
+    return {**flat(asdict(schema())), **flat(saved)}
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested dict with dotted keys."""
+    items: dict[str, Any] = {}
+    for name, value in tree.items():
+        items |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return items

@@ -1,1 +1,0 @@
-"""What writes the completions: in process, or behind HTTP."""

@@ -1,0 +1,1 @@
+"""Benchmarks: items, answers, figures, comparisons and the judge."""

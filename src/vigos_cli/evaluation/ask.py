@@ -1,0 +1,163 @@
+"""Put the items of benchmarks to a model, loaded once for all of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import blake2b
+from itertools import islice, product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vigos_cli.config.provenance import claim
+from vigos_cli.config.schema import EvalRun
+from vigos_cli.data.controls import show
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.run import Item, answer, describe, make_item
+from vigos_cli.generation.engine import Engine, engine_of
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.models.adapter_folder import settle_prompts
+from vigos_cli.models.out_of_memory import in_phase
+from vigos_cli.models.student import load_student, pick_device
+from vigos_cli.types import Response, Sample
+from vigos_cli.utils import group
+from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.files import read_lines, write_lines
+from vigos_cli.utils.progress import Bar
+from vigos_cli.utils.quiet import quieten
+
+if TYPE_CHECKING:
+    from vigos_cli.generation.chat import TextPrompter
+
+CHUNK = 4  # batches whose pictures are held at once
+
+
+def load_asker(config: EvalRun) -> Asker:
+    """The model, or the server, that a config names; the run's folder is its own from here on."""
+    quieten()
+    group.start(pick_device(config.model.device))
+    settle_prompts(config)
+    if config.rollout.name == "openai":
+        from vigos_cli.generation.chat import Chat, TextPrompter
+
+        asker = Asker(config, Chat(config), TextPrompter(config.prompt, config.routing))
+    else:
+        student = load_student(config.model, config.adapter, seed=config.seed)
+        prompter = Prompter(student.processor, config.prompt, config.routing)
+        asker = Asker(config, engine_of(config, student), prompter, _mark(config.adapter.path))
+    if group.rank() == 0:
+        claim(Path(config.out), config)
+    return asker
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """What answers, with its prompts, and how it is asked."""
+
+    config: EvalRun
+    engine: Engine
+    prompter: Prompter | TextPrompter
+    adapter: str = ""  # stands for the adapter's weights
+
+    def responses(
+        self,
+        name: str,
+        prompt: Callable[[Sample], str],
+        samples: Iterable[Sample],
+        folder: Path,
+        total: Callable[[int], int],
+    ) -> Iterator[tuple[Sample, Response]]:
+        """Every item with each of its responses, the greedy one (draw 0) and the sampled.
+
+        What is in the folder already is not asked again, unless its item or the adapter has changed since;
+        a response is on disk as soon as it is there. `prompt` is how an item is put to the model, `total`
+        how many items there are by what is known after as many. A sample comes with the pictures that the
+        model saw.
+        """
+        bench, path, first = self.config.bench, folder / "responses.jsonl", group.rank() == 0
+        samples = show(samples, self.config.diagnostic, bench.seed)
+        draws = range(1 + bench.samples)
+        known = _responses(path) if self.config.resume == "auto" else {}
+        if first:  # without a last line that a kill cut short
+            write_lines(path, [asdict(response) for response in known.values()])
+        size, changed = max(1, CHUNK * bench.batch // len(draws)), 0
+        with Bar(name, total(0), quiet=not first) as bar, path.open("a") as file:
+
+            def save(*responses: Response) -> None:
+                file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
+                file.flush()
+
+            keep = save if group.size() == 1 else None
+            while chunk := list(islice(samples, size)):
+                put = {sample.id: prompt(sample) for sample in chunk}
+                asked = {sample.id: self._fingerprint(sample, put[sample.id]) for sample in chunk}
+                found = {key: known.pop(key) for key in product(asked, draws) if key in known}
+                fresh = {key: one for key, one in found.items() if one.asked in ("", asked[key[0]])}
+                changed += len({id for id, _ in found.keys() - fresh.keys()})
+                todo = [s for s in chunk if any((s.id, draw) not in fresh for draw in draws)]
+
+                own = self._ask(group.share(todo), put, asked, fresh, keep)
+                made = [response for part in group.gather(own) for response in part]
+                if first and group.size() > 1:
+                    save(*made)
+                fresh |= {(response.sample_id, response.draw): response for response in made}
+                for sample in chunk:
+                    yield from ((sample, fresh[sample.id, draw]) for draw in draws)
+                bar.skip(len(chunk) - len(todo))
+                bar.advance(by=len(todo), total=total(bar.done + len(todo)))
+        if changed and first:
+            write_lines(path, [asdict(response) for response in _responses(path).values()])
+            print(f"{name}: {changed} items have changed since they were asked: asked again", file=sys.stderr)
+
+    def _ask(
+        self,
+        samples: Sequence[Sample],
+        put: Mapping[str, str],
+        asked: Mapping[str, str],
+        known: Container[tuple[str, int]],
+        keep: Callable[[Response], object] | None,
+    ) -> list[Response]:
+        config = self.config
+        items = [replace(self._item(s, put[s.id]), asked=asked[s.id]) for s in samples]
+        if config.diagnostic == "description_only":
+            questions = [put[sample.id] for sample in samples]
+            with in_phase("evaluate"):
+                items = describe(self.engine, self.prompter, items, questions, config.bench)
+        with in_phase("evaluate"):
+            return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
+
+    def _fingerprint(self, sample: Sample, question: str) -> str:
+        """Stands for what is asked, so that an answer is never taken for another question's."""
+        mark = blake2b(question.encode("utf-8", "replace"), digest_size=8)
+        for image in sample.images:
+            mark.update(f"{image.mode} {image.size}".encode() + image.tobytes())
+        mark.update(self.adapter.encode())
+        return mark.hexdigest()
+
+    def _item(self, sample: Sample, question: str) -> Item:
+        try:
+            return make_item(self.prompter, sample, question)
+        except BadRow as rule:
+            raise UserError(f"item {sample.id}: {rule}") from rule
+
+
+def _responses(path: Path) -> dict[tuple[str, int], Response]:
+    """Those of a run that was there before, the last of each draw; a refused one is none."""
+    names = {field.name for field in fields(Response)}
+    found = {}
+    for line in read_lines(path):
+        try:
+            response = Response(**{name: value for name, value in line.items() if name in names})
+        except TypeError:  # a damaged line: that one is asked again
+            continue
+        if not response.refused:
+            found[response.sample_id, response.draw] = response
+    return found
+
+
+def _mark(adapter: str | None) -> str:
+    """Stands for an adapter's weights; empty without one."""
+    files = sorted(Path(adapter).glob("adapter_model.*")) if adapter else []
+    return "".join(blake2b(file.read_bytes(), digest_size=8).hexdigest() for file in files)

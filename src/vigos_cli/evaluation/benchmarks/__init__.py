@@ -1,0 +1,1 @@
+"""One adapter a benchmark: its columns, its prompt, its grading rule and its figures."""

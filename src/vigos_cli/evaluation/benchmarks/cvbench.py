@@ -1,0 +1,91 @@
+"""CV-Bench, test: 2,638 questions about counts, relations, depth and distance.
+
+    idx  type  task   image      question  choices      answer  prompt             source
+    0    2D    Count  <picture>  "How .."  ["0", "3"]   "(C)"   "How .. (A) 0 .."  ADE20K, COCO or Omni3D
+
+`prompt` is put as it is. The benchmark's score is 1/2 ((ADE20K + COCO) / 2 + Omni3D), of accuracies by
+source; it is `score`, the plain mean is `accuracy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.figures import Figure, any_right, cluster, composite, summary
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.parts import letter, listed, needed, text
+from vigos_cli.grading.answering import by_letter
+from vigos_cli.types import Sample, Verdict
+
+SOURCES = ("ADE20K", "COCO", "Omni3D")
+
+
+class CVBench(Adapter):
+    """See the module."""
+
+    groups = {  # noqa: RUF012
+        "source": lambda sample: sample.fields["source"],
+        "task": lambda sample: sample.family,
+        "type": lambda sample: sample.fields["type"],
+    }
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample."""
+        name, source = needed(row, "idx"), needed(row, "source")
+        options, answer = listed(row.get("choices"), "choices"), needed(row, "answer").strip("() .")
+        if answer not in map(letter, range(len(options))):
+            raise BadRow("answer_not_an_option")
+        if source not in SOURCES:
+            raise BadRow("unknown_source")
+        yield Sample(
+            id=name,
+            question=needed(row, "prompt"),
+            answer=answer,
+            images=reading.image(row.get("image"), name),
+            options=tuple(options),
+            family=needed(row, "task"),
+            fields={"source": source, "type": text(row, "type")},
+        )
+
+    def prompt(self, sample: Sample) -> str:
+        """The row's own, which lists the options."""
+        return sample.question
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """A letter or an option's text."""
+        return by_letter(sample.answer, response, sample.options)
+
+    def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
+        """Both means; with several draws, the benchmark's score from Pass@n too."""
+        figures = {"score": overall(graded), **summary(graded, self.chance, self.groups)}
+        if figures["draws"] > 1:
+            figures["score of any right"] = overall(any_right(graded))
+        return figures
+
+
+def overall(graded: Sequence[Graded]) -> Figure | None:
+    """The benchmark's score, bootstrapped over items; None where a source is missing."""
+    parts: dict[str, np.ndarray] = {}
+    for one in graded:
+        part = parts.setdefault(cluster(one.sample), np.zeros(6))
+        place = 2 * SOURCES.index(one.sample.fields["source"])
+        part[place : place + 2] += one.right, 1
+    return composite(list(parts.values()), _score)
+
+
+def _score(totals: np.ndarray) -> np.ndarray:
+    ade, coco, omni = (totals[..., i] / totals[..., i + 1] for i in (0, 2, 4))
+    return ((ade + coco) / 2 + omni) / 2
+
+
+BENCH = CVBench(
+    "cvbench",
+    Source("nyu-visionx/CV-Bench", "default", "test"),
+    "idx",
+    ("idx", "prompt", "choices", "answer", "source", "task"),
+)

@@ -1,0 +1,110 @@
+"""HallusionBench: 951 yes-or-no questions about figures, true and altered, and 178 without a figure.
+
+    category  subcategory  visual_input  set_id  figure_id  question_id  question  gt_answer  filename  image
+    "VD"      "figure"     "1"           "0"     "0"        "1"          "Is ..?"  "1"        "./VD.."  <..>
+
+All columns but the picture are text. `visual_input` 0 (category VS, figure 0) is a question that has no
+figure by design: the only ones that are asked without a picture.
+
+    aAcc  over questions
+    qAcc  over (category, subcategory, set, question): right on every figure
+    fAcc  over figures (category, subcategory, set, figure): every question right; no-figure rows left out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.figures import accuracy, any_right, ratio, summary
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.parts import needed, paragraphs, text
+from vigos_cli.grading.answering import by_word
+from vigos_cli.types import Sample, Verdict
+
+SET = ("category", "subcategory", "set_id")
+KEY = (*SET, "figure_id", "question_id")
+GOLD = {"0": "no", "1": "yes"}
+
+
+class Hallusion(Adapter):
+    """See the module."""
+
+    groups = {  # noqa: RUF012
+        "category": lambda sample: sample.fields["category"],
+        "subcategory": lambda sample: f"{sample.fields['category']} {sample.fields['subcategory']}",
+    }
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample, in the cluster of its set."""
+        known = {column: needed(row, column) for column in (*KEY, "visual_input")}
+        name = "_".join(known[column] for column in KEY)
+        gold = GOLD.get(text(row, "gt_answer"))
+        if gold is None:
+            raise BadRow("answer_not_0_or_1")
+        picture = row.get("image") or row.get("filename")
+        yield Sample(
+            id=name,
+            question=needed(row, "question"),
+            answer=gold,
+            images=() if known["visual_input"] == "0" else reading.image(picture, name),
+            family=known["subcategory"],
+            group="_".join(known[column] for column in SET),
+            fields=known,
+        )
+
+    def prompt(self, sample: Sample) -> str:
+        """The question and the form of its answer."""
+        return paragraphs(sample.question, "The answer is yes or no.")
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """Yes or no."""
+        return by_word(response, sample.answer, ("yes", "no"))
+
+    def chance(self, sample: Sample) -> float:
+        """Yes or no."""
+        return 0.5
+
+    def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
+        """The three accuracies over all draws; with several, from any right too."""
+        figures = {**accuracies(graded), **summary(graded, self.chance, self.groups)}
+        if figures["draws"] > 1:
+            figures["of any right"] = accuracies(any_right(graded))
+        return figures
+
+
+def accuracies(graded: Sequence[Graded]) -> dict[str, Any]:
+    """aAcc, qAcc and fAcc, bootstrapped over sets."""
+    with_figure = [one for one in graded if not _no_figure(one)]
+    return {
+        "aAcc": accuracy(graded),
+        "qAcc": _all_right(graded, lambda one: one.sample.fields["question_id"]),
+        "fAcc": _all_right(with_figure, lambda one: one.sample.fields["figure_id"]),
+    }
+
+
+def _no_figure(one: Graded) -> bool:
+    return one.sample.fields["category"] == "VS" and one.sample.fields["figure_id"] == "0"
+
+
+def _all_right(graded: Sequence[Graded], part: Callable[[Graded], str]) -> dict[str, Any] | None:
+    """The share of the parts of a set that are right throughout, each draw by itself."""
+    parts: dict[tuple[str, str, int], float] = {}
+    for one in graded:
+        key = (one.sample.group, part(one), one.draw)
+        parts[key] = min(parts.get(key, 1.0), one.right)
+    sets: dict[str, tuple[float, float]] = {}
+    for (group, _, _), right in parts.items():
+        above, below = sets.get(group, (0, 0))
+        sets[group] = (above + right, below + 1)
+    return ratio(sets)
+
+
+BENCH = Hallusion(
+    "hallusion",
+    Source("lmms-lab/HallusionBench", None, "image+non_image"),
+    "_".join(KEY),
+    (*KEY, "visual_input", "question", "gt_answer"),
+)

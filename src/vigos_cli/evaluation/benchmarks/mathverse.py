@@ -1,0 +1,96 @@
+r"""MathVerse, testmini: 788 problems in five versions, of which each leaves more of the text to the figure.
+
+    sample_index  problem_index  problem_version  question                        image  answer  question_type
+    "9"           "2"            Vision Dominant  "... ()\nChoices:\nA:50°\n..."   <..>   "C"     multi-choice
+
+Vision Only has no question text; its options are read from `question_for_eval`. The rows of
+`mathverse_text_only` have no pictures by design. Gold answers are untidy: `(C)`, `C\nD` (both letters are
+then asked for), an equation, a sentence. The official score is a language model's judgement; ours is by
+rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.parts import inlined, letter, mapped, needed, paragraphs, text, without_marks
+from vigos_cli.grading.answering import answer_of, by_grading, by_letter, nothing
+from vigos_cli.grading.normal import plain
+from vigos_cli.types import Sample, Verdict
+
+COLUMNS = ("sample_index", "problem_index", "problem_version", "question", "answer", "question_type")
+TEXT_ONLY = "Text Only"
+LETTERS = tuple(map(letter, range(8)))
+SEPARATORS = re.compile(r"[()\s,;.:&]+|\band\b")
+
+
+class MathVerse(Adapter):
+    """See the module."""
+
+    groups = {  # noqa: RUF012
+        "version": lambda sample: sample.fields["version"],
+        "subject": lambda sample: sample.family,
+        "question type": lambda sample: sample.fields["question_type"],
+    }
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample, in the cluster of its problem."""
+        name, version = needed(row, "sample_index"), needed(row, "problem_version").replace("_", " ")
+        question, metadata = without_marks(text(row, "question")), mapped(row.get("metadata"))
+        if version not in ("Vision Only", TEXT_ONLY):
+            needed(row, "question")
+        blind = version == TEXT_ONLY  # by the benchmark's design
+        multiple = needed(row, "question_type") == "multi-choice"
+        listing = text(row, "question_for_eval") or question
+        yield Sample(
+            id=name,
+            question=question,
+            answer=text(row, "answer"),
+            images=() if blind else reading.image(row.get("image"), name),
+            options=inlined(listing.split("Choices:")[-1]) if multiple else (),
+            family=str(metadata.get("subject") or "unknown"),
+            group=needed(row, "problem_index"),
+            fields={"version": version, "question_type": text(row, "question_type")},
+        )
+
+    def prompt(self, sample: Sample) -> str:
+        """The text as it is, options included; without any, the picture is named."""
+        question = sample.question or "Answer the question in the image."
+        if sample.fields["question_type"] != "multi-choice":
+            return question
+        several = len(_letters(sample.answer)) > 1
+        which = "letters of all options that are right" if several else "letter of one option"
+        return paragraphs(question, f"The answer is the {which}.")
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """By letters where the gold answer is one or several, else by value or text."""
+        gold = sample.answer
+        golds = _letters(gold)
+        if sample.fields["question_type"] != "multi-choice" or not golds:
+            return by_grading(gold, response, sample.options)
+        if len(golds) == 1:
+            fits = LETTERS.index(golds[0]) < len(sample.options)
+            return by_letter(golds[0], response, sample.options if fits else LETTERS)
+        answer = answer_of(response)
+        if answer is None:
+            return nothing("choices")
+        said = _letters(answer)
+        if not said:
+            return Verdict("unparsed", answer, "choices", "not only letters")
+        return Verdict("right" if said == golds else "wrong", ", ".join(said), "choices", "all letters count")
+
+
+def _letters(answer: str) -> list[str]:
+    """The letters that an answer lists, sorted; none where it holds anything else."""
+    parts = {part for part in SEPARATORS.split(plain(answer)) if part}
+    return sorted(parts) if parts <= set(LETTERS) else []
+
+
+_HUB = "AI4Math/MathVerse"
+BENCH = MathVerse("mathverse", Source(_HUB, "testmini", "testmini"), "sample_index", COLUMNS)
+BLIND = MathVerse(
+    "mathverse_text_only", Source(_HUB, "testmini_text_only", "testmini_text_only"), "sample_index", COLUMNS
+)

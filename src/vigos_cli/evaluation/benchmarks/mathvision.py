@@ -1,0 +1,68 @@
+"""MATH-Vision, test (3,040) or testmini (304): problems of mathematics competitions.
+
+    id    question                 options                 decoded_image  answer  level  subject
+    "4"   "How many <image1> ..."  ["A", "B", ..] or []    <picture>      "C"     2      "counting"
+
+The letter or its option's value is right. Options that are only letters name parts of the picture. Nothing
+a model wrote is ever evaluated as code, as the official scorer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.parts import PLACE, letter, listed, needed, order_images
+from vigos_cli.grading.answering import by_grading, by_letter
+from vigos_cli.types import Sample, Verdict
+from vigos_cli.utils.errors import UserError
+
+
+class MathVision(Adapter):
+    """See the module."""
+
+    groups = {  # noqa: RUF012
+        "subject": lambda sample: sample.family,
+        "level": lambda sample: sample.fields["level"],
+    }
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample. All marks of a text stand for the one picture that a row has."""
+        name, question = needed(row, "id"), needed(row, "question")
+        options, answer = listed(row.get("options")), needed(row, "answer")
+        if options and answer not in map(letter, range(len(options))):
+            raise BadRow("answer_not_an_option")
+        texts = [PLACE.sub("<image1>", part) for part in (question, *options)]
+        try:
+            texts, _ = order_images(texts, [1])
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        yield Sample(
+            id=name,
+            question=texts[0],
+            answer=answer,
+            images=reading.image(row.get("decoded_image") or row.get("image"), name),
+            options=tuple(texts[1:]),
+            family=needed(row, "subject"),
+            fields={"level": str(row.get("level"))},
+        )
+
+    def hint(self, sample: Sample) -> str:
+        """A letter, or a value."""
+        return super().hint(sample) or "The answer is a number or an expression."
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """A letter or an option's value; without options, a value."""
+        if sample.options:
+            return by_letter(sample.answer, response, sample.options)
+        return by_grading(sample.answer, response)
+
+
+BENCH = MathVision(
+    "mathvision",
+    Source("MathLLMs/MathVision", "default", "test"),
+    "id",
+    ("id", "question", "options", "answer", "subject"),
+)

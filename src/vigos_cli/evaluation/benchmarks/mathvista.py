@@ -1,0 +1,103 @@
+"""MathVista, testmini: 1,000 questions about figures, charts and pictures.
+
+    pid  question  decoded_image  choices  unit  precision  answer  question_type  answer_type  metadata
+    "1"  ...       <picture>      None     "g"   1.0        "1.2"   free_form      float        {...}
+
+A letter names a choice, and the choices' texts are compared, so that a duplicate of the right choice is
+right. Choices that look like letters themselves, `(c)`, are meant where an answer is written exactly so. The
+official scorer takes an unreadable answer for the choice at the least edit distance, which alone scores 31 %
+of the multiple choice; that is `scorer=official`, ours abstains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.parts import listed, mapped, needed, text
+from vigos_cli.grading.answering import answer_of, by_grading
+from vigos_cli.types import Sample, Verdict
+
+COLUMNS = ("pid", "question", "choices", "unit", "precision", "answer", "question_type", "answer_type")
+HINTS = {
+    "text": "The answer is a word or a short phrase.",
+    "integer": "The answer is an integer, such as 1, 2 or 3.",
+    "float": "The answer is a number.",
+    "list": "The answer is a Python list, such as [1, 2, 3].",
+}
+
+
+class MathVista(Adapter):
+    """See the module."""
+
+    official = True
+    groups = {  # noqa: RUF012
+        "question type": lambda sample: sample.fields["question_type"],
+        "answer type": lambda sample: sample.fields["answer_type"],
+        "task": lambda sample: sample.fields["task"],
+        "skill": lambda sample: sample.fields["skills"],
+    }
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample."""
+        pid, metadata = needed(row, "pid"), mapped(row.get("metadata"))
+        choices, skills = row.get("choices"), metadata.get("skills")
+        if isinstance(choices, list | tuple):
+            choices = [choice for choice in choices if choice is not None and choice == choice]
+        known: dict[str, Any] = {
+            "question_type": needed(row, "question_type"),
+            "answer_type": needed(row, "answer_type"),
+            "answer": text(row, "answer"),
+            "choices": tuple(listed(choices, "choices")),
+            "unit": text(row, "unit") or None,
+            "precision": _places(row.get("precision")),
+            "task": str(metadata.get("task") or "unknown"),
+            "skills": tuple(skills) if isinstance(skills, list | tuple) else (),
+        }
+        picture = row.get("decoded_image") or row.get("image")
+        yield Sample(
+            id=pid,
+            question=needed(row, "question"),
+            answer=known["answer"],
+            images=reading.image(picture, pid),
+            options=known["choices"],
+            fields=known,
+        )
+
+    def prompt(self, sample: Sample) -> str:
+        """Question and unit, choices, hint."""
+        unit = sample.fields["unit"]
+        question = f"{sample.question} (unit: {unit})" if unit else sample.question
+        return super().prompt(replace(sample, question=question))
+
+    def hint(self, sample: Sample) -> str:
+        """What the official hint says, in our words."""
+        if sample.options:
+            return "The answer is the letter of one option."
+        kind, places = sample.fields["answer_type"], sample.fields["precision"]
+        if kind == "float" and places:
+            return f"The answer is a number with {places} decimal place{'s' if places > 1 else ''}."
+        return HINTS.get("integer" if kind == "float" and places == 0 else kind, "")
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """Ours, or the official rules on the same extraction."""
+        if scorer == "official":
+            from vigos_cli.grading.official import official_mathvista
+
+            return official_mathvista(sample.fields, answer_of(response))
+        known = {"precision": sample.fields["precision"], "unit": sample.fields["unit"]}
+        return by_grading(sample.answer, response, sample.options, kind=sample.fields["answer_type"], **known)
+
+
+def _places(precision: Any) -> int | None:
+    """A number of decimal places; None where the column has no number."""
+    try:
+        return int(float(precision))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+BENCH = MathVista("mathvista", Source("AI4Math/MathVista", "default", "testmini"), "pid", COLUMNS)

@@ -1,0 +1,102 @@
+"""MMMU, validation: 900 college questions in 30 subjects, with one to seven pictures.
+
+    id                        question                   options            image_1 .. image_7  answer
+    "validation_Accounting_1" "<image 1> Baxter ..."     "['$6', '$7']"     <picture>, None ..  "B"
+
+`options` is a list written as a string; `answer` a letter (to I), or for the open questions a text or a
+list of them, as a string too. `<image 2>` always means the column image_2, and may stand in an option.
+Official parsing is `scorer=official`; where it draws at random, it says unparsed here. It is meant for
+responses in the benchmark's own form: of one with a structure of ours it is given the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.parts import letter, listed, needed, shown, text
+from vigos_cli.grading.answering import best, by_grading, by_letter
+from vigos_cli.types import Sample, Verdict
+
+SUBJECTS = (
+    "Accounting", "Agriculture", "Architecture_and_Engineering", "Art", "Art_Theory", "Basic_Medical_Science",
+    "Biology", "Chemistry", "Clinical_Medicine", "Computer_Science", "Design",
+    "Diagnostics_and_Laboratory_Medicine", "Economics", "Electronics", "Energy_and_Power", "Finance",
+    "Geography", "History", "Literature", "Manage", "Marketing", "Materials", "Math",
+    "Mechanical_Engineering", "Music", "Pharmacy", "Physics", "Psychology", "Public_Health", "Sociology",
+)  # fmt: skip
+PICTURES = range(1, 8)
+
+
+class MMMU(Adapter):
+    """See the module."""
+
+    official = True
+    groups = {  # noqa: RUF012
+        "subject": lambda sample: sample.family,
+        "question type": lambda sample: sample.fields["question_type"],
+    }
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample."""
+        name, answer = needed(row, "id"), row.get("answer")
+        options = listed(row.get("options"))
+        if options and (not isinstance(answer, str) or answer not in map(letter, range(len(options)))):
+            raise BadRow("answer_not_an_option")
+        golds = listed(answer, "answer") if _is_list(answer) else [text(row, "answer")]
+        pictures = {i: row[f"image_{i}"] for i in PICTURES if row.get(f"image_{i}") is not None}
+        if not pictures:
+            reading.image(None, name)
+        yield Sample(
+            id=name,
+            **shown(pictures, needed(row, "question"), options, name, reading),
+            answer=golds[0] if golds else "",
+            family=text(row, "subject") or name.split("_", 1)[-1].rsplit("_", 1)[0],
+            fields={
+                "answer": golds if len(golds) != 1 else golds[0],
+                "options": options,
+                "question_type": "multiple-choice" if options else "open",
+            },
+        )
+
+    def hint(self, sample: Sample) -> str:
+        """A letter, or a word or phrase."""
+        return super().hint(sample) or "The answer is a single word, a number or a short phrase."
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """Ours, right when any gold answer is met; or the official rules on the whole response."""
+        if scorer == "official":
+            from vigos_cli.grading.extract import framed
+
+            answer = framed(response)
+            return self.by_official(sample.fields, response if answer is None else answer)
+        golds = sample.fields["answer"]
+        if sample.options:
+            return by_letter(golds, response, sample.options)
+        return best(by_grading(gold, response) for gold in ([golds] if isinstance(golds, str) else golds))
+
+    def by_official(self, fields: Mapping[str, Any], response: str) -> Verdict:
+        """The official rules."""
+        from vigos_cli.grading.official import official_mmmu
+
+        return official_mmmu(fields, response)
+
+    def golds(self, sample: Sample) -> tuple[str, ...]:
+        """All of the gold answers."""
+        golds = sample.fields["answer"]
+        return tuple(gold for gold in ([golds] if isinstance(golds, str) else golds) if gold)
+
+
+def _is_list(answer: object) -> bool:
+    return isinstance(answer, list | tuple) or (isinstance(answer, str) and answer.strip().startswith("["))
+
+
+BENCH = MMMU(
+    "mmmu",
+    Source("MMMU/MMMU", "+".join(SUBJECTS), "validation"),
+    "id",
+    ("id", "question", "options", "answer"),
+)

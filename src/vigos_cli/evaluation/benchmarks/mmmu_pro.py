@@ -1,0 +1,67 @@
+"""MMMU-Pro, test: 1,730 questions with 1 to 12 options (`mmmu_pro`), and the same as pictures
+(`mmmu_pro_vision`: the question, its options and its figures are one picture).
+
+    standard  id  question  options  image_1 .. image_7  answer  subject      as MMMU
+    vision    id  options   image    answer  subject                          no question text
+
+The official protocol asks for a last line `Answer: X`. Which form is asked for belongs to the prompt of the
+model's turn, so ours only says that the answer is a letter, and such a last line is understood, by
+`scorer=official` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.benchmarks.mmmu import MMMU
+from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.parts import letter, listed, needed, text
+from vigos_cli.types import Sample, Verdict
+
+
+class Pro(MMMU):
+    """Multiple choice throughout."""
+
+    groups = {"subject": lambda sample: sample.family}  # noqa: RUF012
+
+    def by_official(self, fields: Mapping[str, Any], response: str) -> Verdict:
+        """The last line `Answer: X` first."""
+        from vigos_cli.grading.official import official_mmmu_pro
+
+        return official_mmmu_pro(fields, response)
+
+
+class Vision(Pro):
+    """The question is in the picture."""
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample; its options serve the grading and are not put into the prompt."""
+        name, options, answer = needed(row, "id"), listed(row.get("options")), text(row, "answer")
+        if answer not in map(letter, range(len(options))):
+            raise BadRow("answer_not_an_option")
+        yield Sample(
+            id=name,
+            question="Answer the question in the image.",
+            answer=answer,
+            images=reading.image(row.get("image"), name),
+            options=tuple(options),
+            family=text(row, "subject"),
+            fields={"answer": answer, "options": options, "question_type": "multiple-choice"},
+        )
+
+    def prompt(self, sample: Sample) -> str:
+        """Without the options, which are in the picture."""
+        return f"{sample.question} The answer is the letter of one of its options."
+
+
+STANDARD = Pro(
+    "mmmu_pro",
+    Source("MMMU/MMMU_Pro", "standard (10 options)", "test"),
+    "id",
+    ("id", "question", "options", "answer"),
+)
+VISION = Vision(
+    "mmmu_pro_vision", Source("MMMU/MMMU_Pro", "vision", "test"), "id", ("id", "options", "answer")
+)

@@ -1,0 +1,67 @@
+"""MMSI-Bench, test: 1,000 questions that need several pictures at once, in 11 types; guessing scores 25 %.
+
+    id  images                question_type                        question                        answer
+    0   [bytes, bytes, ...]   "Positional Relationship (Cam.-..."   "... Options: A: .., B: .., .."  "B"
+
+The options stand in the question. The protocol puts the letter in backticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.parts import inlined, letter, needed, paragraphs, without_marks
+from vigos_cli.grading.answering import answer_of, by_letter, nothing
+from vigos_cli.types import Sample, Verdict
+
+LETTERS = tuple(map(letter, range(4)))
+
+
+class MMSI(Adapter):
+    """See the module."""
+
+    groups = {"type": lambda sample: sample.family}  # noqa: RUF012
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample with all its pictures."""
+        name, answer = needed(row, "id"), needed(row, "answer").strip("`() .")
+        question, pictures = without_marks(needed(row, "question")), row.get("images")
+        if answer not in LETTERS:
+            raise BadRow("answer_not_an_option")
+        if not isinstance(pictures, list | tuple) or not pictures:
+            pictures = [pictures]
+        yield Sample(
+            id=name,
+            question=question,
+            answer=answer,
+            images=tuple(picture for raw in pictures for picture in reading.image(raw, name)),
+            options=inlined(question.split("Options:")[-1]),
+            family=needed(row, "question_type").replace("–", "-"),  # copies differ in the dash
+        )
+
+    def prompt(self, sample: Sample) -> str:
+        """The question as it is, and the form of the answer."""
+        return paragraphs(sample.question, "The answer is the letter of one option, in backticks: `A`.")
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """A letter, in backticks or not, or an option's text."""
+        answer = answer_of(response)
+        if answer is None:
+            return nothing("choice")
+        options = sample.options if len(sample.options) == len(LETTERS) else LETTERS
+        return by_letter(sample.answer, answer.replace("`", " ").strip(), options)
+
+    def chance(self, sample: Sample) -> float:
+        """Four options, always."""
+        return 1 / len(LETTERS)
+
+
+BENCH = MMSI(
+    "mmsi",
+    Source("RunsenXu/MMSI-Bench", None, "test"),
+    "id",
+    ("id", "images", "question_type", "question", "answer"),
+)

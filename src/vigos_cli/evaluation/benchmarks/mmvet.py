@@ -1,0 +1,74 @@
+"""MM-Vet, test: 218 open questions, each about one or more of six capabilities.
+
+    question_id  image      question  answer                      capability
+    "v1_0"       <picture>  "What ..." "x<AND>y" or "x<OR>y"      "ocr,math", or a list
+
+A judge (`judge=openai`) gives each answer 0.0 to 1.0: all that `<AND>` joins must be there, one of what
+`<OR>` joins. There is no rule that could stand in for it: by rule every answer is unparsed, and without a
+judge's scores nothing is graded. An item without a response has 0; one that a judge gave no verdict on is
+left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vigos_cli.evaluation.figures import by_item, cluster, mean, split
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.parts import needed, text
+from vigos_cli.grading.answering import answer_of
+from vigos_cli.types import Sample, Verdict
+
+
+class MMVet(Adapter):
+    """See the module."""
+
+    needs_judge = True
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample; the gold answer is for the judge."""
+        name, capability = needed(row, "question_id"), row.get("capability") or ""
+        if isinstance(capability, str):
+            capability = capability.split(",")
+        yield Sample(
+            id=name,
+            question=needed(row, "question"),
+            answer=text(row, "answer"),
+            images=reading.image(row.get("image"), name),
+            fields={"capabilities": tuple(part.strip() for part in capability if part.strip())},
+        )
+
+    def hint(self, sample: Sample) -> str:
+        """None: answers are free."""
+        return ""
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """Unparsed: no rule grades it."""
+        return Verdict("unparsed", answer_of(response), "judge", "needs a judge")
+
+    def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
+        """The mean score in all and by capability; None where there is nothing to take it of."""
+        judged = [one for one in graded if one.score is not None]
+        scored = [one for one in graded if one.score is not None or one.verdict.rule == "missing"]
+        figures = {
+            "items": len(by_item(graded)),
+            "judged": len(judged),
+            "unjudged": len(graded) - len(scored),
+            "score": _score(scored),
+            "capability": {
+                name: _score(part)
+                for name, part in sorted(split(scored, lambda sample: sample.fields["capabilities"]).items())
+            },
+        }
+        return figures if judged else {**figures, "note": "needs a judge (judge=openai): nothing is graded"}
+
+
+def _score(graded: Sequence[Graded]) -> dict[str, Any] | None:
+    return mean([one.score or 0.0 for one in graded], [cluster(one.sample) for one in graded])
+
+
+BENCH = MMVet(
+    "mmvet", Source("lmms-lab/MMVet", None, "test"), "question_id", ("question_id", "question", "answer")
+)

@@ -1,0 +1,88 @@
+"""People's own questions, and re-packed copies of benchmarks (`bench.schema=plain`).
+
+    problem        answer             image or images        id, options or choices: where there are any
+    "How many?"    "4" or ["4", ..]   a picture, or several  "q1", ["3", "4"]
+
+`question` may stand for `problem`, and `image_1`, `image_2`, .. for `images`; a mark `<image 2>` is of the
+second one. Several answers are alternatives, as a list or as its text (`"['4', 'four']"`; `"[1, 2]"` is one
+answer). Where the answer is a letter, the options may stand in the question. Data without any picture column
+has no pictures by design, and its items are counted. Elsewhere a row without a picture is an error, and so is
+a mark without its picture.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Reading, Row
+from vigos_cli.evaluation.parts import listed, needed, options_for, shown, text, without_marks
+from vigos_cli.grading.answering import best, by_grading
+from vigos_cli.types import Sample, Verdict
+
+TEXTS = re.compile(r"\[\s*['\"]")
+PICTURE = re.compile(r"images?|image_(\d+)")
+MARK = re.compile(r"<image\s*\d*>")
+
+
+class Plain(Adapter):
+    """See the module."""
+
+    groups = {"group": lambda sample: sample.family or "all"}  # noqa: RUF012
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample; without an id, its row number."""
+        name, golds = text(row, "id") or str(index), _golds(row)
+        options = listed(row.get("options") or row.get("choices"))
+        question = needed(row, "problem" if "problem" in row else "question")
+        pictures = _pictures(row)
+        if not pictures:
+            marked = any(map(MARK.search, (question, *options)))
+            if marked or any(map(PICTURE.fullmatch, (*reading.columns, *row))):
+                reading.image(None, name)
+            elif reading.images:
+                reading.without_picture += 1
+        item = shown(pictures, without_marks(question), options, name, reading)
+        choices = options_for(golds[0] if golds else "", item["question"], item["options"])
+        yield Sample(
+            id=name,
+            **item,
+            answer=golds[0] if golds else "",
+            fields={"answers": golds, "choices": choices},
+        )
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """Right when any of the answers is met."""
+        golds = sample.fields["answers"] or [""]
+        return best(by_grading(gold, response, sample.fields["choices"]) for gold in golds)
+
+    def golds(self, sample: Sample) -> tuple[str, ...]:
+        """All of the answers."""
+        return tuple(gold for gold in sample.fields["answers"] if gold)
+
+    def chance(self, sample: Sample) -> float | None:
+        """A guess among the options, wherever they stand."""
+        return 1 / len(sample.fields["choices"]) if sample.fields["choices"] else None
+
+
+def _golds(row: Row) -> list[str]:
+    answer = row.get("answer")
+    if isinstance(answer, list | tuple):
+        return [str(gold).strip() for gold in answer]
+    whole = text(row, "answer")
+    return listed(whole, "answer") if TEXTS.match(whole) else [whole]
+
+
+def _pictures(row: Row) -> dict[int, Any]:
+    """A row's pictures, counted from 1, or by their columns' numbers."""
+    pictures = row.get("images") if row.get("images") is not None else row.get("image")
+    if pictures is None:
+        columns = [match for match in map(PICTURE.fullmatch, row) if match and match[1]]
+        there = {int(match[1]): row[match[0]] for match in columns if row[match[0]] is not None}
+        return dict(sorted(there.items()))
+    return dict(enumerate(pictures if isinstance(pictures, list | tuple) else [pictures], 1))
+
+
+BENCH = Plain("plain", None, "id", ("answer",))

@@ -1,0 +1,126 @@
+"""PriorWorld as a benchmark: does the answer follow the picture or the usual look?
+
+    score        accuracy where the picture contradicts the usual look (two pictures a question)
+    prior        accuracy where it agrees (one picture a question)
+    other        accuracy on questions without a usual answer
+    description  share of descriptions of contradicting pictures that state the asked attribute as it is
+    capture      share of contradicting pictures answered with the usual look
+    valid        share of answers that hold the format
+    gap          prior less score
+    pass         share of items of which any of the sampled answers is right, of each of the first three
+    chance       that of a uniform guess among the answers of an item's family; unparsed: no answer found
+
+Intervals are bootstrapped over questions; see `vigos_cli.utils.stats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from vigos_cli.config.schema import BenchTask
+from vigos_cli.data.priorworld import asked_attribute_is_true, question_rows, vocabulary
+from vigos_cli.evaluation.figures import Figure, composite
+from vigos_cli.grading.answers import same
+from vigos_cli.types import Response, Sample, Verdict
+from vigos_cli.utils.stats import mean_interval
+
+MEASURES = ("score", "prior", "other", "description", "capture", "valid")
+
+
+def load(task: BenchTask, limit: int | None = None) -> list[Sample]:
+    """The fixed items of a split."""
+    return question_rows(task.split or "heldout", task.rows, task.seed)[:limit]
+
+
+def grade(sample: Sample, response: Response) -> Verdict:
+    """The verdict on one response; what holds no answer is unparsed."""
+    if not response.answer:
+        return Verdict("unparsed", None, "text", "no answer found")
+    right = same(response.answer, sample.answer)
+    return Verdict("right" if right else "wrong", response.answer, "text", f"the answer is {sample.answer}")
+
+
+def observe(sample: Sample, response: Response) -> dict[str, float]:
+    """What one response says about each measure; measures that it does not bear on are absent."""
+    right = same(response.answer, sample.answer)
+    observed: dict[str, float] = {"valid": response.valid}
+    if sample.prior is None:
+        observed["other"] = right
+    elif sample.prior.agrees:
+        observed["prior"] = right
+    else:
+        observed["score"] = right
+        observed["capture"] = same(response.answer, sample.prior.usual)
+        if response.described:
+            observed["description"] = asked_attribute_is_true(response.description, sample)
+    return {name: float(value) for name, value in observed.items()}
+
+
+def report(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
+    """The figures of the greedy responses (draw 0), and those of the sampled ones under `sampled`."""
+    figures = summarise(samples, [response for response in responses if response.draw == 0])
+    drawn = [response for response in responses if response.draw > 0]
+    return figures | ({"sampled": summarise(samples, drawn)} if drawn else {})
+
+
+def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
+    """Every measure with n and interval, from one or more responses a sample."""
+    by_id = {sample.id: sample for sample in samples}
+    values: dict[str, list[float]] = {name: [] for name in MEASURES}
+    clusters: dict[str, list[str]] = {name: [] for name in MEASURES}
+    items: dict[str, dict[str, list[float]]] = {"score": {}, "prior": {}, "other": {}}
+    families: dict[str, list[float]] = {}
+    facts: dict[str, tuple[list[float], list[str]]] = {}  # with the usual look named in the question, or not
+    for response in responses:
+        sample = by_id[response.sample_id]
+        observed = observe(sample, response)
+        for name, value in observed.items():
+            values[name].append(value)
+            clusters[name].append(sample.group)
+        for name in observed.keys() & items.keys():
+            items[name].setdefault(sample.id, []).append(observed[name])
+            family = f"{sample.family}, {name}" if sample.prior else sample.family
+            families.setdefault(family, []).append(observed[name])
+            if sample.prior:
+                kind = f"{name}, fact {'stated' if sample.prior.fact_stated else 'not stated'}"
+                kept = facts.setdefault(kind, ([], []))
+                kept[0].append(observed[name])
+                kept[1].append(sample.group)
+    estimates = {name: mean_interval(values[name], clusters[name]) for name in MEASURES}
+    groups = {sample.id: sample.group for sample in samples}
+    passes = {
+        f"{name}@{max(map(len, found.values()))}": estimate and asdict(estimate)
+        for name, found in items.items()
+        if found
+        and max(map(len, found.values())) > 1
+        and (estimate := mean_interval([max(x) for x in found.values()], [groups[id] for id in found]))
+    }
+    guesses = [1 / len(words) for sample in samples if (words := vocabulary(sample.family))]
+    return {
+        **{name: e and e.mean for name, e in estimates.items()},
+        "n": {name: e.n if e else 0 for name, e in estimates.items()},
+        "interval": {name: e and [e.low, e.high] for name, e in estimates.items()},
+        "gap": _gap(values, clusters),
+        "unparsed": sum(not response.answer for response in responses) / max(1, len(responses)),
+        "chance": sum(guesses) / len(guesses) if guesses else None,
+        **({"pass": passes} if passes else {}),
+        "families": {name: sum(v) / len(v) for name, v in sorted(families.items())},
+        "facts": {kind: asdict(e) for kind, kept in sorted(facts.items()) if (e := mean_interval(*kept))},
+    }
+
+
+def _gap(values: Mapping[str, Sequence[float]], clusters: Mapping[str, Sequence[str]]) -> Figure | None:
+    """Prior less Score; both belong to the same questions."""
+    parts: dict[str, np.ndarray] = {}
+    for place, name in ((0, "prior"), (2, "score")):
+        for value, cluster in zip(values[name], clusters[name], strict=True):
+            parts.setdefault(cluster, np.zeros(4))[place : place + 2] += value, 1
+    return composite(
+        list(parts.values()),
+        lambda sums: sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3],
+        share=False,
+    )

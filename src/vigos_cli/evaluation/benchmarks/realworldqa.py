@@ -1,0 +1,55 @@
+"""RealWorldQA, test: 765 questions about photographs, many from a car.
+
+    image      question                                                          answer
+    <picture>  "...facing?\\nA. Left\\nB. Straight\\nC. Right\\nPlease answer ..."   "C"
+    <picture>  "How many lights ...? Please answer directly with a ... number."    "2"
+
+Question, options and the instruction about the answer are one text, which is put as it is. Rows have no id:
+they are counted from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.parts import inlined, letter, needed
+from vigos_cli.grading.answering import by_grading, by_letter
+from vigos_cli.types import Sample, Verdict
+
+
+class RealWorldQA(Adapter):
+    """See the module."""
+
+    groups = {  # noqa: RUF012
+        "question type": lambda sample: "choice" if sample.options else "open",
+    }
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """One sample; options only where the answer is the letter of one."""
+        question, answer = needed(row, "question"), needed(row, "answer").rstrip(".")
+        options = inlined(question)
+        chosen = answer in map(letter, range(len(options)))
+        yield Sample(
+            id=str(index),
+            question=question,
+            answer=answer,
+            images=reading.image(row.get("image"), str(index)),
+            options=options if chosen else (),
+        )
+
+    def prompt(self, sample: Sample) -> str:
+        """The question as it is."""
+        return sample.question
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """A letter or an option, or a number or text without case and final stop."""
+        if sample.options:
+            return by_letter(sample.answer, response, sample.options)
+        return by_grading(sample.answer, response)
+
+
+BENCH = RealWorldQA(
+    "realworldqa", Source("xai-org/RealworldQA", None, "test"), "row number", ("question", "answer")
+)

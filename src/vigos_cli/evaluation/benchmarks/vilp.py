@@ -1,0 +1,184 @@
+"""ViLP: 300 questions with three pictures each, of which the first agrees with what is usual.
+
+    question                                                 image1 answer1  image2 answer2  image3 answer3
+    "Fish live in water. From the image, where is the fish?" <..>   "water"  <..>   "tree"   <..>   "sand"
+
+`vilp_f` asks the whole question, `vilp_p` what follows its first sentence, the fact. Answers are one word.
+
+    score    mean of the accuracies on image2 and image3, which contradict the usual answer
+    prior    accuracy on image1
+    gap      prior - score
+    capture  share of image2 and image3 that get answer1
+
+Words are compared by rule: markup, case, articles, number words, plurals and names for one thing. The
+benchmark's own table goes further (a square is a cube there, a man a person), so that ours is the stricter
+one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from vigos_cli.evaluation.figures import any_right, cluster, composite, mean, summary
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.parts import needed
+from vigos_cli.grading.answering import answer_of, nothing
+from vigos_cli.grading.normal import plain
+from vigos_cli.types import Prior, Sample, Verdict
+
+PLACES = (1, 2, 3)
+FIRST_END = re.compile(r"(?<!\b[A-Z])(?<!\bSt)(?<!\bMr)(?<!\bDr)(?<!\bMrs)\.(?!\d)\s*")  # not in 3.5 or U.S.
+NUMBERS = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+IRREGULAR = {
+    "leaves": "leaf", "wolves": "wolf", "loaves": "loaf", "shelves": "shelf", "calves": "calf",
+    "halves": "half", "hooves": "hoof", "scarves": "scarf", "elves": "elf", "thieves": "thief",
+    "knives": "knife", "wives": "wife", "lives": "life", "mice": "mouse", "geese": "goose", "feet": "foot",
+    "children": "child", "teeth": "tooth", "oxen": "ox", "fungi": "fungus", "cacti": "cactus",
+    "octopi": "octopus", "people": "person", "men": "man", "women": "woman", "emus": "emu", "menus": "menu",
+    "skis": "ski", "taxis": "taxi",
+}  # fmt: skip
+SINGULAR = {"lens", "gas", "canvas", "atlas", "christmas"}
+SAME_THING = (
+    "fridge refrigerator", "car automobile", "bicycle bike", "motorcycle motorbike", "television tv",
+    "phone telephone cellphone smartphone", "airplane aeroplane plane", "hippo hippopotamus",
+    "rhino rhinoceros", "faucet tap", "computer pc", "lollipop lolipop", "round circle circular",
+    "triangle triangular", "hexagon hexagonal", "octagon octagonal", "cube cubic cubical", "stripe striped",
+    "sphere spherical", "sea ocean", "donut doughnut", "snake serpent", "kitten cat", "boat ship sailboat",
+    "rabbit bunny", "dinosaur trex t-rex", "gray grey", "couch sofa", "airconditioner aircondition ac",
+)  # fmt: skip
+NAMES = {name: line.split()[0] for line in SAME_THING for name in line.split()}
+
+
+def words(answer: str) -> list[str]:
+    """The words of an answer, without markup, case, article and what stands around them."""
+    text = plain(answer).casefold().strip(" .,!?\"'*`")
+    return re.sub(r"^(?:an?|the)\s+", "", text).split()
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two answers are the same, word by word; two without a word are not."""
+    pairs = list(zip_longest(words(one), words(other), fillvalue=""))
+    return bool(pairs) and all(_meant(a) & _meant(b) for a, b in pairs)
+
+
+def _meant(part: str) -> set[str]:
+    """What a word may stand for: itself, each singular that it could be a plural of, by its usual name."""
+    if part in NUMBERS:
+        return {str(NUMBERS.index(part))}
+    return {NAMES.get(form, form) for form in (part, *_singulars(part))}
+
+
+def _singulars(part: str) -> list[str]:
+    """`ponies` may be of `ponie` (as `cookies` of `cookie`) or of `pony`; the words decide, not the rule."""
+    if part in IRREGULAR:
+        return [IRREGULAR[part]]
+    if len(part) < 4 or part in SINGULAR or not part.endswith("s") or part.endswith(("ss", "us", "is")):
+        return []
+    forms = [part[:-1]]
+    if part.endswith("ies"):
+        forms.append(part[:-3] + "y")
+    if len(part) > 4 and part.endswith(("ses", "xes", "zes", "shes", "ches", "oes")):
+        forms.append(part[:-2])
+    return forms
+
+
+@dataclass(frozen=True)
+class ViLP(Adapter):
+    """See the module. `fact` says whether the question keeps its first sentence."""
+
+    fact: bool = True
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """Three samples, in the cluster of their question."""
+        question = needed(row, "question")
+        parts = FIRST_END.split(question, maxsplit=1)
+        if not self.fact and len(parts) > 1 and parts[1]:
+            question = parts[1]
+        usual = needed(row, "answer1")
+        for place in PLACES:
+            name = f"{index}:{place}"
+            yield Sample(
+                id=name,
+                question=question,
+                answer=needed(row, f"answer{place}"),
+                images=reading.image(row.get(f"image{place}"), name),
+                prior=Prior(usual, agrees=place == 1, fact_stated=self.fact),
+                group=str(index),
+                fields={"place": place},
+            )
+
+    def prompt(self, sample: Sample) -> str:
+        """The question, to be answered in one word."""
+        return f"Answer in one word: {sample.question}"
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """The same word, by rule."""
+        answer = answer_of(response)
+        if answer is None or not words(answer):
+            return nothing("word")
+        said, gold = (" ".join(words(text)) for text in (answer, sample.answer))
+        right = same(answer, sample.answer)
+        return Verdict("right" if right else "wrong", answer, "word", f"{said!r} against {gold!r}")
+
+    def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
+        """Score, prior, gap and capture over all draws; with several, score and prior of any right too."""
+        contradicting = [one for one in graded if _contradicts(one.sample)]
+        figures = {
+            **_score(graded),
+            "capture": mean(
+                [float(_captured(one)) for one in contradicting], [one.sample.group for one in contradicting]
+            ),
+            **summary(graded, self.chance, {"image": lambda sample: str(sample.fields["place"])}),
+        }
+        if figures["draws"] > 1:
+            figures["of any right"] = _score(any_right(graded))
+        return figures
+
+
+def _contradicts(sample: Sample) -> bool:
+    """Whether the picture's answer is another than the usual one."""
+    assert sample.prior
+    return not same(sample.answer, sample.prior.usual)
+
+
+def _captured(one: Graded) -> bool:
+    assert one.sample.prior
+    return one.verdict.extracted is not None and same(one.verdict.extracted, one.sample.prior.usual)
+
+
+def _score(graded: Sequence[Graded]) -> dict[str, Any]:
+    """Score, prior and their gap, bootstrapped over questions."""
+    parts: dict[str, np.ndarray] = {}
+    for one in graded:
+        part = parts.setdefault(cluster(one.sample), np.zeros(6))
+        place = 2 * (one.sample.fields["place"] - 1)
+        part[place : place + 2] += one.right, 1
+    table = list(parts.values())
+
+    def accuracy(totals: np.ndarray, place: int) -> np.ndarray:
+        return totals[..., 2 * place - 2] / totals[..., 2 * place - 1]
+
+    def score(totals: np.ndarray) -> np.ndarray:
+        return (accuracy(totals, 2) + accuracy(totals, 3)) / 2
+
+    return {
+        "score": composite(table, score),
+        "prior": composite(table, lambda totals: accuracy(totals, 1)),
+        "gap": composite(table, lambda totals: accuracy(totals, 1) - score(totals), share=False),
+    }
+
+
+_COLUMNS = ("question", *(f"answer{place}" for place in PLACES))
+_SOURCE = Source("ViLP/ViLP", None, "train")
+FACT = ViLP("vilp_f", _SOURCE, "ROW:PLACE", _COLUMNS, fact=True)
+PLAIN = ViLP("vilp_p", _SOURCE, "ROW:PLACE", _COLUMNS, fact=False)

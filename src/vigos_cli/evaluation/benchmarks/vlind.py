@@ -1,0 +1,150 @@
+"""VLind-Bench: does a wrong answer about a counterfactual picture come from a language prior?
+
+    data.json: context_id, context, factual_context, concept, true_statement, false_statement, existent_noun,
+               non-existent_noun, best_img_id, aggregated_human_label_good_images {"0": 3, "1": 1, ...}
+    pictures:  images/factual/CONCEPT/ID_FACTUAL CONTEXT/0.jpg
+               images/counterfactual/CONCEPT/ID_CONTEXT/IMAGE.jpg
+
+Four stages, each a statement to affirm and one to deny; only both right pass:
+
+    a  by common sense, on the factual picture         b  the two nouns, on the best counterfactual picture
+    c  by the context's text, on the same picture      d  by the picture, on each good one, common sense aside
+
+A picture of 2 votes or more is good; instances without one are left out by design. Figures: a and b over
+all, c given a, d given a, b and c, where an instance counts the share of its good pictures that pass
+(`d`), or each picture counts (`d by picture`). `c of all` and `d of all` are unconditional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.figures import any_right, ratio, summary
+from vigos_cli.evaluation.interface import Adapter
+from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.parts import needed, paragraphs
+from vigos_cli.grading.answering import by_word
+from vigos_cli.types import Sample, Verdict
+
+VOTES = 2
+BASIS = {
+    "a": "By common sense, is the statement true or false?",
+    "b": "Going by the image, is the statement true or false?",
+    "c": "Going by the context alone, is the statement true or false? Set common sense aside.",
+    "d": "Going by the image alone, is the statement true or false? Set common sense aside.",
+}
+COLUMNS = (
+    "context_id", "context", "factual_context", "concept", "true_statement", "false_statement",
+    "existent_noun", "non-existent_noun", "best_img_id", "aggregated_human_label_good_images",
+)  # fmt: skip
+
+
+class VLind(Adapter):
+    """See the module."""
+
+    groups = {"concept": lambda sample: sample.family, "stage": lambda sample: sample.fields["stage"]}  # noqa: RUF012
+
+    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+        """Six samples, and two for each good picture."""
+        true, false = needed(row, "true_statement"), needed(row, "false_statement")
+        nouns = [needed(row, "existent_noun"), needed(row, "non-existent_noun")]
+        votes = row.get("aggregated_human_label_good_images")
+        if not isinstance(votes, Mapping):
+            raise BadRow("votes_unreadable")
+        good = [str(image) for image, count in votes.items() if count is not None and count >= VOTES]
+        if not good:
+            return
+        seen = [f"There is {noun} in the image." for noun in nouns]
+        best = needed(row, "best_img_id")
+        asked = [
+            *[("a", "factual", "0", pair) for pair in [(false, "true"), (true, "false")]],
+            *[("b", "counterfactual", best, pair) for pair in zip(seen, ("true", "false"), strict=True)],
+            *[("c", "counterfactual", best, pair) for pair in [(true, "true"), (false, "false")]],
+            *[
+                ("d", "counterfactual", image, pair)
+                for image in good
+                for pair in [(true, "true"), (false, "false")]
+            ],
+        ]
+        pictures: dict[str, Any] = {}
+        for stage, kind, image, (statement, answer) in asked:
+            context = needed(row, "factual_context" if kind == "factual" else "context")
+            name = f"{index}:{stage}{1 if answer == 'true' else 2}:{image}"
+            path = f"images/{kind}/{needed(row, 'concept')}/{needed(row, 'context_id')}_{context}/{image}.jpg"
+            if path not in pictures:
+                pictures[path] = reading.image(path, name)
+            yield Sample(
+                id=name,
+                question=statement,
+                answer=answer,
+                images=pictures[path],
+                family=needed(row, "concept"),
+                group=str(index),
+                fields={"stage": stage, "image": image, "good": good, "context": needed(row, "context")},
+            )
+
+    def prompt(self, sample: Sample) -> str:
+        """Statement and basis, at stage c the context too."""
+        stage = sample.fields["stage"]
+        context = f"Context: {sample.fields['context']}" if stage == "c" else ""
+        return paragraphs(context, f"Statement: {sample.question}", BASIS[stage])
+
+    def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
+        """True or false."""
+        return by_word(response, sample.answer, ("true", "false"))
+
+    def chance(self, sample: Sample) -> float:
+        """True or false; of a pair, a quarter."""
+        return 0.5
+
+    def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
+        """The stages over all draws; with several, from any right too."""
+        figures = {**stages(graded), **summary(graded, self.chance, self.groups)}
+        if figures["draws"] > 1:
+            figures["of any right"] = stages(any_right(graded))
+        return figures
+
+
+def stages(graded: Sequence[Graded]) -> dict[str, Any]:
+    """The conditional figures, bootstrapped over instances; n counts instances (and draws) or pictures.
+
+    An instance of which a draw lacks a response is left out, and counted in `incomplete`.
+    """
+    runs: dict[tuple[str, int], dict[tuple[str, str], list[Graded]]] = {}
+    for one in graded:
+        pairs = runs.setdefault((one.sample.group, one.draw), {})
+        pairs.setdefault((one.sample.fields["stage"], one.sample.fields["image"]), []).append(one)
+    names = ("a", "b", "c", "d", "d by picture", "c of all", "d of all")
+    sums: dict[str, dict[str, tuple[float, float]]] = {name: {} for name in names}
+    incomplete = 0
+    for (instance, _), pairs in runs.items():
+        good = next(iter(pairs.values()))[0].sample.fields["good"]
+        if len(pairs) != 3 + len(good) or any(len(pair) != 2 for pair in pairs.values()):
+            incomplete += 1
+            continue
+        passed = {key: float(all(one.right for one in pair)) for key, pair in pairs.items()}
+        a, b, c = (next(p for (stage, _), p in passed.items() if stage == name) for name in "abc")
+        pictures = sum(p for (stage, _), p in passed.items() if stage == "d")
+        reached, share = a * b * c, pictures / len(good)
+        for name, above, below in (
+            ("a", a, 1),
+            ("b", b, 1),
+            ("c", a * c, a),
+            ("d", reached * share, reached),
+            ("d by picture", reached * pictures, reached * len(good)),
+            ("c of all", c, 1),
+            ("d of all", share, 1),
+        ):
+            before = sums[name].get(instance, (0, 0))
+            sums[name][instance] = (before[0] + above, before[1] + below)
+    return {**{name: ratio(pairs) for name, pairs in sums.items()}, "incomplete": incomplete}
+
+
+BENCH = VLind(
+    "vlind",
+    Source("klee972/VLind-Bench", None, "train", file="VLind-Bench Dataset/data.json"),
+    "INSTANCE:QUESTION:IMAGE",
+    COLUMNS,
+)

@@ -1,0 +1,224 @@
+"""`vigos eval compare=[runA,runB]`: paired differences between runs that answered the same items.
+
+With one folder, the run that is being made is the other: `vigos eval diagnostic=blind compare=[plain]`.
+An item's only answer, greedy or saved, is compared with the other run's only one; sampled answers with
+sampled ones. `same` is the share of items whose only answer is the same in both.
+
+One answer an item, each item for itself: McNemar's exact test. Several draws, clustered items or a judge's
+shares: a test that flips the sign of each cluster's difference at random. Intervals: a bootstrap over
+clusters, or Wilson's where all differ alike. Holm's correction over all rows of the table.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+
+from vigos_cli.grading.answers import same
+from vigos_cli.utils.errors import ConfigError, UserError
+from vigos_cli.utils.files import read_lines
+from vigos_cli.utils.stats import crossed_difference
+
+FLIPS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Accuracy of `other` minus that of `first` on the items that both answered."""
+
+    bench: str
+    answers: str  # greedy, one each (some are saved ones), or sampled
+    first: float
+    other: float
+    low: float
+    high: float
+    items: int
+    p: float
+    p_holm: float
+    test: str
+    unchanged: float | None = None  # greedy, one each: share of the items that both gave the same answer
+
+    @property
+    def mean(self) -> float:
+        """The difference."""
+        return self.other - self.first
+
+    @property
+    def says(self) -> str:
+        """In words, by the corrected test."""
+        if self.p_holm >= 0.05:
+            return "no difference shown"
+        return "higher" if self.mean > 0 else "lower"
+
+
+def compare(runs: Sequence[str]) -> list[Difference]:
+    """The second run against the first, benchmark by benchmark.
+
+    Raises ConfigError for other than two runs, UserError where they share no item.
+    """
+    if len(runs) != 2:
+        raise ConfigError(f"compare=[RUN,RUN]: two folders of vigos eval, not {len(runs)}")
+    one, two = (verdicts(Path(run)) for run in runs)
+    raw = []
+    for name in sorted(one.keys() & two.keys()):
+        for sampled in (False, True):
+            first, other = (
+                [line for line in run[name] if (_answers(line) == "sampled") == sampled] for run in (one, two)
+            )
+            if pairs := _paired(first, other):
+                kinds = {_answers(line) for line in (*first, *other)}
+                made = _difference(name, "one each" if "saved" in kinds else kinds.pop(), pairs)
+                raw.append(made if sampled else replace(made, unchanged=_unchanged(first, other)))
+    if not raw:
+        raise UserError(f"{runs[0]} and {runs[1]} share no item of any benchmark")
+    corrected = holm([difference.p for difference in raw])
+    return [replace(difference, p_holm=p) for difference, p in zip(raw, corrected, strict=True)]
+
+
+def verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """The verdicts of a run, by benchmark and part (pictures that agree with a usual answer, or do not).
+
+    Raises UserError where an answer is there twice, as in a folder of several runs.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    places: dict[tuple[str, str, int], Path] = {}
+    own = run / "verdicts.jsonl"
+    for path in [own] if own.exists() else sorted(run.glob("*/verdicts.jsonl")):
+        for line in read_lines(path):
+            name = f"{line['bench']} {line['part']}".strip()
+            key = name, line["id"], line["draw"]
+            if key in places:
+                raise UserError(
+                    f"compare: {run} is not one run: item {line['id']} of {name}, draw {line['draw']}, is "
+                    f"there twice, in {places[key]} and in {path.parent}"
+                )
+            places[key] = path.parent
+            found.setdefault(name, []).append(line)
+    if not found:
+        raise ConfigError(f"compare: there is no verdicts.jsonl in {run}")
+    return found
+
+
+def _paired(
+    one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]
+) -> dict[str, list[tuple[float, float, int]]]:
+    """Cluster -> (first's accuracy, other's accuracy, answers) of each of its items that both answered."""
+    sides = []
+    for lines in (one, two):
+        items: dict[str, tuple[str, list[float]]] = {}
+        for line in lines:
+            right = _right(line)
+            if right is not None:
+                items.setdefault(line["id"], (line["cluster"], []))[1].append(right)
+        sides.append(items)
+    pairs: dict[str, list[tuple[float, float, int]]] = {}
+    for id in sides[0].keys() & sides[1].keys():
+        (cluster, first), (_, other) = sides[0][id], sides[1][id]
+        number = min(len(first), len(other))
+        pairs.setdefault(cluster, []).append((float(np.mean(first)), float(np.mean(other)), number))
+    return dict(sorted(pairs.items()))
+
+
+def _answers(line: Mapping[str, Any]) -> str:
+    """Greedy, sampled or saved (an item's only response); in a line that does not say, draw 0 is greedy."""
+    return line.get("answers") or ("sampled" if line["draw"] else "greedy")
+
+
+def _right(line: Mapping[str, Any]) -> float | None:
+    """1 or 0 by the rules; where only a judge grades (mmvet) its score, None where it gave none."""
+    return line.get("judge") if line.get("rule") == "judge" else float(line["verdict"] == "right")
+
+
+def _unchanged(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]) -> float:
+    """Of the items that both answered, once each, the share with the same answer; none is never the same."""
+    first, other = ({line["id"]: line.get("extracted") for line in lines} for lines in (one, two))
+    both = first.keys() & other.keys()
+    return float(np.mean([same(first[id] or "", other[id] or "") for id in both]))
+
+
+def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, float, int]]]) -> Difference:
+    rows = [row for items in pairs.values() for row in items]
+    first, other = float(np.mean([r[0] for r in rows])), float(np.mean([r[1] for r in rows]))
+    gaps = {cluster: [b - a for a, b, _ in items] for cluster, items in pairs.items()}
+    gap = crossed_difference([gaps])
+    assert gap
+    if len(pairs) == len(rows) and all(row[2] == 1 and {*row[:2]} <= {0, 1} for row in rows):
+        p, test = mcnemar(sum(r[1] > r[0] for r in rows), sum(r[1] < r[0] for r in rows)), "McNemar"
+    else:
+        p, test = sign_flips(np.array([sum(gap) for gap in gaps.values()])), "cluster sign flips"
+    return Difference(name, answers, first, other, gap.low, gap.high, len(rows), p, p, test)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The exact two-sided p of as many discordant pairs."""
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def sign_flips(sums: np.ndarray, seed: int = 0) -> float:
+    """Two-sided p of the clusters' summed differences, were each as likely to be its opposite."""
+    signs = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(sums))) * 2 - 1
+    extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
+    return float((extreme.sum() + 1) / (FLIPS + 1))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction."""
+    corrected, so_far = [0.0] * len(values), 0.0
+    for rank, i in enumerate(np.argsort(values)):
+        so_far = max(so_far, min(1.0, (len(values) - rank) * values[i]))
+        corrected[i] = so_far
+    return corrected
+
+
+def write(differences: Sequence[Difference], out: Path) -> str:
+    """Leave compare.csv, compare.md and compare.json; return the Markdown."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [row(difference) for difference in differences]
+    with (out / "compare.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    (out / "compare.json").write_text(json.dumps(rows, indent=1) + "\n")
+    text = markdown(differences)
+    (out / "compare.md").write_text(text)
+    return text
+
+
+def row(d: Difference) -> dict[str, Any]:
+    """A line of the tables, as it is written to disk."""
+    return {
+        "benchmark": d.bench,
+        "answers": d.answers,
+        "first": round(d.first, 4),
+        "other": round(d.other, 4),
+        "difference": round(d.mean, 4),
+        "low": round(d.low, 4),
+        "high": round(d.high, 4),
+        "unchanged": None if d.unchanged is None else round(d.unchanged, 4),
+        "items": d.items,
+        "p": d.p,
+        "p_holm": d.p_holm,
+        "test": d.test,
+        "says": d.says,
+    }
+
+
+def markdown(differences: Sequence[Difference]) -> str:
+    """The table for a person."""
+    heads = ("benchmark", "answers", "first", "other", "difference", "same", "items", "p (Holm)", "")
+    text = f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n"
+    for d in differences:
+        unchanged = "-" if d.unchanged is None else f"{d.unchanged:.3f}"
+        text += (
+            f"| {d.bench} | {d.answers} | {d.first:.3f} | {d.other:.3f} "
+            f"| {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}] "
+            f"| {unchanged} | {d.items} | {d.p_holm:.2g} | {d.says} |\n"
+        )
+    return text

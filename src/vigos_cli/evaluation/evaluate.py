@@ -1,0 +1,272 @@
+"""A whole `vigos eval`: ask or read responses, grade them, and leave every verdict.
+
+    responses.jsonl   a line a response, written as soon as it is there: resume=auto asks what is missing
+    verdicts.jsonl    a line a response: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
+                      judge (0 to 1, or null), which changes none of them; answers (greedy, sampled, saved)
+    scores.json       each benchmark's figures, greedy and sampled, and the judge's apart
+    failures.html     the greedy responses that are not right, with their pictures: a page to look at
+    judge.jsonl       what a judge said, where one was asked
+
+Several benchmarks have a folder each, and scores.json beside them. A judge comes last: whatever becomes of
+it, everything else is there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vigos_cli.config import processes
+from vigos_cli.config.schema import BenchTask, EvalRun
+from vigos_cli.evaluation import registry, rows
+from vigos_cli.evaluation.failures import PAGE, Failures
+from vigos_cli.evaluation.interface import Bench
+from vigos_cli.evaluation.items import Graded
+from vigos_cli.evaluation.judging import fill_in, with_judge
+from vigos_cli.evaluation.result import ASKED, Result, save, save_scores
+from vigos_cli.evaluation.saved import joined, missing, not_over_a_run, saved_responses
+from vigos_cli.types import Response, Sample, Verdict
+from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.files import read_lines
+
+if TYPE_CHECKING:
+    from vigos_cli.evaluation.ask import Asker
+
+Items = tuple[Iterator[Sample], rows.Reading]  # a benchmark's, and how they are read
+
+
+def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
+    """Every benchmark's figures, by name. Without an `asker` the model, or the server, is loaded.
+
+    What can be known to be wrong is found before anything is asked.
+    """
+    tasks, own = tasks_of(config), asker is None
+    for key, given in (("responses=", config.responses), ("ids=", config.ids)):
+        if given and len(tasks) > 1:
+            raise ConfigError(f"{key} are of one benchmark: name one")
+    out, judge = Path(config.out), None
+    if config.compare:
+        from vigos_cli.evaluation.compare import verdicts
+
+        verdicts(Path(config.compare[0]))
+    if config.judge.name != "none" and processes.rank() == 0:
+        from vigos_cli.evaluation.judge_column import Judge
+
+        judge = Judge(config.judge, out)
+    items = {name: _items(config, name, task) for name, task in tasks.items()}
+    if config.responses is None and asker is None:
+        from vigos_cli.evaluation.ask import load_asker  # torch, which grading has no use for
+
+        asker = load_asker(config)
+    results: dict[str, Result] = {}
+    scores: dict[str, dict[str, Any]] = {}
+    with closing(asker.engine) if asker and own else nullcontext():
+        for name, own_items in items.items():
+            folder = out if len(tasks) == 1 else out / name
+            folder.mkdir(parents=True, exist_ok=True)
+            results[name] = result = _result(config, name, own_items, asker, folder)
+            scores[name] = result.figures(result.graded)
+            save(out, name, result, scores)
+    if judge:
+        fill_in(judge, list(results.values()))
+        for name, result in results.items():
+            scores[name] = with_judge(config.judge.model, result)
+            save(out, name, result, scores)
+    if config.compare and processes.rank() == 0:
+        _against(scores, config.compare[0], config.out)
+        save_scores(out, scores, alone=len(tasks) == 1)
+    return scores
+
+
+def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
+    """A benchmark's items and how they are read; its files are opened here, its pictures one by one."""
+    limit = task.limit or config.limit
+    if name == "priorworld":
+        from vigos_cli.evaluation.benchmarks import priorworld
+
+        drawn = rows.wanted("priorworld", "id", iter(priorworld.load(task)), config.ids)
+        samples = list(islice(drawn, limit))
+        return iter(samples), rows.Reading(rows=len(samples), limit=len(samples))
+    return rows.read(
+        _adapter(config, name),
+        path=task.path,
+        split=task.split,
+        revision=task.revision,
+        images=config.responses is None,
+        limit=limit,
+        ids=config.ids,
+    )
+
+
+def _adapter(config: EvalRun, name: str) -> Bench:
+    return registry.get("plain" if config.bench.schema == "plain" else name)
+
+
+def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
+    if asker and name == "priorworld":
+        result = _priorworld(config, items, asker, folder)
+    else:
+        result = _bench(config, name, items, asker, folder)
+    marks: dict[str, Any] = {} if config.diagnostic == "none" else {"diagnostic": config.diagnostic}
+    if asker and (engine := asker.engine.facts()):
+        marks["engine"] = engine
+    if asker:
+        there = read_lines(folder / "responses.jsonl")
+        cut = [not line.get("finished", True) for line in there if line["draw"] == 0]
+        marks["cut_off"] = sum(cut) / max(1, len(cut))  # greedy answers, by the length limit
+        if refused := sum(bool(line.get("refused")) for line in there):
+            marks["refused"] = refused
+        if config.routing.student == "structured":
+            return _with_leakage(result, marks, there)
+    own = result.figures
+    return replace(result, figures=lambda graded: own(graded) | marks)
+
+
+def _with_leakage(result: Result, marks: dict[str, Any], responses: Sequence[dict[str, Any]]) -> Result:
+    """Its figures say as well whether descriptions state the answer, greedy and sampled."""
+    from vigos_cli.evaluation.leakage import leakage
+
+    own = result.figures
+    lines = {(line["sample_id"], line["draw"]): line for line in responses}  # the last, where asked again
+
+    def figures(graded: Sequence[Graded]) -> dict[str, Any]:
+        scores = own(graded) | marks
+        samples = list({one.sample.id: one.sample for one in graded}.values())
+        scores["leakage"] = leakage(samples, [line for (_, draw), line in lines.items() if draw == 0])
+        if "sampled" in scores:
+            drawn = [line for (_, draw), line in lines.items() if draw > 0]
+            scores["sampled"] = scores["sampled"] | {"leakage": leakage(samples, drawn)}
+        return scores
+
+    return replace(result, figures=figures)
+
+
+def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
+    """Add to the figures of each benchmark its paired differences from an earlier run."""
+    from vigos_cli.evaluation.compare import compare, row
+
+    for difference in compare([run, out]):
+        against = scores[difference.bench.split()[0]].setdefault("against", {"run": run, "differences": []})
+        against["differences"].append(row(difference))
+
+
+def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
+    """The tasks, `bench.path` and `bench.schema` given to the only one that can have meant."""
+    bench, tasks = config.bench, config.bench.tasks
+    if not tasks:
+        raise ConfigError("bench: no task; name one, such as bench=mathvista")
+    for name in tasks:
+        if name != "priorworld":
+            registry.get(name)
+    if config.responses and "priorworld" in tasks:
+        raise ConfigError("responses= of which benchmark? bench=mathvista, say; priorworld has to be asked")
+    if bench.path is None:
+        return tasks
+    if len(tasks) > 1:
+        raise ConfigError(
+            f"bench.path is of one benchmark; these are {', '.join(tasks)}: set bench.tasks.NAME.path"
+        )
+    (name,) = tasks
+    return {name: replace(tasks[name], path=bench.path)}
+
+
+def _priorworld(config: EvalRun, items: Items, asker: Asker, folder: Path) -> Result:
+    """Its verdicts are on the parts of a parsed response, and its pictures are drawn."""
+    from vigos_cli.evaluation.benchmarks import priorworld
+
+    samples, reading = list(items[0]), items[1]
+    responses: list[Response] = []
+
+    def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
+        question = attrgetter("question")
+        for sample, response in asker.responses("priorworld", question, samples, folder, reading.total):
+            responses.append(response)
+            text = None if response.refused else response.text
+            yield sample, response.draw, text, _refused(response) or priorworld.grade(sample, response)
+
+    graded = _collect(config, "priorworld", verdicts(), folder)
+    report = priorworld.report(samples, responses)
+    return Result(graded, lambda _: report, folder)
+
+
+def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
+    samples, reading = items
+    adapter, scorer = _adapter(config, name), config.bench.scorer
+    if scorer == "official" and not adapter.official:
+        print(f"{name}: bench.scorer=official has no other rule than ours", file=sys.stderr)
+        scorer = "ours"
+    counts: dict[str, Any] = {"scorer": scorer}
+    answers, summarise = ASKED, _figures
+    if asker:
+
+        def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
+            for sample, response in asker.responses(name, adapter.prompt, samples, folder, reading.total):
+                text = None if response.refused else response.text
+                verdict = _refused(response) or adapter.grade(sample, response.text, scorer)
+                yield sample, response.draw, text, verdict
+
+        graded = _collect(config, name, verdicts(), folder)
+    else:
+        saved = saved_responses(Path(config.responses or ""), adapter.id_column)
+        not_over_a_run(folder, Path(config.responses or ""))
+        if not saved.ours:
+            answers = ("saved", "sampled") if saved.draws == 1 else ("sampled", "sampled")
+            summarise = type(adapter).summarise
+        graded = _collect(config, name, _graded(adapter, joined(samples, saved), scorer), folder)
+        counts |= missing(adapter, {one.sample.id for one in graded}, saved, config.responses or "")
+    counts |= {"revision": reading.revision} if reading.revision else {}
+    if reading.left_out:
+        counts["left_out"] = {rule: len(items) for rule, items in reading.left_out.items()}
+        print(f"{name}: left out {counts['left_out']}", file=sys.stderr)
+    if reading.without_picture:
+        counts["without_picture"] = reading.without_picture
+        print(f"{name}: {reading.without_picture} items have no picture column", file=sys.stderr)
+    return Result(graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter)
+
+
+def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
+    """The benchmark's own figures: of the greedy answers (draw 0), and of the sampled ones apart."""
+    scores = bench.summarise([one for one in graded if one.draw == 0])
+    drawn = [replace(one, draw=one.draw - 1) for one in graded if one.draw > 0]
+    return scores | ({"sampled": bench.summarise(drawn)} if drawn else {})
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def _graded(
+    bench: Bench, responses: Iterable[tuple[Sample, int, str | None]], scorer: str
+) -> Iterator[tuple[Sample, int, str | None, Verdict]]:
+    for sample, draw, text in responses:
+        none = Verdict("unparsed", None, "missing", "no response to this item")
+        yield sample, draw, text, none if text is None else bench.grade(sample, text, scorer)
+
+
+def _refused(response: Response) -> Verdict | None:
+    """The verdict where the server would not answer."""
+    if not response.refused:
+        return None
+    return Verdict("unparsed", None, "missing", f"the server {response.refused}")
+
+
+def _collect(
+    config: EvalRun,
+    name: str,
+    verdicts: Iterable[tuple[Sample, int, str | None, Verdict]],
+    folder: Path,
+) -> list[Graded]:
+    """All of them without their pictures, but for those on the page of failures, which it leaves."""
+    failures, graded = Failures(None if config.responses else config.routing.student), []
+    for sample, draw, text, verdict in verdicts:
+        one = Graded(sample, draw, verdict, response=text)
+        failures.see(one)
+        graded.append(replace(one, sample=replace(sample, images=())))
+    if processes.rank() == 0:
+        failures.write(folder / PAGE, name, config)
+    return graded

@@ -1,0 +1,165 @@
+"""Figures of graded responses: means, Pass@k, chance and groups, each with n and a 95 % interval.
+
+>>> pass_at_k(5, 1, 2)
+0.4
+>>> summary(graded, bench.chance, {"subject": lambda sample: sample.family})
+{'items': 900, 'draws': 5, 'unparsed': 0.01, 'accuracy': {'mean': ..., 'low': ..., 'high': ..., 'n': 4500},
+ 'chance': 0.26, 'pass': {'5': {..., 'chance': 0.76}}, 'subject': {'Art': {...}, ...}}
+
+A figure is a dict of mean, low, high and n, or None where there is nothing to take it of. Items that share
+`Sample.group` are resampled together, and so are an item's own draws; see `vigos_cli.utils.stats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from math import comb, prod
+from typing import Any
+
+import numpy as np
+
+from vigos_cli.evaluation.items import Graded, Groups
+from vigos_cli.types import Sample
+from vigos_cli.utils.stats import RESAMPLES, mean_interval, same, wilson
+
+Figure = dict[str, Any]
+SIZES = (5, 8, 16, 32, 64)  # the k of Pass@k, besides the number of draws
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The chance that k of n samples, c of them right, hold a right one: 1 - C(n-c, k) / C(n, k)."""
+    assert 0 <= c <= n and 1 <= k <= n
+    return 1 - comb(n - c, k) / comb(n, k)
+
+
+def cluster(sample: Sample) -> str:
+    """What is resampled as one."""
+    return sample.group or sample.id
+
+
+def mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Figure | None:
+    """A mean of values from 0 to 1, by Wilson or a cluster bootstrap."""
+    estimate = mean_interval(values, clusters)
+    return estimate and asdict(estimate)
+
+
+def ratio(pairs: Mapping[Any, tuple[float, float]]) -> Figure | None:
+    """Sum of numerators over sum of denominators; one pair a cluster. n is the denominator's sum."""
+    weighed = [pair for pair in pairs.values() if pair[1]]
+    figure = composite(weighed, lambda totals: totals[..., 0] / totals[..., 1])
+    return figure and {**figure, "n": round(sum(below for _, below in weighed))}
+
+
+def composite(
+    parts: Sequence[Sequence[float] | np.ndarray],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    share: bool = True,
+) -> Figure | None:
+    """A statistic of sums with its cluster bootstrap; None where it is not defined on the whole.
+
+    `parts` has a row a cluster, `statistic` takes sums over clusters (any leading shape, parts last). n is
+    the number of clusters. Without any spread there is nothing to bootstrap: Wilson's interval for as many
+    values as clusters when the statistic is a share, else none.
+    """
+    table_CP = np.asarray(parts, float)
+    clusters = len(table_CP)
+    if not clusters:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(table_CP.sum(0)))
+        if not np.isfinite(value):
+            return None
+        weights_RC = np.random.default_rng(0).multinomial(clusters, [1 / clusters] * clusters, RESAMPLES)
+        drawn = statistic(weights_RC @ table_CP)
+    drawn = drawn[np.isfinite(drawn)]  # resamples may lack what the statistic divides by
+    figure: Figure = {"mean": value, "low": None, "high": None, "n": clusters}
+    if same(drawn):
+        if share and 0 <= value <= 1:
+            figure["low"], figure["high"] = wilson(value, clusters)
+    else:
+        figure["low"], figure["high"] = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
+    return figure
+
+
+def by_item(graded: Iterable[Graded]) -> dict[str, list[Graded]]:
+    """The draws of each item."""
+    items: dict[str, list[Graded]] = {}
+    for one in graded:
+        items.setdefault(one.sample.id, []).append(one)
+    return items
+
+
+def any_right(graded: Sequence[Graded]) -> list[Graded]:
+    """One verdict an item, right when any of its draws is: Pass@n, from which some papers derive figures."""
+    best = [max(draws, key=lambda one: one.right) for draws in by_item(graded).values()]
+    return [replace(one, draw=0) for one in best]
+
+
+def summary(
+    graded: Sequence[Graded], chance: Callable[[Sample], float | None], groups: Groups | None = None
+) -> dict[str, Any]:
+    """The figures of every benchmark that counts right answers, overall and by group.
+
+    `chance` is that of a uniform guess: an item without options counts as 0, and `guessable` says which
+    share of the items has any. Each k of `pass` has its own: 1 - (1 - p)^k.
+    """
+    items = by_item(graded)
+    most = min((len(draws) for draws in items.values()), default=0)
+    figures = {
+        "items": len(items),
+        "draws": most,
+        "unparsed": _average([float(one.verdict.verdict == "unparsed") for one in graded]),
+        "accuracy": accuracy(graded),
+        **_chance(items, chance, 1),
+    }
+    if most > 1:
+        figures["pass"] = {
+            str(k): {**(_passes(items, k) or {}), "chance": _chance(items, chance, k)["chance"]}
+            for k in sorted({most, *(k for k in SIZES if k < most)})
+        }
+    for name, key in (groups or {}).items():
+        figures[name] = {
+            group: {
+                **(accuracy(part) or {}),
+                "unparsed": _average([float(one.verdict.verdict == "unparsed") for one in part]),
+                **_chance(by_item(part), chance, 1),
+            }
+            for group, part in sorted(split(graded, key).items())
+        }
+    return figures
+
+
+def accuracy(graded: Sequence[Graded]) -> Figure | None:
+    """The share of right answers over all draws (Avg@k), an unparsed one counted as wrong."""
+    return mean([one.right for one in graded], [cluster(one.sample) for one in graded])
+
+
+def split(graded: Sequence[Graded], key: Callable[[Sample], str | Sequence[str]]) -> dict[str, list[Graded]]:
+    """The graded responses of each group; one that has several is in each of them."""
+    parts: dict[str, list[Graded]] = {}
+    for one in graded:
+        names = key(one.sample)
+        for name in [names] if isinstance(names, str) else names:
+            parts.setdefault(name, []).append(one)
+    return parts
+
+
+def _passes(items: Mapping[str, list[Graded]], k: int) -> Figure | None:
+    values, clusters = [], []
+    for draws in items.values():
+        values.append(pass_at_k(len(draws), round(sum(one.right for one in draws)), k))
+        clusters.append(cluster(draws[0].sample))
+    return mean(values, clusters)
+
+
+def _chance(
+    items: Mapping[str, list[Graded]], chance: Callable[[Sample], float | None], k: int
+) -> dict[str, float | None]:
+    guesses = [chance(draws[0].sample) for draws in items.values()]
+    passes = [1 - prod([1 - (p or 0)] * k) for p in guesses]
+    return {"chance": _average(passes), "guessable": _average([float(p is not None) for p in guesses])}
+
+
+def _average(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,158 @@
+"""Pieces of rows and prompts that several benchmarks share: texts, lists, options, places of pictures.
+
+>>> labelled(("red", "blue"))
+'(A) red\\n(B) blue'
+>>> order_images(["See <image 2> and <image 1>."], there=[1, 2])
+(['See [image 1] and [image 2].'], [2, 1])
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from vigos_cli.evaluation.items import Reading
+
+PLACE = re.compile(r"<image\s*(\d+)>")
+BARE = re.compile(r"[ \t]*<image>[ \t]*")
+LABEL = re.compile(r"(?:^|(?<=[\s,;]))\(?([A-Z])[.:)]\s*")
+LETTERED = re.compile(r"\(?[A-Z]\)?")
+
+
+def text(row: Mapping[str, Any], column: str) -> str:
+    """A column as text, stripped; nothing is empty. Raises BadRow where it is no text or number."""
+    value = row.get(column)
+    if value is None or value != value:
+        return ""
+    if not isinstance(value, str | int | float):
+        raise BadRow("not_text")
+    return str(value).strip()
+
+
+def needed(row: Mapping[str, Any], column: str) -> str:
+    """As `text`, but BadRow `missing_COLUMN` where there is none."""
+    value = text(row, column)
+    if not value:
+        raise BadRow(f"missing_{column}")
+    return value
+
+
+def listed(value: Any, column: str = "options") -> list[str]:
+    """Texts from a list or from a list written as a Python literal; BadRow `COLUMN_unreadable`.
+
+    The text is read by `ast.literal_eval`, which knows literals and nothing else.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            return []
+        try:
+            value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+            raise BadRow(f"{column}_unreadable") from error
+    if value is None or value != value:
+        return []
+    if not isinstance(value, list | tuple):
+        raise BadRow(f"{column}_unreadable")
+    return [str(item).strip() for item in value]
+
+
+def mapped(value: Any) -> Mapping[str, Any]:
+    """A mapping, also from its JSON text; an empty one where there is none."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def paragraphs(*parts: str) -> str:
+    """The parts that are not empty, a line each."""
+    return "\n".join(part for part in parts if part)
+
+
+# ---------------------------------------------------------------- options
+
+
+def letter(index: int) -> str:
+    """The label of the option at `index`."""
+    return chr(ord("A") + index)
+
+
+def labelled(options: Iterable[str]) -> str:
+    """Options a line each, as `(A) red`."""
+    return "\n".join(f"({letter(i)}) {option}" for i, option in enumerate(options))
+
+
+def inlined(question: str) -> tuple[str, ...]:
+    """The options that a question's own text lists: `A. x`, `A: x` or `(A) x`, from A on, two at least.
+
+    An option ends where the next label starts, the last one at its line's end.
+    """
+    found: list[re.Match[str]] = []
+    for match in LABEL.finditer(question):
+        if match[1] == letter(len(found)):
+            found.append(match)
+        elif match[1] == "A":  # an A of the sentence was no label: the options start here
+            found = [match]
+    if len(found) < 2:
+        return ()
+    ends = [match.start() for match in found[1:]]
+    last = question.find("\n", found[-1].end())
+    ends.append(len(question) if last < 0 else last)
+    return tuple(question[match.end() : end].strip(" \n\t,;") for match, end in zip(found, ends, strict=True))
+
+
+def options_for(gold: str, question: str, options: Sequence[str] = ()) -> tuple[str, ...]:
+    """The options an answer is graded by: the item's own, or those in the question where a letter is gold."""
+    if options or not LETTERED.fullmatch(gold):
+        return tuple(options)
+    return inlined(question)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def order_images(texts: Sequence[str], there: Sequence[int] | None) -> tuple[list[str], list[int]]:
+    """The texts with `<image i>` written `[image k]`, and the columns in the order they are shown.
+
+    Pictures stand before the text, so the order is that in which the texts refer to them, and those that
+    nothing refers to follow. k counts in that order. The mark of an only picture is dropped at a text's
+    ends, where it is no part of a sentence. UserError for a mark without its picture; `there` None: nobody
+    looks at the pictures, those that are referred to count as there.
+    """
+    mentioned = [int(i) for part in texts for i in PLACE.findall(part)]
+    order = list(dict.fromkeys([*mentioned, *(there or ())]))
+    if there is not None and (absent := sorted(set(order) - set(there))):
+        raise UserError(f"refers to image {absent[0]}, which it does not have")
+    if len(order) == 1:
+        question, *others = texts
+        texts = [re.sub(rf"^\s*{PLACE.pattern}|{PLACE.pattern}\s*$", "", question).strip(), *others]
+    return [PLACE.sub(lambda m: f"[image {order.index(int(m[1])) + 1}]", part) for part in texts], order
+
+
+def shown(
+    pictures: Mapping[int, Any], question: str, options: Sequence[str], name: str, reading: Reading
+) -> dict[str, Any]:
+    """Question, options and pictures of an item, whose marks then have the numbers of the order shown.
+
+    `pictures` are as the row has them, by the number that a mark calls them.
+    """
+    try:
+        texts, order = order_images([question, *options], list(pictures) if reading.images else None)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    images = tuple(picture for i in order for picture in reading.image(pictures.get(i), name))
+    return {"question": texts[0], "options": tuple(texts[1:]), "images": images}
+
+
+def without_marks(question: str) -> str:
+    """A text without bare `<image>` marks, its lines kept."""
+    return BARE.sub(" ", question).strip()

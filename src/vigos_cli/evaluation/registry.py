@@ -1,0 +1,43 @@
+"""The benchmarks by name; each is imported when it is asked for.
+
+>>> get("mathvista").source.hub
+'AI4Math/MathVista'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from vigos_cli.utils.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from vigos_cli.evaluation.interface import Bench
+
+WHERE = {  # name -> module and attribute; priorworld is none of them, its items are drawn and not read
+    "mathvista": "mathvista.BENCH",
+    "mmmu": "mmmu.BENCH",
+    "mmmu_pro": "mmmu_pro.STANDARD",
+    "mmmu_pro_vision": "mmmu_pro.VISION",
+    "mathverse": "mathverse.BENCH",
+    "mathverse_text_only": "mathverse.BLIND",
+    "mmvet": "mmvet.BENCH",
+    "mmsi": "mmsi.BENCH",
+    "realworldqa": "realworldqa.BENCH",
+    "cvbench": "cvbench.BENCH",
+    "vilp_f": "vilp.FACT",
+    "vilp_p": "vilp.PLAIN",
+    "vlind": "vlind.BENCH",
+    "hallusion": "hallusion.BENCH",
+    "mathvision": "mathvision.BENCH",
+    "easyvqa": "easyvqa.BENCH",
+    "plain": "plain.BENCH",
+}
+
+
+def get(name: str) -> Bench:
+    """The benchmark's adapter; ConfigError with a suggestion for a name that is none."""
+    if name not in WHERE:
+        raise ConfigError(f"bench.tasks.{name}: {nearest(name, WHERE)}one of {', '.join(WHERE)}")
+    module, attribute = WHERE[name].split(".")
+    return getattr(import_module(f"vigos_cli.evaluation.benchmarks.{module}"), attribute)

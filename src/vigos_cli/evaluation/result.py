@@ -1,0 +1,54 @@
+"""One benchmark's graded responses, and what is left of them on disk: verdicts.jsonl and scores.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.config import processes
+from vigos_cli.evaluation.interface import Bench
+from vigos_cli.evaluation.items import Graded
+from vigos_cli.utils.files import write_json, write_lines
+
+ASKED = ("greedy", "sampled")
+
+
+@dataclass
+class Result:
+    """One benchmark's graded responses, how its figures are taken of them, and where they go."""
+
+    graded: list[Graded]
+    figures: Callable[[Sequence[Graded]], dict[str, Any]]
+    folder: Path
+    answers: tuple[str, str] = ASKED  # what its first draws are, and the others
+    bench: Bench | None = None  # None: PriorWorld
+
+
+def save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
+    """Leave a benchmark's verdicts, and all scores so far. Of several processes the first one does."""
+    if processes.rank() == 0:
+        write_lines(
+            result.folder / "verdicts.jsonl",
+            (verdict_line(name, one, result.answers) for one in result.graded),
+        )
+        save_scores(out, scores, alone=result.folder == out)
+
+
+def save_scores(out: Path, scores: Mapping[str, Any], *, alone: bool) -> None:
+    """A single benchmark's as they are, of several by name."""
+    write_json(out / "scores.json", next(iter(scores.values())) if alone else scores)
+
+
+def verdict_line(bench: str, graded: Graded, answers: tuple[str, str]) -> dict[str, Any]:
+    """A line of verdicts.jsonl.
+
+    `judge` is a judge's score, 0 to 1, or null; the other columns owe it nothing. `part` tells items that
+    agree with a usual answer from those that contradict it; `cluster` is what a bootstrap resamples as one.
+    """
+    sample = graded.sample
+    part = "" if sample.prior is None else "agrees" if sample.prior.agrees else "conflicts"
+    known = {"answers": answers[graded.draw > 0], "bench": bench, "part": part}
+    known["cluster"] = sample.group or sample.id
+    return {"id": sample.id, "draw": graded.draw, **asdict(graded.verdict), "judge": graded.score, **known}

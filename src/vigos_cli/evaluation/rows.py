@@ -1,0 +1,275 @@
+"""The rows of a benchmark, from the hub, a folder or a file; a picture is read when its sample is made.
+
+>>> rows, reading = open_rows(registry.get("mathvista"), path="items.jsonl")
+>>> samples, reading = read(registry.get("mathvista"), path="items.jsonl", images=False)
+
+A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those count that
+begin with the split's name, below a folder of the config's name where there is one; a single file counts
+whatever its name is.
+
+Of the hub one commit is read, that of the revision or of the default branch, and kept in `Reading.revision`.
+Where the hub does not answer, a cached copy is read at once, or nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
+from vigos_cli.evaluation.interface import Bench
+from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.types import Sample
+from vigos_cli.utils.errors import ConfigError, UserError, nearest
+from vigos_cli.utils.quiet import quieten_hub
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+PATIENCE = 10  # seconds in which the hub answers, or there is no way to it
+
+
+class Chain(Sequence[Row]):
+    """Several tables after each other."""
+
+    def __init__(self, tables: Sequence[Lines | Arrow]):
+        self.tables = tables
+        self.names = list(dict.fromkeys(name for table in tables for name in table.names))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tables))
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        for table in self.tables:
+            if index < len(table):
+                return table[index]
+            index -= len(table)
+        raise IndexError(index)
+
+
+def read(
+    bench: Bench,
+    *,
+    path: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
+    images: bool = True,
+    limit: int | None = None,
+    ids: Sequence[str] = (),
+) -> tuple[Iterator[Sample], Reading]:
+    """The samples, one at a time, and how they are read so far. See `open_rows` for the errors.
+
+    `ids` keeps these items only, and only their rows' pictures are read. Two items of one id are a UserError:
+    responses could not be joined.
+    """
+    rows, reading = open_rows(bench, path=path, split=split, revision=revision)
+    reading.rows, reading.limit = len(rows), len(ids) or limit
+    if not ids:
+        reading.images = images
+        samples = wanted(bench.name, bench.id_column, bench.samples(rows, reading), ids)
+        return islice(samples, limit), reading
+    look = replace(reading, images=False, left_out={})
+    found = wanted(bench.name, bench.id_column, bench.samples(rows, look), ids)
+    only = list(dict.fromkeys(look.at for _ in found))
+    reading.images = images
+    samples = (sample for sample in bench.samples(rows, reading, only) if sample.id in ids)
+    return islice(samples, limit), reading
+
+
+def wanted(name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]) -> Iterator[Sample]:
+    """The samples with these ids, all where none is named. Raises UserError for one that is not there."""
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise UserError(f"{name}: two items have the {id_column} {sample.id}")
+        seen.add(sample.id)
+        if not ids or sample.id in ids:
+            yield sample
+    if absent := [id for id in ids if id not in seen]:
+        hint = nearest(absent[0], seen)
+        raise UserError(f"{name}: no item {absent[0]}; {hint}ids are of {id_column}")
+
+
+def open_rows(
+    bench: Bench, *, path: str | None = None, split: str | None = None, revision: str | None = None
+) -> tuple[Sequence[Row], Reading]:
+    """The rows, and how they are to be read: where pictures' paths start, which columns and commit it is.
+
+    UserError, one line: nothing there, no network (it says what to fetch), or a column is missing.
+    """
+    source, commit = bench.source, None
+    if path:
+        rows, folder = _local(bench, Path(path), split or (source.split if source else "train"))
+    elif source:
+        rows, folder, commit = _hub(bench.name, source, split or source.split, revision or source.revision)
+    else:
+        rows, folder = bench.own_rows()
+        return rows, Reading(folder)
+    absent = [column for column in bench.columns if column not in rows.names]
+    if absent:
+        there = ", ".join(rows.names[:12])
+        hint = nearest(absent[0], rows.names)
+        raise UserError(f"{bench.name}: no column {absent[0]!r}; {hint}there are {there or 'no rows'}")
+    return rows, Reading(folder, columns=tuple(rows.names), revision=commit)
+
+
+# ---------------------------------------------------------------- files
+
+
+def _local(bench: Bench, path: Path, split: str) -> tuple[Chain, Path]:
+    if path.is_dir():
+        source = bench.source
+        if source and source.file:
+            for file in (path / source.file, path / Path(source.file).name):
+                if file.is_file():
+                    return Chain([_file(file)]), file.parent
+            raise UserError(f"{bench.name}: there is no {Path(source.file).name} in {path}")
+        files = _files(bench.name, path, split, source.config if source else None)
+        return Chain([_file(file) for file in files]), path
+    if not path.is_file():
+        raise ConfigError(f"{bench.name}: {path}: there is no such file or folder")
+    return Chain([_file(path)]), path.parent
+
+
+def _file(path: Path) -> Lines | Arrow:
+    suffix = path.suffix.lower()
+    if suffix in LINES:
+        return Lines(path)
+    if suffix not in PARQUET:
+        raise ConfigError(f"bench.path={path}: expected one of {', '.join(LINES + PARQUET)}")
+    return _table(
+        f"{path}", lambda datasets: datasets.load_dataset("parquet", data_files=str(path), split="train")
+    )
+
+
+def _files(name: str, folder: Path, splits: str, configs: str | None) -> list[Path]:
+    """The files of a folder that hold the split, in order."""
+    for suffixes in (PARQUET, LINES):
+        files = sorted(
+            file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file()
+        )
+        wanted = (configs or "").split("+")
+        chosen = [file for file in files if set(file.relative_to(folder).parts) & set(wanted)] or files
+        if len(files) == 1:
+            return files
+        parts = [_of_split(chosen, split) for split in splits.split("+")]
+        if all(parts):
+            return [file for part in parts for file in part]
+        if files:
+            some = ", ".join(str(file.relative_to(folder)) for file in files[:4])
+            raise UserError(f"{name}: no file of the split {splits} in {folder}; there are {some}; name one")
+    raise UserError(f"{name}: no parquet or JSON lines in {folder}")
+
+
+def _of_split(files: list[Path], split: str) -> list[Path]:
+    """`test-00000.parquet` or `test.parquet`; without such files `test_2d.parquet`, but never `testmini`."""
+    for after in ("[-.]", "_"):
+        if found := [file for file in files if re.match(re.escape(split) + after, file.name)]:
+            return found
+    return []
+
+
+# ---------------------------------------------------------------- hub
+
+
+def _hub(name: str, source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
+    """The rows, the folder and the commit of a data set of the hub."""
+    quieten_hub()
+    at = f" --revision {revision}" if revision else ""
+    fetch = (
+        f"where there is a network: hf download {source.hub} --repo-type dataset{at} --local-dir FOLDER; "
+        f"then bench.tasks.{name}.path=FOLDER"
+    )
+    commit, silent = _commit(source.hub, revision)
+    load = _snapshot if source.file else _tables
+    with _offline() if silent else nullcontext():
+        try:
+            rows, folder, cached = load(source, splits, commit or revision)
+        except UserError as error:
+            why = f"{source.hub} could not be read: {silent}, and there is no whole copy of it in the cache"
+            raise UserError(f"{why if silent else error}; fetch it {fetch}") from error
+    named = revision and re.fullmatch(r"[0-9a-f]{7,40}", revision)
+    if silent and named and not (cached or "").startswith(named[0]):
+        raise UserError(f"{source.hub}: {silent}, and the copy in the cache is of {cached}; fetch it {fetch}")
+    return rows, folder, commit or cached or revision
+
+
+def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
+    """The commit that a revision is, or None and why the hub does not say; UserError where there is none."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return HfApi().dataset_info(hub, revision=revision, timeout=PATIENCE).sha, ""
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise UserError(f"{hub} could not be read: {_line(error)}") from error
+    except Exception as error:  # without a network its HTTP library's own, which is another in each version
+        return None, f"the hub does not answer ({_line(error)})"
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Only the cache is looked at: the hub's own library would try again for half a minute."""
+    import datasets.config
+    from huggingface_hub import constants
+
+    places: list[Any] = [datasets.config, constants]
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places:
+            place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
+
+
+def _tables(source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
+    """All configs and splits, as `datasets` reads them, and the commit that its cache has them under."""
+    from datasets.config import HF_CACHE_HOME
+
+    tables = [
+        _table(
+            source.hub,
+            lambda datasets, config=config, split=split: datasets.load_dataset(
+                source.hub, config or None, split=split, revision=revision
+            ),
+        )
+        for config in (source.config or "").split("+")
+        for split in splits.split("+")
+    ]
+    folders = [Path(file["filename"]).parent.name for one in tables for file in one.table.cache_files]
+    commits = {folder for folder in folders if COMMIT.fullmatch(folder)}
+    if len(commits) > 1:
+        raise UserError(f"{source.hub} could not be read: its parts in the cache are of several commits")
+    return Chain(tables), Path(HF_CACHE_HOME), min(commits, default=None)
+
+
+def _snapshot(source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
+    """A repository of files, as it is, and its commit."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        root = Path(snapshot_download(source.hub, repo_type="dataset", revision=revision))
+    except (OSError, ValueError, RuntimeError) as error:  # its errors derive from all three
+        raise UserError(f"{source.hub} could not be read: {_line(error)}") from error
+    file = root / source.file
+    return Chain([Lines(file)]), file.parent, root.name if COMMIT.fullmatch(root.name) else None
+
+
+def _table(what: str, load: Callable[[Any], Any]) -> Arrow:
+    """What `load` makes of the library `datasets`, or one line about why not."""
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    try:
+        return Arrow(load(datasets))
+    except (OSError, ConnectionError, ValueError, RuntimeError, DatasetsError) as error:
+        raise UserError(f"{what} could not be read: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -1,0 +1,177 @@
+"""Ask a model the items of a benchmark: greedily once (draw 0), and sampled a few times (draws 1, 2, ...).
+
+evaluator = Evaluator(engine, prompter, routing, bench)    # PriorWorld's items and prompts, made once
+report, responses = evaluator.run()                        # the same items each time it is called
+report["score"], report["sampled"]["score"], report["interval"]["score"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from vigos_cli.config.schema import BenchConfig, RoutingConfig
+from vigos_cli.data.images import usable
+from vigos_cli.evaluation.benchmarks import priorworld
+from vigos_cli.generation.engine import Engine
+from vigos_cli.generation.sampler import Request, Sampling
+from vigos_cli.method.prompts import EncodedImages, Prompter
+from vigos_cli.method.segments import description_tokens, parse_rollout
+from vigos_cli.types import Prompt, Response, Role, Rollout, Sample
+from vigos_cli.utils import group
+
+if TYPE_CHECKING:
+    from vigos_cli.generation.chat import TextPrompter
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A sample with its rendered prompts."""
+
+    sample: Sample
+    images: EncodedImages
+    prompt: Prompt
+    asked: str = ""  # see Response
+
+
+class Evaluator:
+    """PriorWorld's items with their prompts, for one engine and routing."""
+
+    def __init__(self, engine: Engine, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
+        self.engine, self.prompter, self.routing, self.bench = engine, prompter, routing, bench
+        task = bench.tasks["priorworld"]
+        self.samples = priorworld.load(task, task.limit)
+        own = group.share(self.samples)
+        self.items = [make_item(prompter, sample, sample.question) for sample in own]
+
+    def run(
+        self, *, samples: int | None = None, two_pass: bool = False
+    ) -> tuple[dict[str, Any], list[Response]]:
+        """Greedy figures, with those of `samples` draws an item under `sampled`; and every response."""
+        bench = self.bench if samples is None else replace(self.bench, samples=samples)
+        routing = replace(self.routing, completion="two_pass" if two_pass else "student")
+        own = answer(self.engine, self.prompter, self.items, routing, bench)
+        responses = [response for part in group.gather(own) for response in part]
+        responses.sort(key=lambda response: response.draw > 0)
+        return priorworld.report(self.samples, responses), responses
+
+
+def make_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> Item:
+    """The sample asked `question`. Raises BadRow for a picture that cannot be shown."""
+    images = prompter.encode([usable(image, {}) for image in sample.images])
+    return Item(sample, images, prompter.render(Role.STUDENT, images, question=question))
+
+
+def describe(
+    engine: Engine,
+    prompter: Prompter | TextPrompter,
+    items: Sequence[Item],
+    questions: Sequence[str],
+    bench: BenchConfig,
+) -> list[Item]:
+    """The items without their pictures (`diagnostic=description_only`).
+
+    The student's own greedy description, written with the picture in view, stands where it wrote it, at the
+    head of its turn, and only the rest is sampled: it reasons as ever, but from its words alone.
+    """
+    greedy, _ = samplings(bench)
+    requests = [Request(item.sample.id, item.prompt) for item in items]
+    rollouts = engine.roll_out(requests, greedy, key=("describe", bench.seed), batch=bench.batch)
+    described = []
+    for item, question, rollout in zip(items, questions, rollouts, strict=True):
+        blind = make_item(prompter, replace(item.sample, images=()), question)
+        described.append(replace(item, images=blind.images, prompt=with_description(blind.prompt, rollout)))
+    return described
+
+
+def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:
+    """The greedy answer, and the sampled ones."""
+    greedy = Sampling(bench.max_new_tokens, temperature=0)
+    return greedy, Sampling(bench.max_new_tokens, bench.temperature, bench.top_p, bench.top_k)
+
+
+def answer(
+    engine: Engine,
+    prompter: Prompter | TextPrompter,
+    items: Sequence[Item],
+    routing: RoutingConfig,
+    bench: BenchConfig,
+    known: Container[tuple[str, int]] = (),
+    keep: Callable[[Response], object] | None = None,
+) -> list[Response]:
+    """Every item's greedy response and its `bench.samples` sampled ones, but for known (id, draw).
+
+    `keep` is told each as soon as it is there.
+    """
+    made = []
+    greedy, sampled = samplings(bench)
+    for sampling, draws in ((greedy, range(1)), (sampled, range(1, 1 + bench.samples))):
+        asked = [(item, draw) for item in items for draw in draws if (item.sample.id, draw) not in known]
+        # The noise of sampled draws is counted from 0, the greedy one has none.
+        requests = [Request(item.sample.id, item.prompt, draw - draws.start) for item, draw in asked]
+        if routing.completion == "two_pass":
+            shown = [item.images for item, _ in asked]
+            requests = _with_captions(engine, prompter, requests, shown, sampling, bench)
+        responses: dict[int, Response] = {}
+
+        def done(
+            number: int,
+            rollout: Rollout,
+            asked: Sequence[tuple[Item, int]] = asked,
+            responses: dict[int, Response] = responses,
+        ) -> None:
+            item, draw = asked[number]
+            responses[number] = replace(as_response(rollout, routing, draw), asked=item.asked)
+            if keep:
+                keep(responses[number])
+
+        engine.roll_out(requests, sampling, key=("bench", bench.seed), batch=bench.batch, done=done)
+        made += [responses[number] for number in range(len(asked))]
+    return made
+
+
+def _with_captions(
+    engine: Engine,
+    prompter: Prompter | TextPrompter,
+    requests: Sequence[Request],
+    shown: Sequence[EncodedImages],
+    sampling: Sampling,
+    bench: BenchConfig,
+) -> list[Request]:
+    """The control `two_pass`: the image-only caption stands as the description, the student goes on."""
+    asked = [
+        replace(request, prompt=prompter.render(Role.PERCEPTION, images))
+        for request, images in zip(requests, shown, strict=True)
+    ]
+    captions = engine.roll_out(asked, sampling, key=("caption", bench.seed), batch=bench.batch)
+    return [
+        replace(request, prompt=with_description(request.prompt, caption))
+        for request, caption in zip(requests, captions, strict=True)
+    ]
+
+
+def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response:
+    """What a rollout says."""
+    segments = parse_rollout(rollout, student=routing.student)
+    return Response(
+        sample_id=rollout.sample_id,
+        draw=draw,
+        text=rollout.text,
+        description=segments.description,
+        answer=segments.answer,
+        valid=segments.valid,
+        described=routing.student == "structured",
+        tokens=len(rollout.ids) or rollout.wrote,
+        finished=rollout.finished,
+        refused=rollout.refused,
+    )
+
+
+def with_description(prompt: Prompt, caption: Rollout) -> Prompt:
+    """The student's prompt, its pre-fill continued by a caption's tokens up to `</description>`."""
+    prefill = len(caption.prompt.prefill)
+    head = description_tokens(caption)
+    assert caption.prompt.prefill == prompt.prefill, f"captions start with {prefill} other tokens"
+    types = (*prompt.mm_token_types, *[0] * len(head)) if prompt.mm_token_types else ()
+    return replace(prompt, ids=(*prompt.ids, *head), prefill=(*prompt.prefill, *head), mm_token_types=types)

@@ -1,0 +1,1 @@
+"""From prompts to rollouts: the sampler in process and the remote engines."""

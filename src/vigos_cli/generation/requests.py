@@ -1,0 +1,76 @@
+"""Many questions to one server, some at a time; the first that cannot be answered ends the run.
+
+An item without an answer is never counted as wrong: what is on disk by then stays there, and
+`resume=auto` asks for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from vigos_cli.config.schema import RolloutConfig
+from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.server import CutShort, NoReply, NoServer, Server
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def ask_all(
+    config: RolloutConfig, key: str | None, items: Sequence[T], ask: Callable[[Server, T], Awaitable[U]]
+) -> list[U]:
+    """`ask` about every item, `rollout.concurrency` at a time; its answers in the items' order."""
+    return asyncio.run(_ask_all(config, key, items, ask))
+
+
+async def _ask_all(
+    config: RolloutConfig, key: str | None, items: Sequence[T], ask: Callable[[Server, T], Awaitable[U]]
+) -> list[U]:
+    turn = asyncio.Semaphore(config.concurrency)
+
+    async def in_turn(item: T) -> U:
+        async with turn:
+            return await ask(server, item)
+
+    try:
+        async with Server("rollout", config, key) as server:
+            tasks = [asyncio.ensure_future(in_turn(item)) for item in items]
+            try:
+                return await asyncio.gather(*tasks)
+            finally:  # after the first failure the others are not waited for
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+    except (NoReply, NoServer) as error:
+        raise UserError(
+            f"rollout: {config.url} {error}; the run stops, resume=auto goes on where it stood"
+        ) from error
+
+
+def data_url(image: Any) -> str:
+    """A picture without loss, as it stands in a request."""
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def user_turn(images: Sequence[Any], text: str) -> dict[str, Any]:
+    """The pictures before the text, as in training."""
+    pictures = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
+    return {"role": "user", "content": [*pictures, {"type": "text", "text": text}]}
+
+
+def as_object(content: bytes) -> dict[str, Any]:
+    """A reply that is one JSON object. Raises CutShort for anything else."""
+    try:
+        reply = json.loads(content)
+    except (ValueError, RecursionError):
+        reply = None
+    if not isinstance(reply, dict):
+        raise CutShort("sent a malformed reply")
+    return reply

@@ -1,1 +1,0 @@
-"""A language model grades answers beside the rules; nothing here imports torch."""

@@ -1,0 +1,174 @@
+"""What an adapter's folder holds besides its weights: the prompt it was trained under, and a card.
+
+adapter/vigos.json      base, student form, prompt texts and pre-fill, picture bounds
+adapter/README.md       what it is, how it was made, what it scored, and how to load it without vigos
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.config.schema import DistillRun, PromptConfig, RunConfig
+from vigos_cli.method.prompts import load_prompts
+from vigos_cli.models.student import Student
+from vigos_cli.reporting.report import before_and_after
+from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.files import drafted, drafted_folder, write_json
+
+PROMPT_FILE = "vigos.json"
+CARD = """---
+base_model: {base}
+library_name: peft
+tags: [vigos, lora]
+---
+# A LoRA adapter trained by vigos
+
+Base: `{base}`{revision}. Routing `{routing}`, loss `{loss}`, teacher `{teacher}`, {steps} steps of {batch}
+rollouts on `{data}`, learning rate {lr:g}, LoRA rank {r} on {modules} layers, seed {seed}. {quantised}
+
+The student was trained to answer under the prompt in `{file}`; ask it under the same, its turn pre-filled
+with `{prefill}`. What it writes is not checked by anybody: the figures below say how often it is right.
+
+| {task} | answers | before | after |
+|---|---|---|---|
+{rows}
+
+Shares with 95 % intervals over questions. The adapter is subject to the licences of the base and of the data
+that it was trained on; see their cards.
+
+## Use
+
+```python
+{example}
+```
+
+With vigos: `vigos eval adapter.path=FOLDER model={model}`; as one model: `vigos merge adapter.path=FOLDER`.
+
+## Configuration
+
+```json
+{config}
+```
+"""
+EXAMPLE = """import json
+import torch
+from peft import PeftModel
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+base, folder, question, picture = {base}, "adapter", "What is in the picture?", Image.open("picture.png")
+told = json.load(open(f"{{folder}}/{file}"))
+processor = AutoProcessor.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base, dtype="auto"), folder)
+text = told["instruction"].replace("{{question}}", question)
+turn = [{{"role": "user", "content": [{{"type": "image"}}, {{"type": "text", "text": text}}]}}]
+head = processor.apply_chat_template(turn, add_generation_prompt=True) + told["prefill"]
+inputs = processor(text=[head], images=[picture], return_tensors="pt")
+output = model.generate(**inputs, max_new_tokens=1024, do_sample=False, repetition_penalty=1.0)
+print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+
+def save_adapter(student: Student, place: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
+    """Leave weights, prompt and card in `place`, all of them or none.
+
+    `facts` are `steps` and `adapter_modules`, and `before` and `after` once they were measured.
+    """
+    with drafted_folder(place) as draft:
+        _save(student, draft, config)
+        write_card(draft, config, facts)
+
+
+def _save(student: Student, folder: Path, config: DistillRun) -> None:
+    form = config.routing.student
+    student.net.save_pretrained(str(folder), safe_serialization=True)
+    shape = json.loads((folder / "adapter_config.json").read_text())
+    # By the name that was given, not by the folder it was found in on this machine.
+    write_json(folder / "adapter_config.json", shape | {"base_model_name_or_path": config.model.path})
+    write_json(
+        folder / PROMPT_FILE,
+        {
+            "base": config.model.path,
+            "revision": config.model.revision,
+            "student": form,
+            "instruction": getattr(config.prompt, form),
+            "prefill": getattr(config.prompt, f"prefill_{form}"),
+            "prompt": asdict(config.prompt),
+            "min_pixels": config.model.min_pixels,
+            "max_pixels": config.model.max_pixels,
+        },
+    )
+
+
+def write_card(folder: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
+    """Write README.md beside the weights; `facts` as for `save_adapter`."""
+    with drafted(folder / "README.md") as draft:
+        draft.write_text(_card(config, facts), encoding="utf-8")
+
+
+def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
+    rows = [["not measured", "-", "-", "-"]]  # as long as the closing evaluation has not ended
+    if "after" in facts:
+        rows = before_and_after(facts["before"], facts["after"])
+    tiny = config.model.path == "builtin:tiny"
+    base = "str(__import__('vigos_cli.config.paths').paths.TINY)" if tiny else repr(config.model.path)
+    nf4 = config.adapter.quantise == "nf4"
+    return CARD.format(
+        base=config.model.path,
+        revision=f" at `{config.model.revision}`" if config.model.revision else "",
+        routing=config.routing.name,
+        loss=config.loss.name,
+        teacher=config.teacher.name,
+        steps=facts["steps"],
+        batch=config.trainer.batch,
+        data=config.data.name,
+        lr=config.trainer.lr,
+        r=config.adapter.r,
+        modules=facts["adapter_modules"],
+        seed=config.seed,
+        quantised="The base was quantised to 4 bits (nf4) while learning." if nf4 else "",
+        file=PROMPT_FILE,
+        prefill=getattr(config.prompt, f"prefill_{config.routing.student}"),
+        task=", ".join(config.bench.tasks),
+        rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
+        example=EXAMPLE.format(base=base, file=PROMPT_FILE),
+        model=config.model.name,
+        config=json.dumps(asdict(config), indent=1, default=str),
+    )
+
+
+def settle_prompts(config: RunConfig) -> None:
+    """Fix a run's texts, before anything compares or records its configuration."""
+    as_trained(config, named_groups())
+    config.prompt = load_prompts(config.prompt)
+
+
+def as_trained(config: RunConfig, named: frozenset[str]) -> None:
+    """Ask an adapter under the prompt it was trained under, unless `named` holds a prompt or a routing."""
+    if config.adapter.path is None or named & {"prompt", "routing"}:
+        return
+    file = Path(config.adapter.path) / PROMPT_FILE
+    if (Path(config.adapter.path) / "state.json").is_file():  # a checkpoint: its run's configuration
+        file = Path(config.adapter.path).parents[1] / "config.json"
+    if not file.is_file():
+        return
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(PromptConfig)}
+        config.prompt = PromptConfig(**{k: v for k, v in saved["prompt"].items() if k in known})
+        config.routing.student = saved["student"] if "student" in saved else saved["routing"]["student"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{file} is damaged ({error}): name prompt= and routing= yourself") from error
+
+
+def named_groups() -> frozenset[str]:
+    """The groups that the command line names, in any way (`prompt=`, `prompt.path=`, `+routing=`)."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return frozenset()
+    task = HydraConfig.get().overrides.task
+    return frozenset(override.lstrip("+~").split("=")[0].split(".")[0] for override in task)

@@ -1,0 +1,114 @@
+"""Memory ran out: in which phase of the run, and which keys to change so that the run can go on.
+
+with with_advice(config):           # around a command: ends it with one line
+    with in_phase("learn"):         # around a phase: names it
+        loss.backward()
+
+out of memory while the student learned: repeat the command with resume=auto out=runs/a
+trainer.micro_batch=16 ...
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vigos_cli.config.schema import AblateRun, DistillRun, EvalRun, RolloutRun, RunConfig
+from vigos_cli.utils.errors import UserError
+
+# PyTorch's allocators, the GPU's libraries and bitsandbytes raise a RuntimeError with texts of their own.
+MESSAGE = re.compile(r"out of memory|(?:can't|cannot) allocate memory|bad_alloc|ALLOC_FAILED", re.I)
+SCORED_AT_ONCE = 8  # rows that `vigos rollout` scores at once, or fewer with a smaller rollout.batch
+PHASES = {
+    "load": "while the model was loaded",
+    "rollout": "while rollouts were sampled",
+    "teachers": "while the teachers scored",
+    "learn": "while the student learned",
+    "loss": "in the loss",
+    "evaluate": "while answers were sampled",
+}
+
+
+class OutOfMemory(UserError):
+    """Memory ran out in the phase of this name."""
+
+    def __init__(self, phase: str):
+        super().__init__(f"out of memory {PHASES[phase]}")
+        self.phase = phase
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the GPU or on the CPU."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and bool(MESSAGE.search(str(error)))
+
+
+@contextmanager
+def in_phase(phase: str) -> Iterator[None]:
+    """Name the phase in which memory ran out; of nested phases the innermost is named."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(phase) from error
+        raise
+
+
+@contextmanager
+def with_advice(config: RunConfig) -> Iterator[None]:
+    """Turn running out of memory inside the block into a UserError of one line that says what to change."""
+    try:
+        with in_phase("load"):
+            yield
+    except OutOfMemory as error:
+        raise UserError(advice(config, error.phase)) from error
+
+
+def advice(config: RunConfig, phase: str) -> str:
+    """Which keys to change after memory ran out in this phase.
+
+    First those that `resume=auto` accepts, the one that helps most in front; then those that need a new run.
+    """
+    smaller = _smaller(config, phase)
+    needs_new = ["rollout.max_new_tokens", "model.max_pixels"]
+    if isinstance(config, DistillRun):
+        needs_new += ["adapter.r"]
+    elif not isinstance(config, RolloutRun):
+        needs_new[0] = "bench.max_new_tokens"
+    new = f"lower {', '.join(needs_new[:-1])} or {needs_new[-1]}"
+    if config.adapter.quantise == "none":
+        new += ", or use adapter=qlora"
+    text = f"out of memory {PHASES[phase]}: "
+    if not smaller:
+        return f"{text}nothing that would help can change in this run; start a new one: {new}"
+    again = "" if isinstance(config, AblateRun) else f"resume=auto out={config.out} "
+    also = f" (also possible: {', '.join(smaller[1:])})" if smaller[1:] else ""
+    return f"{text}repeat the command with {again}{smaller[0]}{also}; it goes on. Or start a new run: {new}"
+
+
+def _smaller(config: RunConfig, phase: str) -> list[str]:
+    """Overrides that lower the memory of a phase and that a run which goes on accepts, the best first."""
+    found = []
+
+    def halve(key: str, value: int, least: int = 1) -> None:
+        if value > least:
+            found.append(f"{key}={max(least, value // 2)}")
+
+    if phase == "rollout":
+        halve("rollout.batch", config.rollout.batch)
+    if phase == "teachers" and isinstance(config, RolloutRun):
+        halve("rollout.batch", min(config.rollout.batch, SCORED_AT_ONCE))
+    if phase == "evaluate" and isinstance(config, DistillRun | EvalRun):
+        halve("bench.batch", config.bench.batch)
+    if phase in ("teachers", "learn", "loss") and isinstance(config, DistillRun):
+        halve("trainer.micro_batch", config.trainer.micro_batch)
+        if phase == "learn" and not config.trainer.gradient_checkpointing:
+            found.append("trainer.gradient_checkpointing=true")
+        if phase != "teachers":
+            halve("loss.chunk", config.loss.chunk, least=8)
+    return found

@@ -1,0 +1,187 @@
+"""`plan=true`: will it fit? Memory estimated from the model's config alone, before any weights are fetched.
+
+    peak = context + weights + optimizer + 1.1 max(learn, rollout)                       bytes, per process
+
+    weights    0.516 per 4-bit weight (nf4 with double quantisation), dtype bytes per other one
+    optimizer  per adapter weight: 4 itself, 4 gradient, 8 AdamW (2 with 8-bit AdamW)
+    learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + 24 chunk V + pictures
+               saved: what one recomputed layer keeps for its backward pass (each layer where
+               trainer.gradient_checkpointing=false), with float32 copies of the adapters' inputs
+    rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + pictures
+    pictures   rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
+
+S is the prompt (TEXT_TOKENS and the picture at model.max_pixels) and rollout.max_new_tokens; H hidden width,
+I width of the MLP, V vocabulary. It has not been compared with a GPU: `trainer.dry_run=true` measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from rich.console import Console
+from rich.table import Table
+
+from vigos_cli.config.schema import CARDS, DistillRun
+from vigos_cli.models.memory import GIB
+from vigos_cli.models.student import language_model, lora_config, pick_dtype, without_weights
+
+TEXT_TOKENS = 256  # of a prompt: question, instruction and reference
+PIXELS = 1280 * 28 * 28  # of a picture, where no bound is set
+CONTEXT = 0.8  # GiB of CUDA context and libraries: a guess, never measured by us
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a model that its memory depends on."""
+
+    decoder_weights: int  # of linear layers in the language model: these can be 4-bit
+    other_weights: int
+    adapter_weights: int
+    hidden: int
+    layers: int
+    mlp: int
+    vocabulary: int
+    attention: int  # widths of queries, keys and values together
+    keys_and_values: int  # numbers a token and layer
+    adapter_inputs: int  # summed widths of the inputs of a layer's adapted modules
+    vision_width: int
+    patch: int  # pixels of a merged patch's side
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes by part."""
+
+    context: float
+    weights: float
+    optimizer: float
+    learn: float
+    rollout: float
+
+    @property
+    def peak(self) -> float:
+        """All of it at the worst moment."""
+        return self.context + self.weights + self.optimizer + 1.1 * max(self.learn, self.rollout)
+
+
+def shape_of(config: DistillRun) -> Shape:
+    """Read the sizes off the model, built without weights."""
+    base = without_weights(config.model)
+    settings = base.config
+    with torch.device("meta"):
+        decoder = f"{language_model(base)}."
+        linear = sum(
+            module.weight.numel()
+            for name, module in base.named_modules()
+            if isinstance(module, torch.nn.Linear) and name.startswith(decoder)
+        )
+        total = sum(p.numel() for p in base.parameters())
+        net = get_peft_model(base, lora_config(base, config.adapter))
+        downs = {n: p for n, p in net.named_parameters() if "lora_A" in n}
+        adapter = sum(p.numel() for n, p in net.named_parameters() if "lora_" in n)
+    text = settings.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    vision = settings.vision_config
+    patch = getattr(vision, "patch_size", 14) * getattr(vision, "spatial_merge_size", 1)
+    return Shape(
+        decoder_weights=linear,
+        other_weights=total - linear,
+        adapter_weights=adapter,
+        hidden=text.hidden_size,
+        layers=text.num_hidden_layers,
+        mlp=text.intermediate_size,
+        vocabulary=text.vocab_size,
+        attention=width * (text.num_attention_heads + 2 * heads),
+        keys_and_values=2 * heads * width,
+        adapter_inputs=sum(p.shape[1] for p in downs.values()) // text.num_hidden_layers,
+        vision_width=getattr(vision, "embed_dim", None) or vision.hidden_size,
+        patch=patch,
+    )
+
+
+def estimate(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> Estimate:
+    """The formula at the head of this file."""
+    device = torch.device("cuda" if config.model.device == "auto" else config.model.device)
+    size = 4 if pick_dtype(config.model.dtype, device) is torch.float32 else 2
+    quantised = config.adapter.quantise == "nf4"
+    weights = shape.decoder_weights * (0.516 if quantised else size) + shape.other_weights * size
+    states = 2 if config.trainer.optimizer == "paged_adamw_8bit" else 8
+
+    picture = (config.model.max_pixels or PIXELS) // shape.patch**2
+    prompt = TEXT_TOKENS + picture
+    length = prompt + config.rollout.max_new_tokens
+    patches = 4 * picture  # before they are merged
+    per_patch = 6 * (shape.patch // 2) ** 2 * 4 + 8 * shape.vision_width * size
+
+    # The adapters' inputs: copied where the model is not float32 itself; dropped out, with a mask.
+    floats = (0 if size == 4 else 4) + (5 if config.adapter.dropout else 0)
+    saved = size * (6 * shape.hidden + 2 * shape.attention + 4 * shape.mlp) + floats * shape.adapter_inputs
+    checkpointed = config.trainer.gradient_checkpointing
+    per_token = shape.layers * shape.hidden * size + saved if checkpointed else shape.layers * saved
+    learn = (
+        config.trainer.micro_batch * (length * per_token + patches * per_patch)
+        + 2 * shape.hidden * shape.mlp * size
+        + 24 * config.loss.chunk * shape.vocabulary
+    )
+    rows = min(config.rollout.batch, config.trainer.batch)
+    cache = 1.1 * rows * length * shape.layers * shape.keys_and_values * size
+    work = rows * prompt * size * (6 * shape.hidden + 2 * shape.attention + 3 * shape.mlp)
+    rollout = cache + work + rows * (16 * shape.vocabulary + patches * per_patch)
+    return Estimate(context, weights, shape.adapter_weights * (8 + states), learn, rollout)
+
+
+def print_plan(config: DistillRun) -> bool:
+    """Show the estimate beside `card`; return whether it fits."""
+    shape, room = shape_of(config), CARDS[config.card]
+    found = estimate(config, shape)
+    table = Table(title=f"{config.model.path} on {config.card} ({room} GiB), estimated", title_justify="left")
+    table.add_column("part")
+    table.add_column("GiB", justify="right")
+    parts = {
+        "context": found.context,
+        "weights": found.weights,
+        "adapter and optimizer": found.optimizer,
+        f"learn, micro-batch {config.trainer.micro_batch}": found.learn,
+        f"rollout, {min(config.rollout.batch, config.trainer.batch)} rows at once": found.rollout,
+        "peak": found.peak,
+    }
+    for name, value in parts.items():
+        table.add_row(name, f"{value / GIB:.1f}")
+    console = Console()
+    console.print(table)
+    fits = found.peak / GIB <= 0.95 * room
+    if fits:
+        console.print("fits; see for yourself with trainer.dry_run=true", highlight=False)
+    else:
+        console.print(f"does not fit: {suggestion(config, shape, room)}", highlight=False)
+    return fits
+
+
+def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
+    """The mildest change that makes it fit."""
+    tried = [config]
+
+    def change(group: str, **values: Any) -> None:
+        tried.append(replace(tried[-1], **{group: replace(getattr(tried[-1], group), **values)}))
+
+    names = []
+    for group, values in (
+        ("trainer", {"gradient_checkpointing": True}),
+        ("trainer", {"micro_batch": 1}),
+        *(("rollout", {"batch": n}) for n in (16, 8, 4, 2, 1) if n < config.rollout.batch),
+        ("adapter", {"quantise": "nf4"}),
+        ("rollout", {"max_new_tokens": 512}),
+    ):
+        change(group, **values)
+        if tried[-1] == tried[-2]:
+            continue
+        named = "adapter=qlora" if group == "adapter" else None
+        names = [n for n in names if not n.startswith(f"{group}.{next(iter(values))}=")]
+        names += [named or f"{group}.{key}={str(value).lower()}" for key, value in values.items()]
+        if estimate(tried[-1], shape).peak / GIB <= 0.95 * room:
+            return "try " + " ".join(names)
+    return "a smaller model, a lower model.max_pixels, or a larger card"

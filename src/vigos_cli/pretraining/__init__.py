@@ -1,0 +1,1 @@
+"""How the shipped tiny model is made; its weights are package data in `tiny/`."""

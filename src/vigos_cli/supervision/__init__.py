@@ -1,0 +1,1 @@
+"""From prepared samples to supervised rollouts: batches and what each teacher reads."""

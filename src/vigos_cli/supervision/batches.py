@@ -1,0 +1,114 @@
+"""The samples of each step: which ones, and how they are read, encoded and rendered.
+
+A sample that cannot be used is left out of its batch and counted under the rule that says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from vigos_cli.config.schema import DistillRun, RunConfig
+from vigos_cli.data.check import usable_sample
+from vigos_cli.data.images import BadRow
+from vigos_cli.method.prompts import EncodedImages, Prompter, reference_text
+from vigos_cli.types import Prompt, Role, Sample
+from vigos_cli.utils import group, rng
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A sample that can be learned from: its pictures encoded, its student prompt, what teachers are told.
+
+    `key` is its place in the batch: a data set may repeat an id, and a batch a row.
+    """
+
+    key: str
+    sample: Sample
+    images: EncodedImages
+    prompt: Prompt
+    reference: str
+
+
+class Batches:
+    """This process's part of every step's batch.
+
+    With `ahead` the next step's is made in a thread meanwhile: a gain where a GPU learns, a loss where the
+    interpreter is busy itself.
+    """
+
+    def __init__(
+        self, data: Sequence[Sample], prompter: Prompter, config: DistillRun, *, ahead: bool = False
+    ):
+        self.data, self.prompter, self.config = data, prompter, config
+        self.pool = ThreadPoolExecutor(1, "batches") if ahead else None
+        self.coming: dict[int, Future[tuple[list[Prepared], Counter[str]]]] = {}
+
+    def at(self, step: int) -> tuple[list[Prepared], Counter[str]]:
+        """The samples of a step, and what was counted while reading them."""
+        if self.pool is None:
+            return self._make(step)
+        made = self.coming.pop(step, None) or self.pool.submit(self._make, step)
+        self.coming = {step + 1: self.pool.submit(self._make, step + 1)}
+        return made.result()
+
+    def close(self) -> None:
+        """End the thread; a batch that it is making is waited for and dropped."""
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
+
+    def _make(self, step: int) -> tuple[list[Prepared], Counter[str]]:
+        counts: Counter[str] = Counter()
+        places = group.share(list(enumerate(batch_indices(self.config, len(self.data), step))))
+        return prepare(self.data, places, self.prompter, self.config, counts), counts
+
+
+def batch_indices(config: DistillRun, size: int, step: int) -> list[int]:
+    """The rows of the data that a step learns from: a new random order each pass."""
+    prompts = config.trainer.batch // config.rollout.n
+    where = range(step * prompts, (step + 1) * prompts)
+    order = {
+        epoch: rng.permutation(config.seed, "order", epoch, count=size)
+        for epoch in {i // size for i in where}
+    }
+    return [int(order[i // size][i % size]) for i in where]
+
+
+def prepare(
+    data: Sequence[Sample],
+    places: Iterable[tuple[int, int]],
+    prompter: Prompter,
+    config: RunConfig,
+    counts: Counter[str],
+) -> list[Prepared]:
+    """Read and render rows of the data, each a (place in the batch, index); the bad are counted, left out."""
+    prepared = []
+    for place, index in places:
+        try:
+            sample = usable_sample(data, index, counts)
+            images = prompter.encode(sample.images)
+            prompt = prompter.render(Role.STUDENT, images, question=sample.question)
+            if len(prompt.ids) > config.model.max_prompt:
+                raise BadRow("prompt_too_long")
+            prepared.append(Prepared(str(place), sample, images, prompt, _reference(data, sample, config)))
+        except BadRow as rule:
+            counts[str(rule)] += 1
+    return prepared
+
+
+def _reference(data: Sequence[Sample], sample: Sample, config: RunConfig) -> str:
+    """What the teachers are told; the control `other_answer` tells them another problem's answer."""
+    which = config.routing.reference_text
+    if which != "other_answer":
+        return reference_text(sample, which)
+    for attempt in range(50):
+        index = rng.key(config.seed, "other_answer", sample.id, attempt) % len(data)
+        try:
+            other = reference_text(data[index])
+        except BadRow:  # that row's affair
+            continue
+        if other and other != reference_text(sample):
+            return other
+    raise BadRow("no_other_answer")

@@ -1,1 +1,0 @@
-"""The tiny model that ships with the package, and its recipe."""

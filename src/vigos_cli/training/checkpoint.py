@@ -1,0 +1,114 @@
+"""Save and resume a run: adapter, optimizer, EMA and one JSON of counters; never the base weights.
+
+    checkpoints/step-000020/
+        adapter.safetensors  optimizer.safetensors  ema.safetensors  state.json
+
+A checkpoint is written beside its place and renamed into it, so one that exists is whole. Data order,
+sampling and the schedule depend on the step alone, so the step is the cursor of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vigos_cli.utils.files import read_tensors
+
+KEEP = 2
+
+
+def save(
+    folder: Path,
+    step: int,
+    *,
+    adapter: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    ema: Mapping[str, Tensor] | None,
+    state: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of `step` and drop all but the last few."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in (*folder.glob(".draft*"), *folder.glob(".step-*")):  # by a run killed while it saved
+        shutil.rmtree(left)
+    place, draft = folder / f"step-{step:06d}", folder / f".draft-{os.getpid()}"
+    draft.mkdir()
+    save_file(dict(adapter), draft / "adapter.safetensors")
+    tensors, scalars = flatten_optimizer(optimizer.state_dict())
+    save_file(tensors, draft / "optimizer.safetensors")
+    if ema is not None:
+        save_file({name: value.contiguous() for name, value in ema.items()}, draft / "ema.safetensors")
+    (draft / "state.json").write_text(json.dumps({"step": step, "optimizer": scalars, **state}))
+    for file in draft.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    if place.exists():
+        remove(place)
+    draft.rename(place)
+    for old in steps(folder)[:-KEEP]:
+        remove(old)
+    return place
+
+
+def remove(place: Path) -> None:
+    """Drop a checkpoint; it is out of the list before its first file goes."""
+    gone = place.rename(place.with_name(f".{place.name}"))
+    shutil.rmtree(gone)
+
+
+def steps(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, oldest first."""
+    places = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
+    return sorted(places, key=lambda p: int(p.name.removeprefix("step-")))
+
+
+def load(
+    place: Path, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, dict]:
+    """Fill the optimizer; return the adapter, the EMA where there is one, and the saved state."""
+    state = json.loads((place / "state.json").read_text())
+    scalars = state.pop("optimizer")
+    optimizer.load_state_dict(unflatten_optimizer(read_tensors(place / "optimizer.safetensors"), scalars))
+    ema = place / "ema.safetensors"
+    return read_tensors(place / "adapter.safetensors"), read_tensors(ema) if ema.exists() else None, state
+
+
+def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's state dict as named tensors and plain JSON, so that nothing needs pickling.
+
+    A tensor's name is its way through the nested state: `0.exp_avg`, `0.__bnb_optimizer_quant_state__.qmap1`.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def plain(values: Mapping[Any, Any], *way: str) -> dict[str, Any]:
+        rest: dict[str, Any] = {}
+        for name, value in values.items():
+            here = (*way, str(name))
+            if isinstance(value, Tensor):
+                tensors[".".join(here)] = value.detach().cpu().contiguous().clone()
+            else:
+                rest[str(name)] = plain(value, *here) if isinstance(value, Mapping) else value
+        return rest
+
+    return tensors, {"groups": state["param_groups"], "state": plain(state["state"])}
+
+
+def unflatten_optimizer(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten_optimizer`."""
+    state = deepcopy(scalars["state"])
+    for name, value in tensors.items():
+        *way, field = name.split(".")
+        values = state
+        for step in way:
+            values = values.setdefault(step, {})
+        values[field] = value
+    return {"state": {int(i): values for i, values in state.items()}, "param_groups": scalars["groups"]}

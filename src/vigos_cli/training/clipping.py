@@ -1,0 +1,73 @@
+"""How many supervised tokens the clip of the loss leaves without a gradient, told to the user of a run.
+
+    bar.advance(progress_note(line))          # loss 0.041  valid 0.97  no gradient 0.62
+    watch = ClipWatch(config.loss, lines)     # the lines of metrics.jsonl, so that a resumed run goes on
+    watch.warn(line)                          # one line on stderr after ten steps above a half
+    summary["zero_gradient_rate"] = zero_gradient_rate(lines)
+
+The rate of a step is `zero_gradient_rate` of its line; `vigos_cli.method.losses` says which clip removes
+what.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vigos_cli.config.schema import LossConfig
+
+RATE = "zero_gradient_rate"
+HIGH = 0.5  # share of a step's supervised tokens
+PATIENCE = 10  # steps in a row above it before the warning
+
+
+def progress_note(line: Mapping[str, Any]) -> str:
+    """What the progress line says of a step."""
+    note = f"loss {line['loss']:.3f}  valid {line.get('valid_rate', 0):.2f}"
+    return note + (f"  no gradient {line[RATE]:.2f}" if RATE in line else "")
+
+
+def zero_gradient_rate(lines: Iterable[Mapping[str, Any]]) -> float | None:
+    """Share of all supervised tokens of a run that had no gradient; None where no token was supervised."""
+    counted = [(line[RATE], line["supervised_tokens"]) for line in lines if RATE in line]
+    tokens = sum(n for _, n in counted)
+    return sum(rate * n for rate, n in counted) / tokens if tokens else None
+
+
+def closing_note(loss: LossConfig, rate: float | None) -> str | None:
+    """What the end of a run says; None where its clip always leaves a gradient."""
+    if rate is None or loss.clip not in ("token", "entry"):
+        return None
+    limit = f"loss.clip={loss.clip} at {loss.clip_value:g} nats"
+    return f"{rate:.0%} of the supervised tokens had no gradient ({limit}; see docs/losses.md)"
+
+
+class ClipWatch:
+    """Warns once when more than half of the supervised tokens had no gradient for ten steps in a row.
+
+    `lines` are the steps before a resume. A step without supervised tokens says nothing of the clip: it
+    neither counts nor interrupts.
+    """
+
+    def __init__(self, loss: LossConfig, lines: Iterable[Mapping[str, Any]] = ()):
+        self.loss, self.steps, self.warned = loss, 0, False
+        for line in lines:
+            self._count(line)
+
+    def _count(self, line: Mapping[str, Any]) -> None:
+        if RATE in line:
+            self.steps = self.steps + 1 if line[RATE] > HIGH else 0
+
+    def warn(self, line: Mapping[str, Any]) -> None:
+        """Count one step, and print the warning on stderr if it is due."""
+        self._count(line)
+        if self.steps < PATIENCE or self.warned:
+            return
+        self.warned = True
+        print(
+            f"vigos: {line.get(RATE, 0):.0%} of the supervised tokens have no gradient, more than half for "
+            f"{self.steps} steps in a row: loss.clip=scale keeps a gradient; "
+            f"loss.clip_value={10 * self.loss.clip_value:g} raises the limit; loss.clip=none removes it",
+            file=sys.stderr,
+        )

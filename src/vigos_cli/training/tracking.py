@@ -1,0 +1,195 @@
+"""Where a run's metrics go: always `metrics.jsonl`, a line a step; a tracker's own store as well if asked.
+
+    with Tracker(config.tracking, out, asdict(config), from_step=learner.step) as tracker:
+        tracker.log(line)                 # an error inside marks the run as failed in its store
+
+The wandb run of a folder is one run, however often the folder is resumed: its id is kept in `wandb-run.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from vigos_cli.config.schema import TrackingConfig
+from vigos_cli.types import Response, Sample
+from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.files import read_lines, write_json, write_lines
+
+SHOWN = 32  # answers in a table of completions
+RUN_ID = "wandb-run.json"
+STEP = "step"  # wandb: the metric that stands for the optimizer step, the x axis of every other one
+
+
+class Store(Protocol):
+    """A tracker besides metrics.jsonl."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record numbers of one step."""
+
+    def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
+        """Show answers with their pictures."""
+
+    def close(self, failed: bool) -> None:
+        """Flush everything; `failed` says that the run ended with an error."""
+
+
+class Tracker:
+    """Appends a line a step and flushes it; on resume, drops the lines after the checkpoint.
+
+    As a context manager it closes with the block, and tells its store whether the block raised.
+    """
+
+    def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any], *, from_step: int):
+        self.path = out / "metrics.jsonl"
+        self.lines = [line for line in read_lines(self.path) if line["step"] <= from_step]
+        write_lines(self.path, self.lines)
+        self._file = self.path.open("a")
+        self._store = open_store(config, out, run_config)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Record one step."""
+        self.lines.append(dict(line))
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._store:
+            numbers = {k: v for k, v in line.items() if isinstance(v, int | float) and k != "step"}
+            for name, value in line.get("eval", {}).items():
+                if isinstance(value, int | float):
+                    numbers[f"eval/{name}"] = value
+            self._store.log(line["step"], numbers)
+
+    def evaluation(
+        self,
+        name: str,
+        step: int,
+        report: Mapping[str, Any],
+        samples: Sequence[Sample],
+        responses: Sequence[Response],
+    ) -> None:
+        """Record an evaluation's figures, and some of its greedy answers with their pictures."""
+        if self._store:
+            numbers = {f"{name}/{k}": v for k, v in report.items() if isinstance(v, int | float)}
+            self._store.log(step, numbers)
+            greedy = {response.sample_id: response for response in responses if response.draw == 0}
+            rows = [(sample, greedy[sample.id]) for sample in samples[:SHOWN] if sample.id in greedy]
+            self._store.completions(name, step, rows)
+
+    def close(self, failed: bool = False) -> None:
+        """Flush everything; after the first call there is nothing left to do."""
+        self._file.close()
+        store, self._store = self._store, None
+        if store:
+            store.close(failed)
+
+
+def open_store(config: TrackingConfig, out: Path, run_config: Mapping[str, Any]) -> Store | None:
+    """The tracker that the config names.
+
+    Raises UserError when its package is missing.
+    """
+    try:
+        match config.name:
+            case "wandb":
+                return Wandb(config, out, run_config)
+            case "tensorboard":
+                return TensorBoard(out)
+    except ImportError as error:
+        hint = f"pip install {config.name}"
+        raise UserError(f"tracking={config.name}: the package is not installed: {hint}") from error
+    return None
+
+
+def run_id(out: Path) -> str:
+    """The id of this folder's wandb run: the one recorded there, or a new one, recorded before it is used."""
+    file = out / RUN_ID
+    if file.exists():
+        return json.loads(file.read_text())["id"]
+    made = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(8)  # the variable: of a sweep's agent, for one
+    write_json(file, {"id": made})
+    return made
+
+
+class Wandb:
+    """Weights & Biases; offline unless asked otherwise, and where there is no key.
+
+    A folder that is started again goes on with the same run, online and in `wandb sync`. Wandb ignores what
+    is logged at a lower step than its last, as a run resumed from an older checkpoint does. So the
+    optimizer step is a metric of its own, by which the charts are drawn, and wandb counts its own steps.
+    """
+
+    def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any]):
+        import wandb
+        from wandb.errors import CommError, UsageError
+
+        def start(mode: Any) -> Any:
+            return wandb.init(
+                project=config.project,
+                mode=mode,
+                dir=str(out),
+                config=dict(run_config),
+                id=run_id(out),
+                resume="allow",
+            )
+
+        self._wandb: Any = wandb
+        try:
+            self._run = start(config.mode)
+        except (UsageError, CommError) as error:
+            reason = " ".join(str(error).split())[:100]
+            print(f"vigos: wandb goes offline ({reason}); later: wandb sync", file=sys.stderr)
+            self._run = start("offline")
+        self._run.define_metric(STEP)
+        self._run.define_metric("*", step_metric=STEP)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """One step's numbers."""
+        self._run.log({**values, STEP: step})
+
+    def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
+        """A table with the first picture of each item."""
+        table = self._wandb.Table(columns=["picture", "question", "reference", "answer", "valid", "text"])
+        for sample, response in rows:
+            picture = self._wandb.Image(sample.images[0]) if sample.images else None
+            table.add_data(
+                picture, sample.question, sample.answer, response.answer, response.valid, response.text
+            )
+        self._run.log({f"{name}/completions": table, STEP: step})
+
+    def close(self, failed: bool) -> None:
+        """End the run, as failed or finished."""
+        self._run.finish(exit_code=int(failed))
+
+
+class TensorBoard:
+    """Event files in `out/tensorboard`."""
+
+    def __init__(self, out: Path):
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._writer = SummaryWriter(str(out / "tensorboard"))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """One step's numbers."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
+        """The answers as text."""
+        texts = [f"**{sample.question}** ({sample.answer})\n\n    {r.text}" for sample, r in rows]
+        self._writer.add_text(f"{name}/completions", "\n\n".join(texts), step)
+
+    def close(self, failed: bool) -> None:
+        """Flush the files."""
+        self._writer.close()

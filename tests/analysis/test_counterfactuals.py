@@ -1,0 +1,313 @@
+"""PALR and visual dependency: the definition on numbers, what reaches which teacher, and whole runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vigos_cli.analysis.counterfactuals import WRONG, Look, Looker, choices, wrong_answers
+from vigos_cli.analysis.palr import palr, support, visual_dependency
+from vigos_cli.analysis.rollout_run import sample
+from vigos_cli.analysis.token_scores import TokenScore, score_tokens
+from vigos_cli.config.compose import job
+from vigos_cli.data.priorworld import PriorWorld, vocabulary
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.supervision.batches import prepare
+from vigos_cli.supervision.supervise import sample_rollouts, supervise_all
+from vigos_cli.supervision.teachers import Supervised
+from vigos_cli.types import Role, Sample
+from vigos_cli.utils.errors import ConfigError, UserError
+
+# ---- the definition
+
+
+@given(st.floats(-20, 0), st.lists(st.floats(-20, 0), min_size=1, max_size=4))
+def test_support_is_the_gain_over_the_mean_of_the_others(logprob, others):
+    mean = sum(map(math.exp, others)) / len(others)
+    assert support(logprob, others) == pytest.approx(max(0.0, logprob - math.log(mean)), abs=1e-9)
+    assert support(logprob, []) == 0.0
+    assert support(logprob, [logprob]) == pytest.approx(0, abs=1e-12)
+
+
+def line(row: int, *tokens: tuple[str, float, float | None, float | None, float | None]) -> dict[str, Any]:
+    """Of (kind, student, teacher, c^A, c^I) each token; its visual dependency is its place."""
+    kinds, student, teacher, by_answer, by_image = ([*column] for column in zip(*tokens, strict=True))
+    return {
+        "row": row,
+        "kinds": kinds,
+        "student_logprob": student,
+        "teacher_logprob": teacher,
+        "answer_support": by_answer,
+        "image_support": by_image,
+        "visual": list(range(len(tokens))),
+    }
+
+
+LINES = [
+    line(
+        0,
+        ("description", -1.0, -0.5, 0.0, 2.0),
+        ("delimiters", -1.0, None, None, None),
+        ("reasoning", -2.0, -1.0, 3.0, 1.0),
+        ("answer", -0.5, -2.5, 1.0, 0.0),
+    ),
+    line(1, ("reasoning", -1.0, -1.0, 9.0, 0.0), ("reasoning", -3.0, -1.0, 0.0, 2.0)),
+]
+
+
+def test_palr_is_the_share_of_the_weighed_support():
+    found = palr(LINES)
+
+    def mean(group: str) -> float:
+        figure = found[group]
+        assert figure is not None
+        return figure["mean"]
+
+    assert mean("description") == 0
+    assert mean("reasoning") == pytest.approx(3 / (4 + 0 + 4))  # a token without pull weighs nothing
+    assert mean("answer") == pytest.approx(1)
+    assert mean("reasoning+answer") == pytest.approx((3 + 2) / (4 + 0 + 4 + 2))
+    assert mean("turn") == pytest.approx(5 / (1 + 10))
+    assert found["delimiters"] is None and found["end"] is None  # no teacher there: nothing to say
+    reasoning, description = found["reasoning"], found["description"]
+    assert reasoning and description
+    assert (reasoning["n"], reasoning["tokens"], reasoning["pull"]) == (2, 3, 1.0)
+    assert reasoning["low"] < reasoning["mean"] < reasoning["high"]
+    assert (description["low"], description["high"], description["n"]) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 200])
+def test_palr_of_tokens_that_hardly_pull_is_the_same_share_of_any_number(rows):
+    found = palr([line(row, ("answer", -1.0, -1.0 + 1e-6, 9e-4, 1e-4)) for row in range(rows)])["answer"]
+    assert found and (found["mean"], found["low"]) == pytest.approx((0.9, 0.9))
+
+
+def test_palr_without_any_support_is_zero():
+    found = palr([line(0, ("answer", -1.0, -1.0, 9.0, 1.0), ("answer", -1.0, -2.0, 0.0, 0.0))])["answer"]
+    assert found and (found["mean"], found["low"], found["high"]) == (0, 0, 0)
+
+
+def test_visual_dependency_is_a_mean_over_the_tokens_of_a_kind():
+    found = visual_dependency(LINES)
+    assert found["reasoning"] and found["reasoning"]["mean"] == pytest.approx((2 + 0 + 1) / 3)
+    assert found["delimiters"] and found["delimiters"]["tokens"] == 1
+    assert found["invalid"] is None
+
+
+# ---- wrong answers
+
+
+@pytest.mark.parametrize("index", range(0, 40, 3))  # every family
+def test_wrong_answers_are_possible_ones_and_neither_true_nor_told(index):
+    data = PriorWorld(size=40)
+    one = data[index]
+    words = vocabulary(one.family)
+    told = words[0]
+    wrong = wrong_answers(data, one, told, 0)
+    assert len(set(wrong)) == len(wrong) == min(WRONG, len({*words} - {one.answer, told}))
+    assert set(wrong) <= {*words} - {one.answer, told}
+    assert one.answer in words
+
+
+def table(*answers: str) -> list[Sample]:
+    return [Sample(str(i), "What?", answer, ()) for i, answer in enumerate(answers)]
+
+
+def test_wrong_answers_of_other_data_are_of_the_same_sort():
+    data = table("3", "12", "a cat", "7.5", "a dog", "a cow", "A Cat.")
+    assert set(wrong_answers(data, data[0], "3", 0)) == {"12", "7.5"}
+    assert {text.lower().rstrip(".") for text in wrong_answers(data, data[2], "a cat", 0)} == {
+        "a dog",
+        "a cow",
+    }
+    assert wrong_answers(table("a cat", "A CAT"), data[2], "a cat", 0) == ()
+
+
+def test_wrong_answers_of_choices_have_the_form_of_the_one_told():
+    assert choices(Sample("a", "Which? A. red B. blue", "(B)", ()), "(B)") == ["(A)", "(B)"]
+    assert choices(Sample("a", "Which?", "C", ()), "C") == ["A", "B", "C", "D", "E"]
+    assert choices(Sample("a", "Is it?", "Yes", ()), "Yes") == ("yes", "no")
+    assert choices(Sample("a", "Which?", "red", (), options=("red", "blue")), "red") == ("red", "blue")
+
+
+# ---- a model
+
+
+class Scored:
+    """Rollouts of three PriorWorld samples with one invalid, scored under a routing."""
+
+    def __init__(self, student: Any, *overrides: str, prompt: dict[str, str] | None = None):
+        self.student = student
+        run = ("limit=3", "rollout.max_new_tokens=60", "looking=true", "out=unused", *overrides)
+        self.config: Any = job("rollout", list(run))
+        self.config.prompt = replace(self.config.prompt, **(prompt or {}))
+        self.prompter = Prompter(student.processor, self.config.prompt, self.config.routing)
+        self.data = PriorWorld(size=3, seed=0, conflict=1.0)
+        prepared = prepare(self.data, [(i, i) for i in range(3)], self.prompter, self.config, {})  # type: ignore[arg-type]
+        pairs = sample_rollouts(student, prepared, self.prompter, self.config, 0)
+        cut = replace(pairs[2][1], ids=pairs[2][1].ids[:9], ends=pairs[2][1].ends[: 9 + 1], finished=False)
+        cut = replace(cut, ends=pairs[2][1].ends[: len(cut.prompt.prefill) + 9])
+        self.rollouts = [*pairs[:2], (pairs[2][0], replace(cut, text=cut.text[: cut.ends[-1]]))]
+        self.rows = supervise_all(self.rollouts, self.prompter, self.config)
+        self.scores = score_tokens(student, self.rows)
+
+    def look(self) -> tuple[Looker, list[tuple[Look, ...]]]:
+        looker = Looker(self.student, self.prompter, self.data, self.config)
+        return looker, looker.look(self.rollouts, self.rows, self.scores)
+
+
+def of_kind(rows: Sequence[Supervised], looks: Sequence[Sequence[Look]], *kinds: str) -> list[Look]:
+    return [
+        look
+        for row, tokens in zip(rows, looks, strict=True)
+        for kind, look in zip(row.segments.kinds, tokens, strict=True)
+        if kind in kinds
+    ]
+
+
+def test_the_reference_cannot_reach_the_description_under_vigos(tiny):
+    scored = Scored(tiny)
+    looker, looks = scored.look()
+    assert [row.segments.valid for row in scored.rows] == [True, True, False]
+    described = of_kind(scored.rows, looks, "description")
+    assert len(described) > 20 and all(look.answer == 0 for look in described)  # exactly
+    assert any(look.image and look.image > 1 for look in described)
+    assert any(
+        look.answer and look.answer > 1e-3 for look in of_kind(scored.rows, looks, "reasoning", "answer")
+    )
+    for look in of_kind(scored.rows, looks, "delimiters", "end", "invalid"):
+        assert look.answer is None and look.image is None  # no teacher, or not valid
+    assert not looker.counts
+
+
+def test_it_reaches_a_description_whose_teacher_is_told(tiny):
+    """The zero above is no rule of ours but what the perception teacher reads."""
+    leaky = "{question} {reference}"
+    _, looks = (scored := Scored(tiny, prompt={"perception": leaky})).look()
+    assert any(look.answer for look in of_kind(scored.rows, looks, "description"))
+    _, looks = (scored := Scored(tiny, "routing=opsd_structured")).look()
+    assert any(look.answer for look in of_kind(scored.rows, looks, "description"))
+    assert all(look.answer is not None for look in of_kind(scored.rows, looks, "delimiters", "end"))
+
+
+def test_supports_are_what_the_definition_says(tiny):
+    """One token's c^A and c^I, each teacher's distribution computed by the model's own head."""
+    scored = Scored(tiny)
+    _, looks = scored.look()
+    item, rollout = scored.rollouts[0]
+    token = scored.rows[0].segments.kinds.index("reasoning") + 3
+    wrong = wrong_answers(scored.data, item.sample, item.reference, 0)
+    assert len(wrong) >= 1 and item.reference not in wrong
+
+    def logprob(reference: str, of: Sample, role: Role = Role.REASONING, token: int = token) -> float:
+        images = scored.prompter.encode(of.images)
+        prompt = scored.prompter.render(role, images, question=item.sample.question, reference=reference)
+        ids = (*prompt.ids, *rollout.ids)
+        with torch.no_grad(), tiny.weights("base"):
+            logits = tiny.base(**tiny.batch([ids], [prompt]), use_cache=False).logits[0]
+        return float(logits[len(prompt.ids) + token - 1].log_softmax(-1)[rollout.ids[token]])
+
+    own = logprob(item.reference, item.sample)
+    mean = sum(math.exp(logprob(answer, item.sample)) for answer in wrong) / len(wrong)
+    assert scored.scores[0][token].teacher_logprob == pytest.approx(own, abs=1e-4)
+    look = looks[0][token]
+    assert look.answer == pytest.approx(max(0.0, own - math.log(mean)), abs=1e-3)
+    token = max(range(len(looks[0])), key=lambda i: looks[0][i].image or 0)
+    assert scored.rows[0].segments.kinds[token] == "description"
+    own, other = (logprob("", scored.data[i], Role.PERCEPTION, token) for i in (0, 1))
+    assert own - other > 1 and looks[0][token].image == pytest.approx(own - other, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_visual_dependency_is_zero_where_the_picture_is_grey_already(tiny):
+    scored = Scored(tiny)
+    _, looks = scored.look()
+    assert all(look.visual >= 0 for row in looks for look in row)
+    assert sum(look.visual for look in of_kind(scored.rows, looks, "description")) > 10
+    grey = Scored(tiny)
+    from vigos_cli.data.controls import blank_like
+
+    images = [blank_like(image) for image in grey.rollouts[0][0].sample.images]
+    encoded = grey.prompter.encode(images)
+    item, rollout = grey.rollouts[0]
+    prompt = grey.prompter.render(Role.STUDENT, encoded, question=item.sample.question)
+    item = replace(item, sample=replace(item.sample, images=tuple(images)), images=encoded, prompt=prompt)
+    grey.rollouts = [(item, replace(rollout, prompt=prompt))]
+    grey.rows = supervise_all(grey.rollouts, grey.prompter, grey.config)
+    grey.scores = score_tokens(tiny, grey.rows)
+    _, looks = grey.look()
+    assert max(look.visual for look in looks[0]) < 1e-5
+
+
+def test_a_row_without_another_picture_or_answer_is_left_out_and_counted(tiny):
+    scored = Scored(tiny)
+    scored.data = PriorWorld(size=1, seed=0, conflict=1.0)
+    scored.rollouts, scored.rows = scored.rollouts[:1], scored.rows[:1]
+    looker, looks = scored.look()
+    assert looker.counts == {"palr_no_other_picture": 1}
+    assert all(look.answer is None for look in looks[0]) and looks[0][0].visual > 0
+
+
+def test_scores_without_a_teacher_have_no_palr(tiny):
+    """The control `sft` has targets and no teachers."""
+    scored = Scored(tiny, "routing=sft")
+    assert all(isinstance(score, TokenScore) and score.teacher is None for score in scored.scores[0])
+    _, looks = scored.look()
+    assert all(look.answer is None for row in looks for look in row)
+
+
+# ---- whole runs
+
+
+def rollouts(folder: Path, out: str, *overrides: str) -> list[dict[str, Any]]:
+    run = ["limit=3", "rollout.max_new_tokens=48", "looking=true", f"out={folder / out}", *overrides]
+    return sample(job("rollout", run))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_same_rollouts_are_scored_under_another_routing(tmp_path):
+    first = rollouts(tmp_path, "first", "rollout.n=2")
+    again = f"rollouts={tmp_path / 'first'}"
+    second = rollouts(tmp_path, "second", again, "routing=opsd_structured")
+    same = ("id", "draw", "token_ids", "text", "kinds", "student_logprob", "visual")
+    assert [[line[key] for key in same] for line in first] == [[line[key] for key in same] for line in second]
+    assert {role for line in second for role in line["teacher"]} == {"privileged"}
+    assert rollouts(tmp_path, "third", again, "limit=1") == second_seconds(first[:2], tmp_path / "third")
+    summary = json.loads((tmp_path / "second" / "summary.json").read_text())
+    assert summary["palr"]["description"]["n"] == 3 and summary["palr"]["delimiters"]["n"] == 3
+    first_summary = json.loads((tmp_path / "first" / "summary.json").read_text())
+    assert first_summary["palr"]["description"]["mean"] == 0 and first_summary["palr"]["delimiters"] is None
+    assert first_summary["visual_dependency"] == summary["visual_dependency"]
+    assert '"answer_support"' in (tmp_path / "second" / "rollouts.html").read_text()
+
+    with pytest.raises(ConfigError, match="sampled with seed=0, not 1"):
+        rollouts(tmp_path, "other", again, "seed=1")
+    with pytest.raises(ConfigError, match=r"sampled with routing\.student=structured, not plain"):
+        rollouts(tmp_path, "other", again, "routing=opsd")
+    with pytest.raises(ConfigError, match="not the folder of a run"):
+        rollouts(tmp_path, "other", f"rollouts={tmp_path}")
+    lines = [line | {"id": "elsewhere"} for line in first]
+    (tmp_path / "first" / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match="the rollouts there are of elsewhere"):
+        rollouts(tmp_path, "other", again)
+
+
+def second_seconds(lines: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """The lines with the times of the run in `folder`, the one thing that may differ."""
+    times = [json.loads(text)["seconds"] for text in (folder / "rollouts.jsonl").read_text().splitlines()]
+    return [line | {"seconds": time} for line, time in zip(lines, times, strict=True)]
+
+
+def test_wrong_answers_are_no_solutions():
+    with pytest.raises(ConfigError, match="wrong answers are no solutions"):
+        job("rollout", ["looking=true", "routing.reference_text=solution"])
+    assert job("rollout", ["looking=true", "routing=sft"]).looking

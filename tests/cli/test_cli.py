@@ -1,0 +1,470 @@
+"""The command line, driven as a user drives it; the task itself is a stand-in."""
+
+import os
+import pty
+import re
+import select
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import vigos_cli
+from vigos_cli.__main__ import main
+from vigos_cli.cli.completion import complete
+from vigos_cli.utils.errors import ConfigError, UserError
+
+SOURCE = str(Path(vigos_cli.__file__).parents[1])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+
+
+@pytest.fixture
+def vigos(monkeypatch, capsys, tmp_path):
+    """Call `vigos ...` in an empty folder; gives exit code and what was printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["vigos", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=stopped.value.code, out=out, err=err)
+
+    return call
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """The configurations that reached the task; set `ran.fails` to make it fail."""
+    state = SimpleNamespace(configs=[], fails={})
+
+    def run(config):
+        state.configs.append(config)
+        Path(config.out, "summary.json").write_text("{}")
+        if config.seed in state.fails:
+            raise state.fails[config.seed]
+        return float(config.seed)
+
+    for command in ("rollout", "distill", "eval", "ablate"):
+        monkeypatch.setitem(sys.modules, f"vigos_cli.cli.commands.{command}", SimpleNamespace(run=run))
+    return state
+
+
+# ---- mistakes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["distill", "trainer.lrr=1"], "did you mean trainer.lr?"),
+        (["distill", "lr=1"], "did you mean trainer.lr?"),
+        (["distill", "modle=tiny"], "did you mean model?"),
+        (["distill", "model=tny"], "did you mean model=tiny?"),
+        (["distill", "-m", "loss=vigs,jsd"], "did you mean loss=vigos?"),
+        (["distill", "-m", "trainer.lrr=1,2"], "did you mean trainer.lr?"),
+        (["distill", "trainer.lr=abc"], "trainer.lr=abc: "),
+        (["distill", "trainer.steps=1.5"], "trainer.steps=1.5: "),
+        (["distill", "trainer.schedule=cosin"], "did you mean cosine?"),
+        (["distill", "+foo=1"], "no key or group foo"),
+        (["distill", "++trainer.foo=1"], "trainer.foo"),
+        (["distill", "seed=1,2"], "-m"),
+        (["distill", "seed"], "KEY=VALUE, such as seed="),
+        (["distill", "limit=-1"], "limit=-1"),
+        (["distill", "+experiment=prio"], "did you mean experiment=prior?"),
+        (["distill", "experiment=prior"], "+experiment=prior"),
+        (["ablate", "arm=jsd_0.1"], "+arm=jsd_0.1"),
+        (["ablate", "+arm=jsd_0.2"], "did you mean arm=jsd_0."),
+        (["ablate", "routing=vigos,sft", "trainer.lr=1e-3,-1"], "trainer.lr=-1.0"),
+        (["ablate", "seed=1,1"], "two cells are the same"),
+        (["ablate", "seed=1,2", "plan=true"], "vigos distill"),
+        (["ablate", "out=nowhere", "cells=report"], "nowhere holds no sweep"),
+        (["distill", "+experimnt=prior"], "did you mean +experiment?"),
+        (["distill", "model.nme.x=3"], "did you mean model.name?"),
+        (["distill", "trainer.lr=[1"], "vigos: "),
+        (["distill", "data=jsonl"], "data.path"),
+        (["distill", "-m", "hydra/launcher=joblb"], "hydra/launcher=joblb"),
+        (["eval", "loss=jsd"], "does not use loss"),
+        (["eval", "trainer.steps=3"], "does not use trainer"),
+        (["distill", "--mulitrun"], "--multirun"),
+        (["distill", "--cfg", "jobb"], "'job'"),
+        (["distill", "--cfg", "job", "-m"], "exclude each other"),
+        (["distill", "-p", "trainer"], "--cfg"),
+        (["distill", "--config-dir", "nowhere"], "nowhere"),
+        (["distil"], "Did you mean 'distill'?"),
+    ],
+)
+def test_a_mistake_is_named_in_three_lines(vigos, ran, tmp_path, arguments, said):
+    result = vigos(*arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert len(result.err.strip().splitlines()) <= 3
+    assert "Traceback" not in result.err and result.out == ""
+    assert not ran.configs
+    written = [file.name for file in tmp_path.rglob("*") if file.is_file()]
+    assert written == (["multirun.yaml"] if "-m" in arguments and written else []), "nothing may be written"
+
+
+# ---- runs
+
+
+def test_a_run_gets_its_folder_and_its_configuration(vigos, ran, tmp_path):
+    assert vigos("distill", "out=here", "seed=4", "loss=jsd", *QUIET).code == 0
+    (config,) = ran.configs
+    assert (config.seed, config.loss.segment, config.out) == (4, "jsd", str(tmp_path / "here"))
+    assert (tmp_path / "here" / ".hydra" / "overrides.yaml").exists()
+
+
+def test_the_default_folder_is_the_commands_and_the_times(vigos, ran):
+    assert vigos("eval", *QUIET).code == 0
+    assert re.search(r"/outputs/eval/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", ran.configs[0].out)
+
+
+def test_the_flag_may_follow(vigos, ran):
+    assert vigos("distill", "seed=1,2", *QUIET, "-m", "out=s").code == 0
+    assert [config.seed for config in ran.configs] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_sweep_leaves_a_folder_for_each_combination_named_by_what_is_swept(vigos, ran, tmp_path):
+    code = vigos(
+        "distill",
+        "-m",
+        "routing=vigos,opsd",
+        "seed=1,2",
+        "out=s",
+        "trainer.lr=1e-4",
+        "data.path=/a/b",
+        *QUIET,
+    ).code
+    assert code == 0
+    names = ["routing=opsd,seed=1", "routing=opsd,seed=2", "routing=vigos,seed=1", "routing=vigos,seed=2"]
+    assert sorted(folder.name for folder in (tmp_path / "s").iterdir() if folder.is_dir()) == names
+    assert {config.trainer.lr for config in ran.configs} == {1e-4}
+
+
+def test_a_file_may_have_the_name_that_a_sweep_gives(vigos, ran, tmp_path):
+    folder = tmp_path / "s" / "routing=vigos,it's,seed=1"
+    folder.mkdir(parents=True)
+    assert vigos("distill", f"adapter.path={folder}", "out=o").code == 0
+    assert [config.adapter.path for config in ran.configs] == [str(folder)]
+    assert vigos("distill", f"adapter.path={folder}-not", "out=p").code == 2
+
+
+@pytest.mark.slow
+def test_an_experiment_sweeps_by_itself_under_m(vigos, ran, tmp_path):
+    assert vigos("distill", "+experiment=prior", "-m", "out=s", "seed=5", *QUIET).code == 0
+    assert [(config.routing.name, config.seed) for config in ran.configs] == [
+        ("vigos", 5),
+        ("opsd", 5),
+        ("opsd_structured", 5),
+    ]
+    assert (tmp_path / "s" / "routing=vigos").is_dir()
+
+
+@pytest.mark.slow
+def test_ablate_is_a_sweep_of_what_is_listed_or_of_an_experiments_arms(vigos, ran, monkeypatch):
+    monkeypatch.setattr("vigos_cli.ablation.sweep._report", lambda *_: 0)
+    assert vigos("ablate", "routing=vigos,sft", "seed=1", "out=s", *QUIET).code == 0
+    assert [config.routing.name for config in ran.configs] == ["vigos", "sft"]
+    assert vigos("ablate", "+experiment=fallback", "seed=1", "out=t", *QUIET).code == 0
+    assert [config.label for config in ran.configs[2:]] == [
+        "fallback_reverse",
+        "fallback_forward",
+        "fallback_none",
+    ]
+    assert [config.routing.name for config in ran.configs[2:]] == ["vigos", "vigos", "no_reference"]
+
+
+@pytest.mark.slow
+def test_ablate_alone_is_the_main_experiment(vigos, ran):
+    listed = vigos("ablate", "cells=list", "seed=1", *QUIET)
+    assert listed.code == 0 and "routing=two_pass" in listed.out and not ran.configs
+    assert "8 cells, 8 of them to run" in listed.out
+
+
+def test_own_options(vigos, ran, tmp_path):
+    (tmp_path / "own" / "loss").mkdir(parents=True)
+    (tmp_path / "own" / "loss" / "mine.yaml").write_text("name: mine\nsegment: jsd\nbeta: 0.1\n")
+    assert vigos("distill", "--config-dir", "own", "loss=mine", "out=here", *QUIET).code == 0
+    assert ran.configs[0].loss.beta == 0.1
+    refused = vigos("distill", "--config-dir", "own", "loss=mien", "out=there")
+    assert refused.code == 2 and "loss=mine" in refused.err
+
+
+@pytest.mark.slow
+def test_show_the_configuration(vigos, ran, tmp_path):
+    shown = vigos("distill", "--cfg", "job", "-p", "trainer", "trainer.steps=3")
+    assert shown.code == 0 and "steps: 3" in shown.out and not list(tmp_path.iterdir())
+    assert "outputs/distill/20" in vigos("distill", "--cfg", "job", "--resolve").out
+    assert "defaults" in vigos("distill", "--info", "defaults").out.lower()
+    assert "search path" in vigos("distill", "--info").out
+
+
+# ---- the run's folder is never written over
+
+
+@pytest.mark.slow
+def test_a_folder_with_results_is_refused_and_left_as_it_was(vigos, ran, tmp_path):
+    assert vigos("distill", "out=here", "seed=1", *QUIET).code == 0
+    before = (tmp_path / "here" / ".hydra" / "overrides.yaml").read_text()
+    for flags in ([], ["-m"]):
+        refused = vigos("distill", "out=here", "seed=2", *flags, *QUIET)
+        assert refused.code == 2 and "resume=auto" in refused.err and "summary.json" in refused.err
+    assert (tmp_path / "here" / ".hydra" / "overrides.yaml").read_text() == before
+    assert len(ran.configs) == 1
+    assert vigos("distill", "out=here", "seed=2", "resume=auto", *QUIET).code == 0
+
+
+def test_a_folder_with_only_traces_of_hydra_is_empty(vigos, ran, tmp_path):
+    (tmp_path / "here" / ".hydra").mkdir(parents=True)
+    (tmp_path / "here" / "distill.log").write_text("")
+    assert vigos("distill", "out=here", *QUIET).code == 0
+
+
+def test_a_file_is_no_folder(vigos, ran, tmp_path):
+    (tmp_path / "here").write_text("")
+    assert vigos("distill", "out=here").code == 2
+
+
+# ---- failures of the task
+
+
+def test_a_crash_shows_its_traceback_without_hydras_frames(vigos, ran):
+    ran.fails[0] = RuntimeError("boom")
+    result = vigos("distill", *QUIET)
+    assert result.code == 1
+    assert "RuntimeError: boom" in result.err and "in run" in result.err
+    assert "hydra" not in result.err and "launch.py" not in result.err
+
+
+@pytest.mark.parametrize(("error", "code"), [(ConfigError("no such thing"), 2), (UserError("no weights"), 1)])
+def test_a_mistake_found_by_the_task_is_one_line(vigos, ran, error, code):
+    ran.fails[0] = error
+    result = vigos("distill", *QUIET)
+    assert (result.code, result.err) == (code, f"vigos: {error}\n")
+
+
+def test_a_library_error_in_the_task_is_not_taken_for_the_users_mistake(vigos, ran):
+    ran.fails[0] = FileNotFoundError(2, "No such file", "weights.bin")
+    result = vigos("distill", *QUIET)
+    assert result.code == 1 and "Traceback" in result.err
+
+
+def test_ctrl_c(vigos, ran):
+    ran.fails[0] = KeyboardInterrupt()
+    assert vigos("distill", *QUIET).code == 130
+
+
+@pytest.mark.slow
+def test_a_failing_job_fails_the_sweep_after_the_others_ran(vigos, ran):
+    ran.fails[1] = RuntimeError("boom")
+    result = vigos("distill", "-m", "seed=1,2", *QUIET)
+    assert result.code == 1 and "RuntimeError: boom" in result.err
+    assert [config.seed for config in ran.configs] == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_bad_value_in_a_sweep(vigos, ran):
+    result = vigos("distill", "-m", "trainer.steps=-1,1", *QUIET)
+    assert result.code == 2 and "trainer.steps=-1: must be at least 1" in result.err
+    assert len(ran.configs) == 1
+
+
+# ---- help
+
+
+def test_help_imports_neither_torch_nor_hydra():
+    script = (
+        "import sys\nfrom vigos_cli.__main__ import main\nsys.argv = ['vigos', '--help']\n"
+        "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
+        "print({'torch', 'hydra', 'transformers', 'omegaconf'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert "rollout" in done.stdout and done.stdout.strip().endswith("set()")
+
+
+def test_the_help_of_a_command_lists_groups_and_defaults():
+    script = (
+        "import sys\nfrom vigos_cli.__main__ import main\nsys.argv = ['vigos', 'distill', '--help']\n"
+        "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    for word in ("--multirun", "routing", "opsd_structured", "minute", "same_prompt", "resume", "<time>"):
+        assert word in done.stdout
+
+
+def test_no_arguments_show_the_help(vigos):
+    result = vigos()
+    assert result.code == 0 and "distill" in result.out
+
+
+@pytest.mark.slow
+def test_help_is_as_quick_as_typer_allows(tmp_path):
+    bare = tmp_path / "bare.py"
+    commands = "".join(f"@app.command()\ndef {name}(): pass\n" for name in ("a", "b", "c", "d"))
+    bare.write_text(f"import typer\napp = typer.Typer()\n{commands}app()\n")
+    ours, theirs = [], []
+    for _ in range(8):  # interleaved, and the best of each: other work on the machine falls on both
+        for command, times in ((["-m", "vigos_cli"], ours), ([str(bare)], theirs)):
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, *command, "--help"], env=ENVIRONMENT, capture_output=True, check=True
+            )
+            times.append(time.perf_counter() - start)
+    print(f"vigos --help {min(ours):.3f} s, a bare Typer app {min(theirs):.3f} s")
+    assert min(ours) <= 1.5 * min(theirs)
+
+
+# ---- completion
+
+
+def values(command: str, word: str, **environ: str) -> list[str]:
+    return [value for value, _ in complete(command, word, environ)]
+
+
+def test_completion_of_groups_options_keys_and_values():
+    assert "model=" in values("distill", "") and "seed=" in values("distill", "")
+    assert values("distill", "model=q")[0] == "model=qwen25vl_3b"
+    assert "model=tiny" not in values("distill", "model=q")
+    assert values("distill", "trainer.l") == ["trainer.lr=", "trainer.lr=VALUE"]
+    assert values("distill", "trainer.schedule=c") == ["trainer.schedule=cosine", "trainer.schedule=constant"]
+    assert values("distill", "trainer.gradient_checkpointing=t") == ["trainer.gradient_checkpointing=true"]
+    assert values("distill", "loss=jsd,rev") == ["loss=jsd,reverse_kl"]
+    assert "+experiment=prior" in values("distill", "+experiment=p")
+    assert values("ablate", "+arm=jsd_0.1") == ["+arm=jsd_0.1"]
+    assert "+experiment=" in values("distill", "+")
+    assert {"trainer=", "trainer.lr="} <= set(values("distill", "trainer"))
+    assert values("eval", "trainer.l") == [] and values("eval", "loss=") == []
+    assert values("distill", "routing.answer=pri") == ["routing.answer=privileged"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model", "=", "qwen2vl_"], ["qwen2vl_7b"]),
+        (["model", "="], None),
+        (["seed", "=", "1", "trainer.schedule", "=", "li"], ["linear"]),
+        (["model=qwen2vl_"], ["model=qwen2vl_7b"]),  # where COMP_WORDBREAKS has no `=`
+        (["loss", "=", "jsd,re"], ["jsd,reverse_kl"]),
+    ],
+)
+def test_bash_cuts_words_at_the_equals_sign(words, expected):
+    line = ["vigos", "distill", *words]
+    environ = {
+        "_VIGOS_COMPLETE": "complete_bash",
+        "COMP_WORDS": "\n".join(line),
+        "COMP_CWORD": str(len(line) - 1),
+    }
+    found = values("distill", "" if words[-1] == "=" else words[-1], **environ)
+    assert found == expected if expected else "tiny" in found
+
+
+@pytest.mark.parametrize(
+    ("shell", "extra"),
+    [
+        ("zsh", {}),
+        ("fish", {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_completion_through_the_protocol_of_other_shells(shell, extra):
+    environ = {
+        **ENVIRONMENT,
+        **extra,
+        "_VIGOS_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "vigos distill seed=1 model=qwen2vl_",
+    }
+    done = subprocess.run([sys.executable, "-m", "vigos_cli"], env=environ, capture_output=True, text=True)
+    assert "model=qwen2vl_7b" in done.stdout and "tiny" not in done.stdout
+
+
+def _read(terminal: int, until: bytes, seconds: float = 120) -> bytes:
+    text, end = b"", time.monotonic() + seconds
+    while until not in text and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.2)[0]:
+            text += os.read(terminal, 4096).replace(b"\x07", b"")  # the bell between what is typed and added
+    return text
+
+
+@pytest.mark.slow
+def test_completion_in_a_real_bash(tmp_path):
+    script = tmp_path / "vigos"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m vigos_cli "$@"\n')
+    script.chmod(0o755)
+    process, terminal = pty.fork()
+    if process == 0:
+        environ = {
+            **ENVIRONMENT,
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "TERM": "dumb",
+            "COLUMNS": "200",
+        }
+        os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environ)
+    try:
+        os.write(terminal, b'eval "$(_VIGOS_COMPLETE=source_bash vigos)"; PS1="RE""ADY> "\n')
+        assert b"READY> " in _read(terminal, b"READY> ")
+        for typed, expected in ((b"model=qwen2vl_", b"model=qwen2vl_7b "), (b"trainer.l", b"trainer.lr=")):
+            os.write(terminal, b"vigos distill " + typed + b"\t")
+            assert expected in _read(terminal, expected)
+            os.write(terminal, b"\x15")  # readline: forget the line
+    finally:
+        os.close(terminal)
+        os.waitpid(process, 0)
+
+
+# ---- several processes
+
+RANKED = """
+import sys, types
+from pathlib import Path
+def run(config):
+    import os, time
+    while os.environ["RANK"] != "0" and not Path(config.out, "rank0").exists():
+        time.sleep(0.01)  # as commands do: nothing is written before the processes have met
+    Path(config.out, "rank" + os.environ["RANK"]).write_text(config.out)
+sys.modules["vigos_cli.cli.commands.distill"] = types.SimpleNamespace(run=run)
+import vigos_cli.config.compose, datetime, os
+vigos_cli.config.compose.started -= datetime.timedelta(hours=int(os.environ["RANK"]))  # clocks that disagree
+sys.argv = ["vigos", "distill"]
+from vigos_cli.__main__ import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("starter", ["torchrun", "by hand"])
+def test_processes_share_the_folder_of_rank_0(tmp_path, starter):
+    (tmp_path / "ranked.py").write_text(RANKED)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    if starter == "torchrun":
+        module = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node=2",
+            f"--master-port={port}",
+        ]
+        subprocess.run([*module, "ranked.py"], env=ENVIRONMENT, cwd=tmp_path, check=True, timeout=240)
+    else:
+        address = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        started = [
+            subprocess.Popen(
+                [sys.executable, "ranked.py"], env={**ENVIRONMENT, **address, "RANK": rank}, cwd=tmp_path
+            )
+            for rank in ("0", "1")
+        ]
+        assert [process.wait(240) for process in started] == [0, 0]
+    (folder,) = (tmp_path / "outputs" / "distill").iterdir()
+    assert {"rank0", "rank1", ".hydra"} <= {file.name for file in folder.iterdir()}

@@ -1,0 +1,319 @@
+"""The configuration: everything that can be named composes, and everything wrong is refused."""
+
+import shlex
+from dataclasses import fields, is_dataclass
+from typing import get_type_hints
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from vigos_cli.cli.explain import comments, defaults, options, reference
+from vigos_cli.cli.mistakes import groups, keys
+from vigos_cli.config import compose as composing
+from vigos_cli.config import schema
+from vigos_cli.config.compose import job, register
+from vigos_cli.config.paths import config_dir, experiments_dir
+from vigos_cli.config.run_digest import digest
+from vigos_cli.config.schema import CHOICES, COMMANDS, AnyRun, DistillRun
+from vigos_cli.utils.errors import ConfigError
+
+NEEDS = {
+    "data=jsonl": "data.path=x.jsonl",
+    "data=hub": "data.path=a/b",
+    "model=custom": "model.path=a/b",
+    "judge=openai": "judge.model=m",
+}
+OPTIONS = [f"{group}={name}" for group in groups("distill") for name in options(group)]
+ASKED = [*(f"judge={name}" for name in options("judge")), "rollout=openai"]  # of `vigos eval` alone
+
+
+def compose(command: str, *overrides: str) -> DistillRun:
+    run = job(command, list(overrides))
+    assert isinstance(run, COMMANDS[command])
+    return run  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", dict.fromkeys([*OPTIONS, *ASKED]))
+def test_every_option_composes_and_knows_its_name(option):
+    needs = [NEEDS[option]] if option in NEEDS else []
+    run = compose("eval" if option in ASKED else "distill", option, *needs)
+    group, _, name = option.partition("=")
+    if hasattr(getattr(run, group), "name"):
+        assert getattr(run, group).name == name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("model", ["tiny", "qwen2vl_7b"])
+def test_every_command_takes_a_model_with_its_recipe(command, model):
+    run = compose(command, f"model={model}", "seed=3", "out=here")
+    assert (run.model.name, run.seed, run.out) == (model, 3, "here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("command", ["distill", "eval"])
+def test_every_experiment_composes(command, experiment):
+    compose(command, f"+experiment={experiment}")
+
+
+PRIORWORLD_ONLY = {"conflict_share", "untrue", "wrong_references"}  # their axes are of that data alone
+RECIPES = {name for name in options("experiment") if name.startswith("gpu24_")}  # one run each
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", sorted(set(options("experiment")) - PRIORWORLD_ONLY - RECIPES))
+def test_every_experiment_composes_with_the_papers_own_set_up(experiment):
+    run = compose("ablate", *papers_own(experiment), f"+experiment={experiment}")
+    assert (run.model.name, run.data.name, run.loss.clip) == ("qwen25vl_3b", "vision_sr1", "token")
+    assert {"vilp_f", "vilp_p"} <= run.bench.tasks.keys() and "priorworld" not in run.bench.tasks
+
+
+@pytest.mark.parametrize("experiment", ["authors_code", "divergences", "privilege", "rollout"])
+def test_no_two_arms_are_the_same_under_the_papers_own_set_up(experiment):
+    fixed, (arms,) = split_off_arms(said(experiment))
+    keys = [digest(job("ablate", [*fixed, f"+experiment={experiment}", f"+arm={arm}"])) for arm in arms]
+    assert len(set(keys)) == len(arms) > 1
+
+
+def split_off_arms(words: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The other overrides, and the values of `+arm`."""
+    swept = [word.removeprefix("+arm=").split(",") for word in words if word.startswith("+arm=")]
+    return [word for word in words if not word.startswith("+arm=")], swept
+
+
+def papers_own(experiment: str) -> list[str]:
+    """The overrides that the head of an experiment names, of an arm's several the first."""
+    return [word.split(",")[0] for word in said(experiment)]
+
+
+def said(experiment: str) -> list[str]:
+    """The overrides of the paper's own set-up in an experiment's head, whose lines a backslash joins."""
+    head = (experiments_dir() / f"{experiment}.yaml").read_text().replace("\\\n#", "")
+    return shlex.split(head.split("The paper's own set-up: ")[1].splitlines()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", options("arm"))
+def test_every_arm_sets_what_it_says_over_the_models_recipe(arm):
+    run = compose("ablate", f"+arm={arm}")
+    assert isinstance(run, schema.AblateRun) and run.label == arm
+    for setting in filter(None, options("arm")[arm].split(" ")):
+        key, _, value = setting.partition("=")
+        node = OmegaConf.select(OmegaConf.structured(run), key if "." in key else f"{key}.name")
+        assert str(node).lower() == value.lower()
+
+
+def test_arms_of_one_name_are_the_same_everywhere():
+    found: dict[str, dict] = {}
+    for file in experiments_dir().glob("*.yaml"):
+        for name, overrides in yaml.safe_load(file.read_text()).get("arms", {}).items():
+            assert found.setdefault(name, overrides) == overrides, f"{file.name}: {name}"
+
+
+SWEEPS = {
+    name: yaml.safe_load((experiments_dir() / f"{name}.yaml").read_text()) for name in options("experiment")
+}
+
+
+@pytest.mark.parametrize("name", sorted(SWEEPS.keys() - RECIPES))
+def test_every_sweep_names_what_exists(name):
+    sweep = SWEEPS[name]["hydra"]["sweeper"]["params"]
+    for key, values in sweep.items():
+        for value in str(values).split(","):
+            if key in groups("distill"):
+                assert value in options(key)
+            else:
+                assert key in keys(DistillRun)
+
+
+def test_a_real_model_named_alone_brings_what_suits_it():
+    run = compose("distill", "model=qwen2vl", "loss=reverse_kl")
+    assert (run.adapter.name, run.adapter.quantise, run.adapter.r) == ("qlora", "nf4", 64)
+    assert (run.data.name, run.data.columns["question"]) == ("vision_sr1", "problem")
+    assert (run.prompt.name, run.trainer.name, run.loss.segment) == ("vigos", "gpu24", "reverse_kl")
+    assert run.loss.clip == "token"
+
+
+def test_a_judges_request_options_can_be_added_and_left_out():
+    changes = ["+judge.options.seed=5", "~judge.options.max_tokens", "judge.options.temperature=1"]
+    run = job("eval", ["judge=openai", "judge.model=m", *changes])
+    assert run.judge.options == {"temperature": 1, "seed": 5}
+    assert (run.judge.url, run.judge.key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
+
+
+def test_the_command_line_wins_over_what_a_model_brings():
+    run = compose(
+        "distill", "model=qwen2vl", "adapter=lora", "data=priorworld", "trainer=paper", "prompt=short"
+    )
+    assert (run.adapter.name, run.data.name, run.trainer.name, run.prompt.name) == (
+        "lora",
+        "priorworld",
+        "paper",
+        "short",
+    )
+    run = compose(
+        "distill", "model=qwen2vl", "adapter.r=8", "rollout.max_new_tokens=7", "model.max_pixels=null"
+    )
+    assert (run.adapter.r, run.rollout.max_new_tokens, run.model.max_pixels) == (8, 7, None)
+    assert compose("distill", "loss.clip=entry", "rollout.max_new_tokens=9").loss.clip == "entry"
+
+
+def test_the_default_is_the_embedded_model():
+    run = compose("distill")
+    assert (run.model.path, run.prompt.name, run.trainer.name) == ("builtin:tiny", "short", "minute")
+    assert run.out.startswith("outputs/distill/")
+
+
+def test_benchmarks_merge(tmp_path):
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "other.yaml").write_text("tasks: {other: {rows: 3}}\n")
+    searched = f"hydra.searchpath=[file://{tmp_path}]"
+    run = compose("distill", searched, "bench=[priorworld,other]")
+    assert run.bench.tasks["priorworld"].split == "heldout"
+    assert run.bench.tasks["other"].rows == 3
+
+
+def test_an_experiment_may_name_a_model_and_still_lose_to_the_command_line(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /model: qwen2vl\n  - override /loss: jsd\nseed: 7\n"
+    )
+    searched = f"hydra.searchpath=[file://{tmp_path}]"
+    run = compose("distill", searched, "+experiment=mine", "trainer=minute")
+    assert (run.adapter.name, run.loss.name, run.trainer.name, run.seed) == ("qlora", "jsd", "minute", 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [name for name in options("routing") if name not in ("opsd", "sft", "two_pass")]
+)
+def test_a_routing_differs_from_vigos_only_where_it_says(name):
+    differs = {
+        "vigos": set(),
+        "vigos_code": {"spans", "reasoning_sees_description", "perception_sees_prefill"},
+        "opsd_structured": set(schema.KINDS),
+        "no_perception": {"description"},
+        "no_reasoning": {"reasoning", "answer"},
+        "no_reference": {"invalid"},
+        "other_answer": {"reference_text"},
+        "noise_image": {"perception_image"},
+    }[name]
+    base, other = compose("distill").routing, compose("distill", f"routing={name}").routing
+    changed = {f.name for f in fields(base) if getattr(base, f.name) != getattr(other, f.name)}
+    assert changed - {"name"} == differs
+
+
+def test_opsd_has_one_teacher_and_the_controls_none():
+    opsd = compose("distill", "routing=opsd").routing
+    assert {getattr(opsd, kind) for kind in schema.KINDS} == {
+        "none",
+        "privileged",
+    } and opsd.student == "plain"
+    two_pass = compose("distill", "routing=two_pass").routing
+    assert {getattr(two_pass, kind) for kind in schema.KINDS} == {
+        "none"
+    } and two_pass.completion == "two_pass"
+    sft = compose("distill", "routing=sft").routing
+    assert sft.completion == "reference" and sft.answer == sft.end == "target"
+
+
+@pytest.mark.slow
+def test_losses_share_the_clip():
+    runs = [compose("distill", "model=qwen2vl", f"loss={name}").loss for name in options("loss")]
+    assert {(run.clip, run.clip_value) for run in runs} == {("token", 0.05)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "override",
+    [
+        "limit=-1",
+        "limit=0",
+        "seed=-1",
+        "resume=yes",
+        "trainer.steps=0",
+        "trainer.batch=0",
+        "trainer.micro_batch=-2",
+        "trainer.lr=0",
+        "trainer.schedule=lin",
+        "trainer.checkpoint_every=0",
+        "rollout.top_p=1.5",
+        "rollout.temperature=0",
+        "rollout.max_new_tokens=0",
+        "adapter.r=0",
+        "adapter.dropout=1",
+        "adapter.quantise=nf3",
+        "loss.clip=tokens",
+        "loss.beta=2",
+        "loss.reference_weight=-1",
+        "teacher.ema_decay=1.1",
+        "data.conflict=-0.1",
+        "data.wrong_reference=1.5",
+        "data=jsonl",
+        "model=custom",
+        "bench.samples=-1",
+        "bench.tasks.priorworld.rows=0",
+        "routing.invalid=[perception,resoning]",
+        "routing.answer=teacher",
+    ],
+)
+def test_values_out_of_range_are_refused(override):
+    with pytest.raises(ConfigError) as caught:
+        compose("distill", override)
+    message = str(caught.value)
+    assert "\n" not in message
+    if "data=" not in override and "model=" not in override:
+        assert override.split("=")[0].split(".")[-1] in message
+
+
+def test_added_keys_do_not_slip_past_the_schema():
+    with pytest.raises(Exception, match="foo"):
+        compose("distill", "+foo=1")
+    with pytest.raises(Exception, match="foo"):
+        compose("distill", "++trainer.foo=1")
+
+
+def test_choices_name_real_keys_and_hold_their_defaults():
+    for key, words in CHOICES.items():
+        value = OmegaConf.select(OmegaConf.structured(AnyRun), key)
+        assert value in words, key
+
+
+def test_every_key_has_a_comment():
+    hints = get_type_hints(AnyRun)
+    nested = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    for group in [AnyRun, *nested.values(), schema.BenchTask]:
+        notes = comments(group)  # pyright: ignore[reportArgumentType]
+        assert all(notes[f.name] for f in fields(group) if f.name not in nested), group
+
+
+def test_the_reference_is_current():
+    written = (config_dir() / "README.md").read_text(encoding="utf-8")
+    assert written == reference(), "run: python -m vigos_cli.cli.explain > conf/README.md"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_defaults_that_help_shows_are_those_that_hydra_composes(command):
+    composed = composing.compose(command, [])
+    chosen, values = defaults(command)
+    assert chosen == {group: composed.hydra.runtime.choices[group] for group in groups(command)}
+    plain = OmegaConf.to_container(composed)
+    assert isinstance(plain, dict) and values == {key: plain[key] for key in values}
+    assert values.keys() | chosen.keys() == {f.name for f in fields(COMMANDS[command])}
+
+
+def test_options_are_short_and_say_what_they_are():
+    for file in config_dir().glob("*/*.yaml"):
+        text = file.read_text()
+        if file.parent.name != "prompt":
+            assert len(text.splitlines()) <= 16, file
+        assert options(file.parent.name)[file.stem], f"{file}: no comment"
+
+
+def test_registering_twice_does_no_harm():
+    register()
+    register()
+    compose("rollout")

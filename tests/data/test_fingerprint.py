@@ -1,0 +1,233 @@
+"""Data that changed under a run are noticed, and data that merely lie elsewhere are not."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import distill_config
+from PIL import Image
+
+from vigos_cli.config.compose import job
+from vigos_cli.config.schema import DataConfig
+from vigos_cli.data.load import load_data
+from vigos_cli.data.priorworld import PriorWorld
+from vigos_cli.utils.errors import ConfigError
+
+
+def stored(colour: str, side: int = 40) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(file, "BMP")  # of one size whatever it shows
+    return file.getvalue()
+
+
+COLOURS = ("red", "blue", "green", "white")
+ROWS = [
+    {"id": f"r{i}", "question": f"What is {i}?", "answer": colour, "solution": "look"}
+    for i, colour in enumerate(COLOURS)
+]
+Rows = list[dict[str, Any]]
+
+
+def lines(folder: Path, rows: Rows, pictures: list[bytes]) -> Path:
+    """JSON lines beside the files of their pictures; a row that is no JSON at the end."""
+    rows = [{**row, "images": [f"{i}.bmp"]} for i, row in enumerate(rows)]
+    for i, picture in enumerate(pictures):
+        (folder / f"{i}.bmp").write_bytes(picture)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in rows) + "{broken\n")
+    return folder / "rows.jsonl"
+
+
+def array(folder: Path, rows: Rows, pictures: list[bytes]) -> Path:
+    """A JSON array with its pictures inside."""
+    texts = [base64.b64encode(picture).decode() for picture in pictures]
+    rows = [{**row, "image": {"bytes": text}} for row, text in zip(rows, texts, strict=True)]
+    (folder / "rows.json").write_text(json.dumps(rows))
+    return folder / "rows.json"
+
+
+def parquet(folder: Path, rows: Rows, pictures: list[bytes]) -> Path:
+    """As the hub serves them, pictures as bytes."""
+    import datasets
+
+    whole = [
+        {**row, "images": [{"bytes": picture, "path": None}]}
+        for row, picture in zip(rows, pictures, strict=True)
+    ]
+    features = {name: datasets.Value("string") for name in ROWS[0]}
+    features |= {"images": datasets.List(datasets.Image())}
+    datasets.Dataset.from_list(whole, features=datasets.Features(features)).to_parquet(
+        folder / "rows.parquet"
+    )
+    return folder / "rows.parquet"
+
+
+def pictured(folder: Path, rows: Rows, pictures: list[bytes]) -> Path:
+    """A folder of pictures with a table that names them."""
+    for i, picture in enumerate(pictures):
+        (folder / f"{i}.bmp").write_bytes(picture)
+    named = [{**row, "file_name": f"{i}.bmp"} for i, row in enumerate(rows)]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in named))
+    return folder
+
+
+FORMS = [lines, array, parquet, pictured]
+
+
+@pytest.fixture(autouse=True)
+def quiet(tmp_path, monkeypatch):
+    warnings.simplefilter("ignore")
+    import datasets
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+def make(folder: Path, form: Any, rows: Rows = ROWS, pictures: list[bytes] | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    if pictures is None:
+        pictures = [stored(row["answer"]) for row in ROWS] + [stored("black")] * (len(rows) - len(ROWS))
+    return form(folder, rows, pictures)
+
+
+def taken(path: Path, limit: int | None = None) -> dict[str, Any]:
+    from vigos_cli.data.fingerprint import fingerprint
+
+    return fingerprint(load_data(DataConfig(name="jsonl", path=str(path)), 0, limit))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_changes_is_told_by_what_changed(tmp_path, form):
+    def other(name: str, *args: Any) -> set[str]:
+        found = taken(make(tmp_path / name, form, *args))
+        return {key for key in first if first[key] != found[key]}
+
+    first = taken(make(tmp_path / "first", form))
+    colours = [stored(colour) for colour in COLOURS]
+    assert other("same") == set(), "another folder, another time"
+    assert other("answer", [{**ROWS[0], "answer": "pink"}, *ROWS[1:]]) == {"texts"}
+    assert other("solution", [*ROWS[:3], {**ROWS[3], "solution": "think"}]) == {"texts"}
+    assert "texts" in other("order", [ROWS[1], ROWS[0], *ROWS[2:]])
+    assert other("more", [*ROWS, {**ROWS[0], "id": "r4"}]) == {"rows", "texts", "pictures"}
+    assert other("picture", ROWS, [stored("pink"), *colours[1:]]) == {"pictures"}, "of the same size"
+    assert other("larger", ROWS, [*colours[:3], stored("white", 44)]) == {"pictures"}
+    assert other("swapped", ROWS, [colours[1], colours[0], *colours[2:]]) == {"pictures"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_row_counts_without_its_bytes_being_read(tmp_path, form, monkeypatch):
+    """What is told of the rows whose pictures are not read: their sizes, and names of files."""
+    from vigos_cli.data import fingerprint as module
+
+    monkeypatch.setattr(module, "CONTENT", 0)
+    first = taken(make(tmp_path / "first", form))
+    assert taken(make(tmp_path / "same", form)) == first
+    colours = [stored(colour) for colour in COLOURS]
+    larger = taken(make(tmp_path / "larger", form, ROWS, [*colours[:3], stored("white", 44)]))
+    assert larger["texts"] == first["texts"] and larger["pictures"] != first["pictures"]
+
+
+def test_rows_beyond_the_limit_do_not_count(tmp_path):
+    first = make(tmp_path / "a", lines, ROWS)
+    more = make(tmp_path / "b", lines, [*ROWS, ROWS[0]])
+    assert taken(first, 4) == taken(more, 4) != taken(first, 3)
+
+
+def test_a_copy_is_the_same_data(tmp_path):
+    from vigos_cli.data.fingerprint import claim_data
+
+    make(tmp_path / "data", lines)
+    (tmp_path / "run").mkdir()
+
+    def claim(folder: Path) -> None:
+        claim_data(tmp_path / "run", load_data(DataConfig(name="jsonl", path=str(folder / "rows.jsonl")), 0))
+
+    claim(tmp_path / "data")
+    recorded = (tmp_path / "run" / "data.json").read_bytes()
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    for file in (tmp_path / "copy").iterdir():
+        os.utime(file, (1, 1))
+    claim(tmp_path / "copy")
+    assert (tmp_path / "run" / "data.json").read_bytes() == recorded
+    (tmp_path / "copy" / "0.bmp").write_bytes(stored("pink"))
+    with pytest.raises(ConfigError, match="5 rows as before, with other pictures"):
+        claim(tmp_path / "copy")
+
+
+def test_priorworld_needs_no_record_and_an_older_one_is_not_compared(tmp_path):
+    from vigos_cli.data.fingerprint import claim_data
+
+    claim_data(tmp_path, PriorWorld(size=4))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "data.json").write_text('{"format": 0}')
+    claim_data(tmp_path, load_data(DataConfig(name="jsonl", path=str(make(tmp_path / "data", lines))), 0))
+
+
+# ---------------------------------------------------------------- whole runs
+
+FEW = ("data=jsonl", "rollout.max_new_tokens=4", "resume=auto", "limit=4")
+
+
+def change(file: Path) -> None:
+    file.write_text(file.read_text().replace('"answer": "red"', '"answer": "pink"'))
+
+
+def test_a_distillation_does_not_go_on_with_other_data(tmp_path):
+    from vigos_cli.training.distill import distill
+
+    data, out = make(tmp_path / "data", lines), tmp_path / "run"
+    bench = ("bench.tasks.priorworld.rows=1", "bench.samples=0", "bench.max_new_tokens=4")
+    learn = (
+        *FEW,
+        f"data.path={data}",
+        "trainer.batch=2",
+        "trainer.steps=2",
+        "trainer.checkpoint_every=1",
+        *bench,
+    )
+    config = distill_config(*learn, f"out={out}")
+    distill(config)
+    (out / "summary.json").unlink()
+    shutil.rmtree(out / "checkpoints" / "step-000002")
+    change(data)
+    with pytest.raises(ConfigError) as caught:
+        distill(config)
+    said = str(caught.value)
+    assert "\n" not in said and "the data have changed" in said and "other texts" in said and "out=" in said
+    (out / "data.json").unlink()  # as a version without fingerprints has left it
+    assert distill(config)
+
+
+def test_a_rollout_does_not_go_on_with_other_data(tmp_path):
+    from vigos_cli.analysis.rollout_run import sample
+    from vigos_cli.utils.quiet import quieten
+
+    quieten()
+    data, out = make(tmp_path / "data", lines), tmp_path / "run"
+    run = [*FEW, f"data.path={data}", f"out={out}"]
+    first = sample(job("rollout", run))
+    assert [line["id"] for line in sample(job("rollout", run))] == [line["id"] for line in first]
+    change(data)
+    with pytest.raises(ConfigError, match="the data have changed"):
+        sample(job("rollout", run))
+
+
+def test_data_that_cannot_be_used_at_all_may_be_put_right(tmp_path):
+    from vigos_cli.analysis.rollout_run import sample
+    from vigos_cli.utils.errors import UserError
+    from vigos_cli.utils.quiet import quieten
+
+    quieten()
+    data = make(tmp_path / "data", lines, [{**row, "answer": ""} for row in ROWS])
+    run = [*FEW, f"data.path={data}", f"out={tmp_path / 'run'}"]
+    with pytest.raises(UserError, match="no row can be used"):
+        sample(job("rollout", run))
+    make(tmp_path / "data", lines)
+    assert len(sample(job("rollout", run))) == 4

@@ -1,0 +1,717 @@
+"""Each benchmark's rows become samples and prompts, and responses verdicts, its data's traps included."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import bench_fixtures as data
+import pytest
+from bench_fixtures import BLUE, GREEN, RED, cell, colour_of
+
+from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation import parts, registry
+from vigos_cli.evaluation.benchmarks import vilp
+from vigos_cli.evaluation.benchmarks.mmvet import MMVet
+from vigos_cli.evaluation.items import Graded, Reading
+from vigos_cli.types import Sample, Verdict
+from vigos_cli.utils.errors import ConfigError, UserError
+
+ROWS = {
+    "mathvista": data.MATHVISTA,
+    "mmmu": data.MMMU,
+    "mmmu_pro": data.MMMU_PRO,
+    "mmmu_pro_vision": data.MMMU_PRO_VISION,
+    "mathverse": data.MATHVERSE,
+    "mathverse_text_only": data.MATHVERSE_TEXT_ONLY,
+    "mmvet": data.MMVET,
+    "mmsi": data.MMSI,
+    "realworldqa": data.REALWORLDQA,
+    "cvbench": data.CVBENCH,
+    "vilp_f": data.VILP,
+    "vilp_p": data.VILP,
+    "hallusion": data.HALLUSION,
+    "mathvision": data.MATHVISION,
+    "plain": data.PLAIN,
+}
+PICTURES = {  # the column without which a row is an error
+    "mathvista": "decoded_image", "mmmu": "image_1", "mmmu_pro": "image_1", "mmmu_pro_vision": "image",
+    "mathverse": "image", "mmvet": "image", "mmsi": "images", "realworldqa": "image", "cvbench": "image",
+    "vilp_f": "image2", "hallusion": "image", "mathvision": "decoded_image",
+}  # fmt: skip
+
+
+def samples(
+    name: str, reading: Reading | None = None, rows: Sequence[Any] | None = None
+) -> dict[str, Sample]:
+    found = list(registry.get(name).samples(ROWS[name] if rows is None else rows, reading))
+    assert len({sample.id for sample in found}) == len(found)
+    return {sample.id: sample for sample in found}
+
+
+def verdict(name: str, item: str, response: str, scorer: str = "ours") -> str:
+    return registry.get(name).grade(samples(name)[item], response, scorer).verdict
+
+
+def colours(sample: Sample) -> list[tuple[int, ...]]:
+    return [colour_of(image) for image in sample.images]
+
+
+# ---------------------------------------------------------------- every benchmark
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_no_prompt_holds_a_mark_or_the_gold_answer_as_such(name: str):
+    bench = registry.get(name)
+    for sample in samples(name).values():
+        prompt = bench.prompt(sample)
+        assert prompt and "<image" not in prompt and "None" not in prompt
+        assert prompt == prompt.strip()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_saved_responses_are_graded_without_pictures(name: str):
+    rows = [{k: v for k, v in row.items() if "image" not in k or k == "image_id"} for row in ROWS[name]]
+    blind = samples(name, Reading(images=False), rows)
+    seen = samples(name)
+    assert list(blind) == list(seen)
+    assert all(not sample.images for sample in blind.values())
+    bench = registry.get(name)
+    assert [bench.prompt(s) for s in blind.values()] == [bench.prompt(s) for s in seen.values()]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_missing_picture_is_an_error_that_names_the_item(name: str):
+    first = next(iter(samples(name).values())).id
+    row = {**ROWS[name][0], PICTURES[name]: None}
+    with pytest.raises(
+        UserError, match=rf"^{name}, item .*(missing image|image not found|refers to image)"
+    ) as error:
+        samples(name, None, [row])
+    assert first.split(":")[0] in str(error.value)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_an_unreadable_picture_is_an_error_too(name: str):
+    column = PICTURES[name]
+    broken: Any = [b"no picture"] if column == "images" else {"bytes": b"no picture", "path": None}
+    with pytest.raises(UserError, match="image unreadable"):
+        samples(name, None, [{**ROWS[name][0], column: broken}])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_an_answer_without_content_is_never_right(name: str):
+    bench = registry.get(name)
+    for sample in samples(name).values():
+        for response in ("", "   ", "<think>I wonder", r"\boxed{}"):
+            assert bench.grade(sample, response).verdict == "unparsed"
+
+
+@pytest.mark.parametrize("name", [*ROWS, "vlind", "easyvqa"])
+def test_registered_under_its_own_name_with_a_source(name: str):
+    bench = registry.get(name)
+    assert bench.name == name
+    assert (bench.source is None) == (name in ("plain", "easyvqa"))
+    assert bench.columns
+
+
+def test_an_official_rule_is_known_where_it_is_another_one():
+    official = {name for name in (*ROWS, "vlind", "easyvqa") if registry.get(name).official}
+    assert official == {"mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision"}
+
+
+def test_an_unknown_name_gets_a_suggestion():
+    with pytest.raises(ConfigError, match="did you mean mathvista"):
+        registry.get("mathvist")
+
+
+# ---------------------------------------------------------------- mathvista
+
+
+def test_mathvista_choices_that_look_like_letters():
+    prompt = registry.get("mathvista").prompt(samples("mathvista")["168"])
+    assert "(A) (c)\n(B) (a)\n(C) (e)\n(D) (d)\n(E) (b)" in prompt
+    assert verdict("mathvista", "168", "(b)") == "right"  # the choice, as it is written
+    assert verdict("mathvista", "168", "E") == "right"  # its label
+    assert verdict("mathvista", "168", r"\boxed{(E)}") == "right"
+    assert verdict("mathvista", "168", "B") == "wrong"  # the label of `(a)`
+    assert verdict("mathvista", "168", "(e)") == "wrong"
+
+
+def test_mathvista_a_duplicate_of_the_right_choice_is_right():
+    for response in ("C", "D", "50", "(D) 50"):
+        assert verdict("mathvista", "740", response) == "right", response
+    assert verdict("mathvista", "740", "A") == "wrong"
+
+
+def test_mathvista_an_unreadable_choice_abstains_where_the_official_rule_guesses():
+    assert verdict("mathvista", "2", "I cannot tell from this picture.") == "unparsed"
+    official = registry.get("mathvista").grade(samples("mathvista")["2"], "", "official")
+    assert (official.verdict, official.extracted) == ("wrong", "35°")  # the shortest is nearest to nothing
+    assert verdict("mathvista", "2", "125", "official") == "right"
+
+
+def test_mathvista_numbers_have_their_precision_and_ours_reads_separators():
+    assert verdict("mathvista", "1", "1.2 g") == "right"
+    assert verdict("mathvista", "1", "1.2") == "right"
+    assert verdict("mathvista", "1", "1.4") == "wrong"
+    assert verdict("mathvista", "1", "1200 mg") == "right"  # the gold answer has the item's unit
+    assert verdict("mathvista", "1", "1.2 kg") == "wrong"
+    assert verdict("mathvista", "7", "3,000") == "right"
+    assert verdict("mathvista", "7", "3,000", "official") == "wrong"  # its float() knows no separator
+    assert verdict("mathvista", "506", "2014, 2016") == "right"
+    assert verdict("mathvista", "506", "2014, 2016", "official") == "wrong"
+
+
+def test_mathvista_hints_name_the_form():
+    bench, items = registry.get("mathvista"), samples("mathvista")
+    assert "(unit: g)" in bench.prompt(items["1"]) and "1 decimal place." in bench.prompt(items["1"])
+    assert "an integer" in bench.prompt(items["7"])
+    assert "Python list" in bench.prompt(items["506"])
+    assert bench.chance(items["2"]) == 1 / 3
+    assert bench.chance(items["7"]) is None
+
+
+@pytest.mark.parametrize(
+    "precision, hint",
+    [
+        (0.0, "an integer, such as"), ("2.0", "2 decimal places."), (None, "is a number."),
+        ("None", "is a number."), ("", "is a number."), (float("nan"), "is a number."),
+        (float("inf"), "is a number."),
+    ],
+)  # fmt: skip
+def test_mathvista_a_precision_that_is_none(precision: Any, hint: str):
+    row = data.mathvista("1", "free_form", "float", precision=precision, answer="1.2")
+    (item,) = samples("mathvista", None, [row]).values()
+    assert hint in registry.get("mathvista").prompt(item)
+
+
+def test_mathvista_columns_as_tables_hold_them():
+    known = data.MATHVISTA[0]["metadata"]
+    rows = [
+        data.mathvista(
+            "1", choices=["red", None, "blue", float("nan")], answer="blue", metadata=json.dumps(known)
+        ),
+        data.mathvista("2", "free_form", choices=float("nan"), answer="red", metadata="{'task': 'no JSON'}"),
+        data.mathvista("3", "free_form", answer="red", metadata=float("nan")),
+    ]
+    items = samples("mathvista", None, rows)
+    assert items["1"].options == ("red", "blue") and items["2"].options == ()
+    assert [item.fields["task"] for item in items.values()] == [known["task"], "unknown", "unknown"]
+    assert items["1"].fields["skills"] == tuple(known["skills"])
+
+
+# ---------------------------------------------------------------- mmmu
+
+
+def test_mmmu_malformed_rows_are_counted_and_nothing_is_evaluated():
+    reading = Reading()
+    assert len(samples("mmmu", reading)) == 4
+    assert reading.left_out == {
+        "options_unreadable": ["validation_Music_5"],
+        "answer_not_an_option": ["validation_Music_6"],
+    }
+
+
+def test_mmmu_pictures_come_in_the_order_the_text_refers_to_them():
+    sample = samples("mmmu")["validation_Art_Theory_2"]
+    assert sample.question == "Compare [image 1] with [image 2], and [image 1] again."
+    assert sample.options == ("[image 3]", "neither")
+    assert colours(sample) == [GREEN, RED, BLUE]
+
+
+def test_mmmu_pictures_that_nothing_refers_to_are_kept_last():
+    row = data.mmmu("validation_Art_1", "See <image 2>.", "['a', 'b']", "A", "red", "green", "blue")
+    sample = samples("mmmu", None, [row])["validation_Art_1"]
+    assert colours(sample) == [GREEN, RED, BLUE]
+    assert sample.question == "See [image 1]."
+
+
+def test_mmmu_a_mark_without_its_picture_is_an_error():
+    row = data.mmmu("validation_Art_1", "See <image 2>.", "['a', 'b']", "A", "red")
+    with pytest.raises(UserError, match="item validation_Art_1: refers to image 2"):
+        samples("mmmu", None, [row])
+
+
+def test_mmmu_gold_lists_letters_to_i_and_subjects():
+    items = samples("mmmu")
+    assert verdict("mmmu", "validation_Math_3", "1.06") == "right"
+    assert verdict("mmmu", "validation_Math_3", "about 1.0600") == "right"
+    assert verdict("mmmu", "validation_Math_3", "1.6") == "wrong"
+    assert verdict("mmmu", "validation_Biology_4", "(I)") == "right"
+    assert verdict("mmmu", "validation_Biology_4", "part i") == "right"
+    assert items["validation_Art_Theory_2"].family == "Art_Theory"
+    assert items["validation_Accounting_1"].options == ("$6", "$7", "it's $8")
+    assert items["validation_Accounting_1"].question == "What is the cost?"
+
+
+def test_mmmu_official_reads_the_whole_response():
+    response = "I would say (A). No, it must be (B)"
+    assert verdict("mmmu", "validation_Accounting_1", response, "official") == "right"
+    assert verdict("mmmu", "validation_Accounting_1", "hm", "official") == "unparsed"  # there: a random draw
+    assert verdict("mmmu", "validation_Math_3", "So it is 1.06.", "official") == "right"
+
+
+@pytest.mark.parametrize(
+    "response, expected",
+    [
+        (r"It costs 7, so \boxed{B}", "right"), ("<answer>B</answer>", "right"),
+        ("<think>(A) is out</think>\\boxed{B}", "right"), ("<think>(B)?</think>So it is (A)", "wrong"),
+        ("<think>(B) is it", "unparsed"), (r"(B) \boxed{}", "unparsed"),
+    ],
+)  # fmt: skip
+def test_official_rules_get_the_answer_of_a_structured_response(response: str, expected: str):
+    assert verdict("mmmu", "validation_Accounting_1", response, "official") == expected
+    assert verdict("mmmu_pro_vision", "test_History_1", response, "official") == expected
+
+
+def test_mmmu_pro_official_reads_the_last_line():
+    response = "(B) and (C) are out, it is (D)?\nAnswer: L"
+    assert verdict("mmmu_pro", "test_Art_2", response, "official") == "right"
+    assert verdict("mmmu_pro_vision", "test_History_1", "(A) no.\nAnswer: B", "official") == "right"
+    structured = "<think>Answer: A</think>(A)? No.\nAnswer: B"
+    assert verdict("mmmu_pro_vision", "test_History_1", structured, "official") == "right"
+
+
+def test_mmmu_pro_has_1_to_12_options_and_a_last_line():
+    assert verdict("mmmu_pro", "test_History_1", "A") == "right"
+    assert registry.get("mmmu_pro").chance(samples("mmmu_pro")["test_History_1"]) == 1
+    assert verdict("mmmu_pro", "test_Art_2", "It could be (B).\nAnswer: L") == "right"
+    assert verdict("mmmu_pro", "test_Art_2", "Answer: A") == "wrong"  # A is the label of the option `l`
+    assert colours(samples("mmmu_pro")["test_Art_2"]) == [GREEN, RED]
+
+
+def test_mmmu_pro_vision_leaves_the_question_to_the_picture():
+    sample = samples("mmmu_pro_vision")["test_History_1"]
+    prompt = registry.get("mmmu_pro_vision").prompt(sample)
+    assert "red" not in prompt and "(A)" not in prompt and "letter" in prompt
+    assert verdict("mmmu_pro_vision", "test_History_1", "Answer: B") == "right"
+    assert verdict("mmmu_pro_vision", "test_History_1", "blue") == "right"
+
+
+# ---------------------------------------------------------------- mathverse
+
+
+def test_mathverse_versions_share_a_cluster_and_vision_only_has_no_text():
+    items = samples("mathverse")
+    assert {items[str(i)].group for i in range(6, 11)} == {"2"}
+    only = items["10"]
+    prompt = registry.get("mathverse").prompt(only)
+    assert only.question == "" and "60" not in prompt and "image" in prompt
+    assert only.options == ("50°", "60°", "65°", "90°")
+    for item in ("6", "7", "8", "9", "10"):
+        assert verdict("mathverse", item, "C") == "right"
+        assert verdict("mathverse", item, "65°") == "right"
+        assert verdict("mathverse", item, "B") == "wrong"
+
+
+def test_mathverse_text_that_should_be_there_and_is_not_is_counted():
+    reading = Reading()
+    row = data.mathverse(1, 1, "Text Dominant", "", "C", question_for_eval=data.ANGLE)
+    assert not samples("mathverse", reading, [row])
+    assert reading.left_out == {"missing_question": ["1"]}
+
+
+def test_mathverse_untidy_golds():
+    assert verdict("mathverse", "11", "C and D") == "right"
+    assert verdict("mathverse", "11", "(D), (C)") == "right"
+    assert verdict("mathverse", "11", "C") == "wrong"
+    assert verdict("mathverse", "11", "the third") == "unparsed"
+    assert verdict("mathverse", "11", r"\boxed{\text{C and D}}") == "right"
+    assert verdict("mathverse", "11", r"**$\mathrm{C}$, D**") == "right"
+    assert verdict("mathverse", "16", "The answer is y = x^2 + 1.") == "right"
+    assert verdict("mathverse", "21", "Between 2 and 4 seconds.") == "right"
+
+
+def test_mathverse_asks_for_as_many_letters_as_are_right():
+    bench, items = registry.get("mathverse"), samples("mathverse")
+    assert bench.prompt(items["11"]).endswith("The answer is the letters of all options that are right.")
+    assert bench.prompt(items["6"]).endswith("The answer is the letter of one option.")
+    assert "letter" not in bench.prompt(items["16"])
+
+
+def test_mathverse_metadata_as_text():
+    row = data.mathverse(1, 1, "Text Lite", data.ANGLE, "C", metadata='{"subject": "Functions"}')
+    assert samples("mathverse", None, [row])["1"].family == "Functions"
+
+
+def test_mathverse_text_only_has_no_picture_by_design():
+    (sample,) = samples("mathverse_text_only").values()
+    assert sample.images == () and "angle 2" in sample.question
+
+
+# ---------------------------------------------------------------- mmvet, mmsi, realworldqa, cvbench
+
+
+def test_mmvet_needs_a_judge_and_uses_its_score():
+    bench, items = registry.get("mmvet"), list(samples("mmvet").values())
+    assert isinstance(bench, MMVet)
+    given = bench.grade(items[0], "-1 and -5")
+    assert (given.verdict, given.reason) == ("unparsed", "needs a judge")
+    assert bench.needs_judge and bench.golds(items[0]) == ("-1<AND>-5",)
+    nothing = bench.summarise([Graded(item, 0, given) for item in items])
+    assert nothing["score"] is None and nothing["judged"] == 0 and "judge" in nothing["note"]
+    scores = (0.5, 1.0, None)  # of {ocr, math}, {know, rec}, {ocr}
+    figures = bench.summarise([Graded(i, 0, given, score) for i, score in zip(items, scores, strict=True)])
+    assert figures["judged"] == 2 and figures["unjudged"] == 1
+    assert figures["score"]["mean"] == 0.75
+    assert {name: figure["mean"] for name, figure in figures["capability"].items()} == {
+        "ocr": 0.5, "math": 0.5, "know": 1.0, "rec": 1.0,
+    }  # fmt: skip
+
+
+def test_mmvet_an_item_without_a_response_has_nothing_right():
+    bench, items = registry.get("mmvet"), list(samples("mmvet").values())
+    given = bench.grade(items[0], "-1 and -5")
+    missing = Verdict("unparsed", None, "missing", "no response to this item")
+    graded = [Graded(items[0], 0, given, 1.0), Graded(items[1], 0, missing), Graded(items[2], 0, given)]
+    figures = bench.summarise(graded)
+    assert (figures["judged"], figures["unjudged"]) == (1, 1)
+    assert (figures["score"]["mean"], figures["score"]["n"]) == (0.5, 2)
+    assert figures["capability"]["know"]["mean"] == 0 and figures["capability"]["ocr"]["mean"] == 1
+    unjudged = bench.summarise([Graded(one.sample, 0, one.verdict) for one in graded])
+    assert (unjudged["score"]["mean"], unjudged["score"]["n"], unjudged["judged"]) == (0, 1, 0)
+
+
+def test_mmsi_shows_all_pictures_and_reads_a_letter_in_backticks():
+    sample = samples("mmsi")["0"]
+    assert colours(sample) == [RED, GREEN, BLUE]
+    assert sample.options == ("To the north, or nearly so", "Southwest", "Northwest", "Southeast")
+    for response in ("`B`", "``B``", "Answer: `B`", "B", "southwest", r"\boxed{B}"):
+        assert verdict("mmsi", "0", response) == "right", response
+    assert verdict("mmsi", "0", "`C`") == "wrong"
+    assert {s.family for s in samples("mmsi").values()} == {
+        "Positional Relationship (Cam.-Cam.)",
+        "Motion (Cam.)",
+    }
+
+
+def test_mmsi_without_readable_options_is_still_a_choice_of_four():
+    row = data.mmsi(7, "B", question="Options as pictures?")
+    (sample,) = samples("mmsi", None, [row]).values()
+    bench = registry.get("mmsi")
+    assert bench.chance(sample) == 0.25
+    assert bench.grade(sample, "`B`").verdict == "right"
+    assert bench.grade(sample, "`D`").verdict == "wrong"
+
+
+def test_realworldqa_letters_numbers_and_words():
+    items = samples("realworldqa")
+    assert items["0"].options == ("Left", "Straight", "Right")
+    assert registry.get("realworldqa").prompt(items["0"]) == data.REALWORLDQA[0]["question"]
+    assert verdict("realworldqa", "0", "C.") == "right"
+    assert verdict("realworldqa", "0", "Right") == "right"
+    assert verdict("realworldqa", "0", "A") == "wrong"
+    assert verdict("realworldqa", "1", "two") == "right"
+    assert verdict("realworldqa", "1", "3") == "wrong"
+    assert verdict("realworldqa", "2", "yes") == "right"
+    assert registry.get("realworldqa").chance(items["1"]) is None
+
+
+def test_cvbench_puts_its_own_prompt():
+    items = samples("cvbench")
+    assert registry.get("cvbench").prompt(items["0"]) == data.CVBENCH[0]["prompt"]
+    assert verdict("cvbench", "0", "(C)") == "right"
+    assert verdict("cvbench", "0", "1") == "right"  # the option's text, not the first option
+    assert verdict("cvbench", "0", "(A) 2") == "wrong"
+    reading = Reading()
+    assert not samples("cvbench", reading, [{**data.CVBENCH[0], "source": "KITTI"}])
+    assert reading.left_out == {"unknown_source": ["row 0"]}  # its idx is 0, which is no name by itself
+
+
+# ---------------------------------------------------------------- vilp
+
+
+def test_vilp_three_items_a_row_with_their_prior():
+    items = samples("vilp_f")
+    assert list(items) == ["0:1", "0:2", "0:3", "1:1", "1:2", "1:3"]
+    assert [colours(items[f"0:{i}"])[0] for i in (1, 2, 3)] == [RED, GREEN, BLUE]
+    assert {item.group for item in items.values()} == {"0", "1"}
+    prior = items["0:2"].prior
+    assert prior and (prior.usual, prior.agrees, prior.fact_stated) == ("water", False, True)
+    first = items["0:1"].prior
+    assert first and first.agrees
+
+
+def test_vilp_p_leaves_the_first_sentence_out():
+    facts, plain = samples("vilp_f"), samples("vilp_p")
+    assert facts["0:1"].question.startswith("Fish live in 3.5 metres")
+    assert plain["0:1"].question == "From the image, where is the fish?"
+    assert plain["1:1"].question == "How many legs does the dog have?"  # there is no other sentence
+    prior = plain["0:1"].prior
+    assert prior and not prior.fact_stated
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("Two leaves", "2 leaf"), ("The fridge.", "refrigerator"), ("Butterflies", "butterfly"), ("six", "6"),
+        ("boxes", "box"), ("a TV", "television"), ("Mice", "mouse"), ("donuts", "doughnut"), ("Six!", "6"),
+        ("cookies", "cookie"), ("movies", "movie"), ("buses", "bus"), ("tomatoes", "tomato"),
+        ("potatoes", "potato"), ("octopuses", "octopus"), ("octopi", "octopus"), ("calves", "calf"),
+        ("knives", "knife"), ("leaves", "leafs"), ("axes", "axe"), ("lenses", "lens"), ("dishes", "dish"),
+        ("ponies", "pony"), ("glasses", "glass"), ("shoes", "shoe"), ("dominoes", "domino"),
+        ("vases", "vase"), ("gases", "gas"), ("ships", "a boat"), ("cars", "automobiles"), ("emus", "emu"),
+        (r"\text{tree}", "tree"), (r"\textbf{Tree}", "trees"), (r"$\mathrm{tree}$", "tree"),
+        ("$tree$", "tree"), ("“tree”", "tree"), ("‘Trees’", "tree"), ("**a tree**", "tree"),
+    ],
+)  # fmt: skip
+def test_vilp_words_that_are_the_same(one: str, other: str):
+    assert vilp.same(one, other) and vilp.same(other, one)
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("bus", "bu"), ("lens", "len"), ("gas", "ga"), ("six", "sixteen"), ("cat", "dog"), ("red car", "car"),
+        ("planes", "plan"), ("caves", "cafe"), ("princes", "princess"), ("", ""), (".", "tree"),
+    ],
+)  # fmt: skip
+def test_vilp_words_that_are_not(one: str, other: str):
+    assert not vilp.same(one, other) and not vilp.same(other, one)
+
+
+def test_vilp_grades_by_the_rule():
+    assert verdict("vilp_f", "0:3", "<answer>two leafs</answer>") == "right"
+    assert verdict("vilp_f", "1:2", "six") == "right"
+    assert verdict("vilp_f", "1:2", "four") == "wrong"
+    assert verdict("vilp_f", "1:3", "Two.") == "right"
+    assert verdict("vilp_f", "0:2", r"\boxed{\text{trees}}") == "right"
+
+
+# ---------------------------------------------------------------- vlind, hallusion
+
+
+@pytest.fixture
+def vlind_items(tmp_path: Path) -> dict[str, Sample]:
+    data.write_vlind(tmp_path)
+    return samples("vlind", Reading(tmp_path / "VLind-Bench Dataset"), data.VLIND)
+
+
+def test_vlind_asks_six_questions_and_two_of_each_good_picture(vlind_items: dict[str, Sample]):
+    first = [name for name in vlind_items if name.startswith("0:")]
+    assert first == [
+        "0:a1:0", "0:a2:0", "0:b1:0", "0:b2:0", "0:c1:0", "0:c2:0", "0:d1:0", "0:d2:0", "0:d1:4", "0:d2:4",
+    ]  # fmt: skip
+    assert not [name for name in vlind_items if name.startswith("1:")]  # no picture with two votes
+    assert len([name for name in vlind_items if name.startswith("2:")]) == 8
+    red, green = vlind_items["0:a1:0"].images[0], vlind_items["0:d1:4"].images[0]
+    assert colour_of(red)[0] > 200 and colour_of(green)[0] < 50
+    assert vlind_items["2:b1:2"].group == "2"
+
+
+def test_vlind_statements_and_what_they_go_by(vlind_items: dict[str, Sample]):
+    bench = registry.get("vlind")
+    prompts = {name[2:4]: bench.prompt(vlind_items[name]) for name in vlind_items if name.startswith("2:")}
+    golds = {name[2:4]: vlind_items[name].answer for name in vlind_items if name.startswith("2:")}
+    assert golds == {f"{stage}{i}": answer for stage in "abcd" for i, answer in ((1, "true"), (2, "false"))}
+    # by common sense the counterfactual statement is the false one; by context and picture it is true
+    assert "ice" in prompts["a1"] and "desert" in prompts["a2"] and "common sense" in prompts["a1"]
+    assert "polar bear in the image" in prompts["b1"] and "snow in the image" in prompts["b2"]
+    assert prompts["c1"].startswith(
+        "Context: Polar bears in the desert\nStatement: Polar bears live in the desert"
+    )
+    assert "Context" not in prompts["d1"] and "aside" in prompts["d1"] and "desert" in prompts["d1"]
+
+
+@pytest.mark.parametrize(
+    "response, expected",
+    [
+        ("True", "right"), ("true.", "right"), ("The statement is true", "right"), ("False", "wrong"),
+        ("True or false?", "unparsed"), ("It is not true", "unparsed"), ("maybe", "unparsed"),
+        ("False or true? True.", "right"), ("True/False: False", "wrong"), ("False / True: true", "right"),
+        ("true, or false: it is true", "right"), ("True or false: it is not true", "unparsed"),
+        ("true/false", "unparsed"), ("True, or rather false", "right"),
+        ("it is either true or false", "unparsed"), (r"\boxed{True}", "right"), ("isn't true", "unparsed"),
+    ],
+)  # fmt: skip
+def test_vlind_reads_true_and_false(vlind_items: dict[str, Sample], response: str, expected: str):
+    assert registry.get("vlind").grade(vlind_items["0:d1:0"], response).verdict == expected
+
+
+def test_vlind_a_picture_that_is_not_there_names_its_item(tmp_path: Path):
+    with pytest.raises(UserError, match="vlind, item 0:a1:0: image not found"):
+        samples("vlind", Reading(tmp_path), data.VLIND)
+
+
+def test_hallusion_only_the_questions_without_a_figure_are_asked_without_one():
+    items = samples("hallusion")
+    assert [name for name, item in items.items() if not item.images] == ["VS_chart_0_0_0"]
+    assert items["VD_figure_0_0_1"].group == "VD_figure_0"
+    assert items["VS_chart_0_1_0"].answer == "yes" and items["VD_figure_0_0_0"].answer == "no"
+    assert verdict("hallusion", "VS_chart_0_1_0", "Yes, they are the same size, no doubt.") == "right"
+    assert verdict("hallusion", "VS_chart_0_1_0", "No.") == "wrong"
+    assert verdict("hallusion", "VS_chart_0_1_0", "It is unclear.") == "unparsed"
+    for listed in ("Yes/No: No", "Yes or no? No", "**Yes/No**: no."):
+        assert verdict("hallusion", "VS_chart_0_1_0", listed) == "wrong", listed
+        assert verdict("hallusion", "VD_figure_0_0_0", listed) == "right", listed
+
+
+# ---------------------------------------------------------------- mathvision, easyvqa, plain
+
+
+def test_mathvision_letter_or_value():
+    items = samples("mathvision")
+    assert items["4"].question == "Which piece fits [image 1]?"
+    assert items["5"].question == "How long is the side in [image 1]?"
+    assert verdict("mathvision", "4", "C") == "right"
+    assert verdict("mathvision", "5", "A") == "right"
+    assert verdict("mathvision", "5", r"\boxed{\frac{1}{2}}") == "right"
+    assert verdict("mathvision", "5", "0.5") == "right"
+    assert verdict("mathvision", "5", "1") == "wrong"
+    assert verdict("mathvision", "6", "12") == "right"
+
+
+def test_a_gold_letter_is_a_label_even_where_an_option_is_that_letter():
+    bench = registry.get("mathvision")
+    (item,) = samples("mathvision", None, [data.mathvision("7", "Which?", ["B", "A"], "A")]).values()
+    assert bench.grade(item, "(A)").verdict == "right"  # the label of the option B
+    assert bench.grade(item, "(B)").verdict == "wrong"
+    assert bench.grade(item, "A").verdict == "unparsed"  # a label and another option
+
+
+def test_mathvision_never_evaluates(tmp_path: Path):
+    trap = tmp_path / "trap"
+    for response in (f"open({str(trap)!r}, 'w')", f"__import__('pathlib').Path({str(trap)!r}).touch()"):
+        assert verdict("mathvision", "6", response) != "right"
+        assert verdict("mathvision", "5", response) != "right"
+    assert not trap.exists()
+
+
+def test_easyvqa_reads_the_package():
+    pytest.importorskip("easy_vqa")
+    bench = registry.get("easyvqa")
+    rows, folder = bench.own_rows()
+    items = list(bench.samples(rows[:40], Reading(folder)))
+    assert len(rows) == 9673 and len(items) == 40
+    assert {item.family for item in items} == {"yes or no", "shape", "color"}
+    assert items[0].question == "what is the red shape?" and items[0].images[0].size == (64, 64)
+    assert bench.grade(items[0], "It is a triangle.").verdict == "right"
+    assert bench.grade(items[0], "a circle or a triangle").verdict == "unparsed"
+    assert bench.chance(items[0]) == 1 / 3
+    from easy_vqa import get_answers
+
+    from vigos_cli.evaluation.benchmarks.easyvqa import KINDS
+
+    assert sorted(get_answers()) == sorted(word for words in KINDS.values() for word in words)
+
+
+def test_easyvqa_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "easy_vqa", None)
+    with pytest.raises(UserError, match="pip install easy-vqa"):
+        registry.get("easyvqa").own_rows()
+
+
+def test_plain_takes_the_columns_people_have():
+    items = samples("plain")
+    assert list(items) == ["0", "q1", "q2", "q3"]
+    assert colours(items["0"]) == [RED, GREEN] and items["0"].question == "How many?"
+    assert verdict("plain", "0", "four") == "right"
+    assert verdict("plain", "q1", "automobile") == "right"
+    assert verdict("plain", "q1", "car") == "right"
+    assert verdict("plain", "q1", "bus") == "wrong"
+
+
+def test_plain_items_of_data_without_pictures_are_counted():
+    reading, asked = Reading(), Reading(images=False)
+    (item,) = samples("plain", reading, data.PLAIN_TEXT).values()
+    assert item.images == () and reading.without_picture == 1
+    assert registry.get("plain").grade(item, "4").verdict == "right"
+    assert samples("plain", asked, data.PLAIN_TEXT) and asked.without_picture == 0
+    seen = Reading()
+    assert samples("plain", seen) and seen.without_picture == 0
+
+
+def test_plain_gold_lists_as_text_are_alternatives():
+    golds = ("['24/7', '3.43']", "[1, 2]", "[0, 1)")
+    items = samples("plain", None, [{"problem": "Ratio?", "answer": gold} for gold in golds])
+    assert [item.fields["answers"] for item in items.values()] == [["24/7", "3.43"], ["[1, 2]"], ["[0, 1)"]]
+    bench = registry.get("plain")
+    assert bench.golds(items["0"]) == ("24/7", "3.43")
+    assert {bench.grade(items["0"], said).verdict for said in ("3.43", "24/7")} == {"right"}
+    assert bench.grade(items["1"], "1").verdict == "wrong"
+
+
+def test_plain_pictures_in_numbered_columns():
+    row = {"problem": "Is it so?", "answer": "yes", "image_10": cell("blue"), "image_2": cell("green")}
+    (item,) = samples("plain", None, [{**row, "image_1": cell("red"), "image_3": None}]).values()
+    assert colours(item) == [RED, GREEN, BLUE]
+    marked = {**row, "problem": "See <image 10>.", "options": ["<image 2>", "none"]}
+    (item,) = samples("plain", None, [marked]).values()
+    assert colours(item) == [BLUE, GREEN] and registry.get("plain").prompt(item).count("[image") == 2
+    assert (item.question, item.options) == ("See [image 1].", ("[image 2]", "none"))
+
+
+def test_plain_options_of_their_own_or_in_the_question():
+    bench, items = registry.get("plain"), samples("plain")
+    assert bench.prompt(items["q2"]).count("(B) blue") == 1
+    assert bench.prompt(items["q3"]).count("(B) blue") == 1
+    for item in ("q2", "q3"):
+        assert verdict("plain", item, "B") == "right"
+        assert verdict("plain", item, "blue") == "right"
+        assert verdict("plain", item, "A") == "wrong"
+        assert bench.chance(items[item]) == 0.5
+
+
+@pytest.mark.parametrize(
+    "columns", [{"problem": "<image> Which?"}, {"problem": "See <image 1>."}, {"choices": ["<image2>"]}]
+)
+def test_plain_a_mark_without_a_picture_is_an_error(columns: dict[str, Any]):
+    row = {"problem": "What colour?", "answer": "red", **columns}
+    with pytest.raises(UserError, match="plain, item 0: missing image; an item is never asked without"):
+        samples("plain", None, [row])
+    assert samples("plain", Reading(images=False), [row])
+    with pytest.raises(UserError, match="item 0: refers to image 2, which it does not have"):
+        samples("plain", None, [{**row, "problem": "See <image 2>.", "image": cell("red")}])
+
+
+@pytest.mark.parametrize("column", ["image", "images", "image_1"])
+def test_plain_a_row_without_the_picture_that_others_have_is_an_error(column: str):
+    row = {"problem": "What colour?", "answer": "red"}
+    with pytest.raises(UserError, match="item 0: missing image"):
+        samples("plain", Reading(columns=("problem", "answer", column)), [row])
+    assert samples("plain", Reading(columns=("problem", "answer", "image_source")), [row])
+
+
+@pytest.mark.parametrize("images", [None, [], [None]])
+def test_plain_an_empty_picture_column_is_an_error(images: Any):
+    with pytest.raises(UserError, match="plain, item 0: missing image"):
+        samples("plain", None, [{"problem": "How many?", "answer": "4", "images": images}])
+
+
+# ---------------------------------------------------------------- parts
+
+
+@pytest.mark.parametrize(
+    "text, options",
+    [
+        ("Which?\nA. Left\nB. Right\nPlease answer.", ("Left", "Right")),
+        ("Options: A: up, B: down, C: to the left, D: out", ("up", "down", "to the left", "out")),
+        ("Which? (A) red (B) blue", ("red", "blue")),
+        ("A. Smith asks: which? A. one B. two", ("one", "two")),
+        ("A car passes B. Which is faster?", ()),
+        ("No options here.", ()),
+    ],
+)
+def test_options_inside_a_question(text: str, options: tuple[str, ...]):
+    assert parts.inlined(text) == options
+
+
+@pytest.mark.parametrize("value", ["[1, ", "{'a': 1}", "open('x')", "[" * 5000, "3"])
+def test_a_list_that_is_none_is_a_bad_row(value: str):
+    with pytest.raises(BadRow, match="options_unreadable"):
+        parts.listed(value)
+
+
+def test_lists_from_lists_and_from_text():
+    assert parts.listed("['a', \"b's\", 3]") == parts.listed(["a", "b's", 3]) == ["a", "b's", "3"]
+    assert parts.listed(None) == parts.listed("") == parts.listed("[]") == []
+
+
+def test_a_graded_response_counts_an_unparsed_one_as_wrong():
+    sample = samples("mathvista")["2"]
+    for what, right in (("right", 1.0), ("wrong", 0.0), ("unparsed", 0.0)):
+        assert Graded(sample, 0, Verdict(what, None, "", "")).right == right  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""Whether a description states the answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from vigos_cli.evaluation.leakage import described, gold, leakage, states
+from vigos_cli.types import Sample
+
+
+@pytest.mark.parametrize(
+    ("description", "answer", "stated"),
+    [
+        ("A red hat.", "red", True),
+        ("A RED, hat", "Red.", True),
+        ("A reddish hat.", "red", False),
+        ("a dark red hat", "dark red", True),
+        ("red and dark", "dark red", False),
+        ("It costs 3.5 dollars", "3", False),
+        ("There are 3.", "3", True),
+        ("anything", "", False),
+        ("anything", "?!", False),
+    ],
+)
+def test_an_answer_is_stated_word_by_word(description, answer, stated):
+    assert states(description, answer) == stated
+
+
+def test_a_description_is_what_stands_between_its_tags():
+    assert described("<description> a cat </description> <think>") == "a cat"
+    for text in ("", "<description> a cat", "a cat </description>", "<description>  </description>"):
+        assert described(text) is None
+
+
+def test_a_letter_stands_for_its_option():
+    assert gold(Sample("a", "?", "B", (), options=("red", "blue"))) == "blue"
+    assert gold(Sample("a", "Which? A. red B. blue", "(B)", ())) == "blue"
+    assert gold(Sample("a", "Which?", "B", ())) is None
+    assert gold(Sample("a", "Which?", "blue", (), options=("red", "blue"))) == "blue"
+
+
+def test_the_share_the_chance_and_their_intervals():
+    answers = ["red", "red", "blue", "green"]
+    samples = [Sample(str(i), "?", answer, ()) for i, answer in enumerate(answers)]
+    said = ["red", "blue", "blue", None]  # others: blue, blue, green, red
+    lines = [
+        {"sample_id": str(i), "text": f"<description> {text} </description>" if text else "\\boxed{red}"}
+        for i, text in enumerate(said)
+    ]
+    found = leakage(samples, [*lines, {"sample_id": "of another run", "text": lines[0]["text"]}])
+    assert found and (found["mean"], found["n"]) == (2 / 3, 3)
+    assert found["low"] < 2 / 3 < found["high"]
+    assert found["chance"]["mean"] == 1 / 3
+    assert leakage(samples, lines[3:]) is None
+    assert leakage(samples[:2], lines) is None  # no other reference to compare with

@@ -1,0 +1,404 @@
+"""`rollout=openai`: servers of our own that continue a turn, refuse to, ignore it; and a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from loopback import HANG, FakeChat, Reply, refusal
+
+from vigos_cli.config.compose import job
+from vigos_cli.config.paths import TINY
+from vigos_cli.evaluation.evaluate import evaluate
+from vigos_cli.generation.chat import FILE, Said
+from vigos_cli.models import student
+from vigos_cli.utils import server as patient
+from vigos_cli.utils.errors import ConfigError, UserError
+from vigos_cli.utils.server import CutShort
+
+KEY = "sk-proj-TheSecret"
+FEW = ("bench=priorworld", "bench.tasks.priorworld.rows=1", "limit=3", "bench.max_new_tokens=60")
+PARTS = [(False, "a cup. </description> "), (True, " It is red. "), (False, " \\boxed{red}")]
+WHOLE = "a cup. </description> <think> It is red. </think> \\boxed{red}"
+
+
+@pytest.fixture
+def serve(monkeypatch) -> Iterator:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(patient, "FIRST_WAIT", 0.01)
+    servers: list[FakeChat] = []
+
+    def start(**kind: bool) -> FakeChat:
+        servers.append(FakeChat(**kind))
+        servers[-1].says = lambda body: PARTS
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def run(out: Path, server: FakeChat | str, *overrides: str):
+    url = server if isinstance(server, str) else server.url
+    asked = ("rollout=openai", f"rollout.url={url}", "bench.samples=1", *overrides)
+    return evaluate(job("eval", [*FEW, f"out={out}", *asked]))["priorworld"]  # type: ignore[arg-type]
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(text) for text in path.read_text().splitlines()]
+
+
+def asked(server: FakeChat) -> list[dict]:
+    return [body for _, body in server.asked if body["max_tokens"] > 1]
+
+
+# ---------------------------------------------------------------- the pre-fill
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_turn_is_continued_where_the_server_can(serve, tmp_path, strict):
+    server = serve(strict=strict)
+    scores = run(tmp_path, server)
+    assert scores["engine"]["prefill"] == "continued" and scores["engine"]["top_k"]
+    said = lines(tmp_path / "responses.jsonl")
+    assert {line["text"] for line in said} == {f"<description>{WHOLE}"}
+    assert all(line["valid"] and line["answer"] == "red" and line["tokens"] == 7 for line in said)
+    for body in asked(server):
+        user, assistant = body["messages"]
+        assert assistant == {"role": "assistant", "content": "<description>"}
+        assert body["continue_final_message"] is True and body["add_generation_prompt"] is False
+        picture, text = user["content"]
+        assert picture["image_url"]["url"].startswith("data:image/png;base64,") and text["type"] == "text"
+    assert {body["temperature"] for body in asked(server)} == {0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "top_k"),
+    [
+        ({"continues": False, "strict": True}, True),
+        ({"continues": False}, True),
+        ({"continues": False, "strict": True, "top_k": False}, False),
+    ],
+    ids=["refuses", "ignores", "refuses top_k as well"],
+)
+def test_otherwise_none_is_sent_and_the_text_is_taken_as_it_comes(serve, tmp_path, kind, top_k):
+    server = serve(**kind)
+    scores = run(tmp_path, server)
+    assert scores["engine"]["prefill"] == "not sent: the server cannot continue a turn"
+    assert scores["engine"]["top_k"] is top_k
+    said = lines(tmp_path / "responses.jsonl")
+    assert {line["text"] for line in said} == {WHOLE} and not any(line["valid"] for line in said)
+    for body in asked(server):
+        assert len(body["messages"]) == 1 and "continue_final_message" not in body
+        assert ("top_k" in body) == (top_k and body["temperature"] > 0)
+
+
+def test_by_choice_none_is_sent_or_the_run_stops(serve, tmp_path):
+    scores = run(tmp_path / "none", serve(), "rollout.prefill=none")
+    assert scores["engine"]["prefill"] == "not sent: by choice"
+    cannot = serve(continues=False, strict=True)
+    with pytest.raises(UserError, match=r"rollout\.prefill=continue: .* answered 422 \(Unexpected") as caught:
+        run(tmp_path / "must", cannot, "rollout.prefill=continue")
+    assert "\n" not in str(caught.value)
+    assert run(tmp_path / "plain", serve(), "prompt.prefill_structured=''")["engine"]["prefill"] == "none"
+
+
+def test_a_run_keeps_to_one_rule(serve, tmp_path):
+    first = run(tmp_path, serve())
+    assert json.loads((tmp_path / FILE).read_text()) == first["engine"]
+    silent = serve()
+    silent.play = lambda *_: refusal(500, "must not be asked")
+    assert run(tmp_path, silent, "resume=auto") == first and not silent.asked
+    (tmp_path / "responses.jsonl").write_text("")
+    with pytest.raises(UserError, match="prefill was continued for the answers"):
+        run(tmp_path, serve(continues=False), "resume=auto")
+
+
+# ---------------------------------------------------------------- what comes back
+
+
+def stream(*deltas: dict, reason: str | None = "stop", usage: dict | None = None) -> bytes:
+    events = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    if reason:
+        events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], "usage": usage})  # type: ignore[dict-item]
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()
+
+
+@given(st.data(), st.sampled_from(["reasoning_content", "reasoning"]))
+def test_thoughts_stand_where_they_were_however_a_stream_is_cut(data, name):
+    deltas: list[dict] = [{"role": "assistant", "content": ""}]
+    for thought, text in PARTS:
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=3)))
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        deltas += [{name if thought else "content": piece, "tool_calls": None} for piece in pieces]
+    said = Said.read(stream(*deltas))
+    assert said.text("") == WHOLE and said.text("<description>") == f"<description>{WHOLE}" and said.finished
+
+
+def test_a_thought_that_the_pre_fill_began_is_not_begun_again():
+    split = Said.read(stream({"reasoning_content": " so "}, {"content": " \\boxed{1}"}))
+    whole = Said.read(stream({"content": " so </think> \\boxed{1}"}))
+    assert split.text("<think>") == whole.text("<think>") == "<think> so </think> \\boxed{1}"
+
+
+def test_a_reply_in_one_piece_is_read_too():
+    message = {"role": "assistant", "content": " \\boxed{1}", "reasoning_content": "so"}
+    usage = {"prompt_tokens": 5, "completion_tokens": 3}
+    reply = {"choices": [{"message": message, "finish_reason": "length"}], "usage": usage}
+    said = Said.read(json.dumps(reply).encode())
+    assert said.text("") == "<think>so</think> \\boxed{1}"
+    assert (said.finished, said.tokens, said.prompt_tokens) == (False, 3, 5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        stream({"content": "a"}, reason=None),
+        b'data: {"choices": [{"del',
+        b'data: {"error": "out of memory"}\n\n',
+        b"<html>",
+        b"[1]",
+        b'{"choices": [1]}',
+        b"",
+    ],
+)
+def test_a_part_of_a_reply_is_none(content):
+    with pytest.raises(CutShort):
+        Said.read(content)
+
+
+# ---------------------------------------------------------------- patience
+
+
+def test_passing_trouble_is_waited_out(serve, tmp_path):
+    server = serve()
+    replies = {
+        3: refusal(429, "busy", retry_after="0.1"),
+        4: HANG,
+        5: Reply(stream({"content": "half"}), 200, {}, 30),
+        6: Reply(stream({"content": "half"}, reason=None)),
+        7: refusal(503, "starting"),
+    }
+    server.play = lambda path, body, number: replies.get(number)
+    run(tmp_path, server, "rollout.timeout=4", "rollout.concurrency=2")
+    assert {line["text"] for line in lines(tmp_path / "responses.jsonl")} == {f"<description>{WHOLE}"}
+    assert server.most <= 2
+
+
+def test_lasting_trouble_stops_the_run_and_resume_asks_for_the_rest_alone(serve, tmp_path):
+    chunks = ("bench.batch=1", "bench.samples=2", "limit=4", "bench.tasks.priorworld.rows=2", "resume=auto")
+    whole = serve()
+    run(tmp_path / "whole", whole, *chunks)
+    seeds = {(str(body["messages"][0]), body["temperature"], body["seed"]) for body in asked(whole)}
+    assert len({(body["seed"], body["temperature"]) for body in asked(whole)}) == len(asked(whole)) == 12
+    server = serve()
+    server.play = lambda path, body, number: refusal(500, "dead") if number > 8 else None
+    with pytest.raises(UserError, match=r"answered 500 \(dead\); the run stops, resume=auto") as caught:
+        run(tmp_path / "cut", server, *chunks)
+    assert "\n" not in str(caught.value) and not (tmp_path / "cut" / "scores.json").exists()
+    there = lines(tmp_path / "cut" / "responses.jsonl")
+    assert 0 < len(there) < 12
+    server.play = lambda *_: None
+    server.asked.clear()
+    run(tmp_path / "cut", server, *chunks)
+    one, two = (lines(tmp_path / name / "responses.jsonl") for name in ("cut", "whole"))
+    assert sorted(one, key=str) == sorted(two, key=str)  # they come as they are ready
+    assert len(asked(server)) == 12 - len(there)
+    for body in asked(server):
+        assert (str(body["messages"][0]), body["temperature"], body["seed"]) in seeds
+
+
+def test_what_was_answered_is_on_disk_whatever_becomes_of_the_rest(serve, tmp_path):
+    server = serve()
+    server.play = lambda path, body, number: refusal(500, "dead") if number > 10 else None
+    with pytest.raises(UserError, match="resume=auto"):
+        run(tmp_path, server, "bench.batch=64", "limit=6", "bench.samples=2", "rollout.concurrency=1")
+    answered = [body for _, body in server.asked[:10] if body["max_tokens"] > 1]
+    assert len(lines(tmp_path / "responses.jsonl")) == len(answered) > 3
+
+
+def test_a_question_that_is_refused_is_named_and_asked_again_and_the_others_go_on(serve, tmp_path, capsys):
+    server, refused = serve(), []
+
+    def play(path, body, number):
+        if body["max_tokens"] > 1 and not refused:
+            refused.append(body)
+        return refusal(400, "context length exceeded") if body in refused else None
+
+    server.play = play
+    scores = run(tmp_path, server, "bench.samples=0", "rollout.concurrency=1", "resume=auto")
+    made = lines(tmp_path / "responses.jsonl")
+    (line,) = [one for one in made if one["refused"]]
+    assert len(made) == 3 and scores["unparsed"] == pytest.approx(1 / 3) and scores["refused"] == 1
+    assert f"item {line['sample_id']}: the server answered 400 (context length" in capsys.readouterr().err
+    verdict = next(v for v in lines(tmp_path / "verdicts.jsonl") if v["id"] == line["sample_id"])
+    assert (verdict["verdict"], verdict["rule"]) == ("unparsed", "missing") and "400" in verdict["reason"]
+    server.play = lambda *_: None
+    scores = run(tmp_path, server, "bench.samples=0", "rollout.concurrency=1", "resume=auto")
+    assert not any(one["refused"] for one in lines(tmp_path / "responses.jsonl"))
+    assert len(lines(tmp_path / "responses.jsonl")) == 3 and scores["unparsed"] == 0
+    assert "refused" not in scores
+
+
+def test_a_server_that_refuses_one_question_after_the_other_stops_the_run(serve, tmp_path):
+    server = serve()
+    server.play = lambda path, body, number: refusal(400, "no") if body["max_tokens"] > 1 else None
+    with pytest.raises(UserError, match=r"answered 400 \(no\); the run stops"):
+        run(tmp_path, server, "bench.samples=5", "rollout.concurrency=1")
+
+
+def test_a_stream_may_hold_what_elsewhere_ends_a_line():
+    content = (
+        stream({"content": "a\u2028b\x85c"}).decode().replace("\\u2028", "\u2028").replace("\\u0085", "\x85")
+    )
+    assert Said.read(content.encode()).text("") == "a\u2028b\x85c"
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(401, "it wants a key, see rollout.key_env"), (404, "does it have NAME"), (400, "no")],
+)
+def test_a_refusal_is_one_line(serve, tmp_path, status, says):
+    server = serve()
+    server.play = lambda *_: refusal(status, "no")
+    with pytest.raises(UserError, match=says) as caught:
+        run(tmp_path, server, "rollout.model=NAME")
+    assert "\n" not in str(caught.value)
+
+
+def test_nobody_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(patient, "FIRST_WAIT", 0.01)
+    with pytest.raises(UserError, match="cannot be reached"):
+        run(tmp_path, "http://127.0.0.1:9/v1")
+
+
+# ---------------------------------------------------------------- what is not needed, and what is refused
+
+
+def test_no_weights_and_no_processor_are_loaded_and_the_key_is_nowhere(serve, tmp_path, monkeypatch, capsys):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(student, "fetch", never)
+    monkeypatch.setenv("SERVER_KEY", KEY)
+    server = serve()
+    run(tmp_path, server, "rollout.key_env=SERVER_KEY", "rollout.model=NAME")
+    assert server.keys == {f"Bearer {KEY}"} and {body["model"] for body in asked(server)} == {"NAME"}
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or KEY not in path.read_text()
+    assert KEY not in "".join(capsys.readouterr())
+
+
+def test_an_adapter_gives_its_prompt_and_not_its_weights(serve, tmp_path):
+    server, folder = serve(), tmp_path / "adapter"
+    with pytest.raises(UserError, match="no such folder"):
+        run(tmp_path / "a", server, f"adapter.path={folder}")
+    folder.mkdir()
+    prompt = {**asdict(job("eval", ["out=unused"]).prompt), "plain": "Say it: {question}"}
+    told = {"student": "plain", "prompt": prompt}
+    (folder / "vigos.json").write_text(json.dumps(told))
+    config = job("eval", [*FEW, f"out={tmp_path / 'b'}", "rollout=openai", f"rollout.url={server.url}"])
+    config.adapter.path = str(folder)
+    evaluate(config)  # type: ignore[arg-type]
+    for body in asked(server):
+        assert body["messages"][0]["content"][1]["text"].startswith("Say it: ")
+        assert body["messages"][1]["content"] == "<think>"
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "says"),
+    [
+        ("distill", (), "vigos distill needs token ids.*rollout=vllm"),
+        ("ablate", (), "needs token ids"),
+        ("rollout", (), "vigos rollout needs token ids"),
+        ("eval", ("diagnostic=description_only",), "continues tokens"),
+        ("eval", ("routing=two_pass",), "continues tokens"),
+        ("eval", ("rollout.url=localhost:8000",), r"rollout\.url must be"),
+        ("eval", ("rollout.key_env=sk-1",), r"rollout\.key_env is no environment variable"),
+        ("eval", ("rollout.prefill=yes",), "one of auto, continue, none"),
+        ("eval", ("rollout.concurrency=0",), r"rollout\.concurrency=0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(command, overrides, says):
+    with pytest.raises(ConfigError, match=says) as caught:
+        job(command, ["rollout=openai", "out=unused", *overrides])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dry_run_is_of_the_student_in_process():
+    with pytest.raises(ConfigError, match="rollout=hf"):
+        job("distill", ["rollout=vllm", "trainer.dry_run=true", "out=unused"])
+
+
+# ---------------------------------------------------------------- transformers serve
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (find_spec("fastapi") and find_spec("uvicorn") and find_spec("openai")),
+    reason="transformers serve needs pip install 'transformers[serving]'",
+)
+def test_transformers_serve_says_what_the_student_says(tmp_path, monkeypatch):
+    """It cannot continue a turn; a copy whose template opens the description shows all the rest."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    folder = tmp_path / "opened"
+    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    template = (folder / "chat_template.jinja").read_text()
+    head, turn, tail = template.rpartition("<|im_start|>assistant\n")
+    (folder / "chat_template.jinja").write_text(f"{head}{turn}<description>{tail}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "transformers"), "serve", "--host", "127.0.0.1"]
+    log = (tmp_path / "serve.log").open("w")
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--device", "cpu"],
+        stdout=log,
+        stderr=log,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            assert process.poll() is None, (tmp_path / "serve.log").read_text()[-2000:]
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.5)
+        greedy = ("bench.samples=0", "rollout.concurrency=1")
+        opened = run(tmp_path / "served", f"{url}/v1", f"rollout.model={folder}", *greedy)
+        here = evaluate(job("eval", [*FEW, "bench.samples=0", f"out={tmp_path / 'hf'}"]))["priorworld"]  # type: ignore[arg-type]
+        said = lines(tmp_path / "served" / "responses.jsonl")
+        for line, own in zip(said, lines(tmp_path / "hf" / "responses.jsonl"), strict=True):
+            assert {**line, "tokens": 0} == {**own, "tokens": 0}
+        assert opened.pop("engine") == {
+            "name": "openai",
+            "url": f"{url}/v1",
+            "model": str(folder),
+            "prefill": "not sent: the server cannot continue a turn",
+            "top_k": False,
+        }
+        assert json.dumps(opened) == json.dumps(here)
+        # as it is, the tiny model does not open the description itself: the format is judged as it stands
+        run(tmp_path / "plain", f"{url}/v1", f"rollout.model={TINY}", *greedy)
+        plain = lines(tmp_path / "plain" / "responses.jsonl")
+        assert len(plain) == 3 and not any(line["valid"] for line in plain)
+    finally:
+        process.terminate()
+        process.wait(30)
+        log.close()

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import time
+import unicodedata
+from itertools import pairwise
+
+import pytest
+from byte_bpe import FUSING, NOT_SPECIAL, ORDINARY, byte_bpe, shipped
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from vigos_cli.method.decode import ALPHABET, Decoder
+from vigos_cli.utils.errors import ConfigError
+
+TOKENIZERS = {"ordinary": byte_bpe(), "fusing": byte_bpe(FUSING)}
+if (shipped() / "tokenizer.json").exists():
+    TOKENIZERS["shipped"] = PreTrainedTokenizerFast.from_pretrained(shipped())
+DECODERS = {name: Decoder(tokenizer) for name, tokenizer in TOKENIZERS.items()}
+each_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
+
+
+def sentencepiece() -> PreTrainedTokenizerFast:
+    """As Llama's: `▁` for spaces, one put before the text, bytes for what the vocabulary lacks."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(content=" ", left=1, right=0),
+        ]
+    )
+    singles = ["<unk>", "<s>", "</s>", *[f"<0x{byte:02X}>" for byte in range(256)]]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=singles, show_progress=False)
+    tokenizer.train_from_iterator(["<description> A red cube. </description>"] * 9, trainer)
+    plain = Tokenizer.from_str(tokenizer.to_str())
+    return PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="</s>", bos_token="<s>")
+
+
+def rust(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)
+    return text
+
+
+def test_alphabet_is_that_of_byte_level_bpe():
+    assert set(ALPHABET) == set(pre_tokenizers.ByteLevel.alphabet())
+    assert sorted(ALPHABET.values()) == list(range(256))
+
+
+@each_tokenizer
+@given(data=st.data())
+def test_any_ids_decode_as_the_tokenizer_does(name: str, data: st.DataObject):
+    """Broken UTF-8, special tokens and ids outside the vocabulary included."""
+    tokenizer = TOKENIZERS[name]
+    ids = data.draw(st.lists(st.integers(0, len(tokenizer) + 20), max_size=40))
+    text, ends = DECODERS[name].decode(ids)
+    assert text == rust(tokenizer, ids)
+    assert len(ends) == len(ids)
+    assert all(a <= b for a, b in pairwise((0, *ends)))
+    assert not ids or ends[-1] == len(text)
+
+
+@each_tokenizer
+@given(text=st.text(max_size=60))
+def test_text_survives_tokens(name: str, text: str):
+    tokenizer = TOKENIZERS[name]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert DECODERS[name].decode(ids)[0] in (text, unicodedata.normalize("NFC", text))
+
+
+@each_tokenizer
+@given(data=st.data())
+def test_a_prefix_of_the_tokens_has_a_prefix_of_the_text(name: str, data: st.DataObject):
+    """Up to characters and broken bytes that later tokens complete or end."""
+    tokenizer = TOKENIZERS[name]
+    ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), min_size=1, max_size=12))
+    decoder = DECODERS[name]
+    text, ends = decoder.decode(ids)
+    for n in range(1, len(ids)):
+        head, _ = decoder.decode(ids[:n])
+        assert text.startswith(head[: ends[n - 1]])
+        assert set(head[ends[n - 1] :]) <= {"\ufffd"}
+
+
+def test_a_character_belongs_to_the_token_that_completes_it():
+    tokenizer = byte_bpe()
+
+    def decode(tokens: str) -> tuple[str, tuple[int, ...]]:
+        return Decoder(tokenizer).decode([tokenizer.get_vocab()[token] for token in tokens])
+
+    assert decode("aâĤ¬b") == ("a€b", (1, 1, 1, 2, 3))
+    assert decode("aâĤb") == ("a\ufffdb", (1, 1, 1, 3))  # b shows that the euro sign is broken
+    assert decode("aâ") == ("a\ufffd", (1, 2))  # the text just ends
+    assert decode("") == ("", ())
+
+
+def test_special_tokens_contribute_no_text():
+    tokenizer = byte_bpe()
+    ids = tokenizer(f"a<|im_end|>b<|image_pad|>{NOT_SPECIAL[0]}")["input_ids"]
+    assert Decoder(tokenizer).decode([*ids, 10**6]) == ("ab<tool_call>", (1, 1, 2, 2, 13, 13))
+
+
+@given(text=st.text(max_size=40), data=st.data())
+def test_sentencepiece(text: str, data: st.DataObject):
+    tokenizer = _SENTENCEPIECE
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert Decoder(tokenizer).decode(ids)[0] == rust(tokenizer, ids)
+
+
+_SENTENCEPIECE = sentencepiece()
+
+
+def test_an_unknown_kind_of_tokenizer_is_refused():
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    tokenizer.decoder = decoders.WordPiece()
+    with pytest.raises(ConfigError, match="WordPiece"):
+        Decoder(PreTrainedTokenizerFast(tokenizer_object=tokenizer))
+
+
+def test_linear_time():
+    ids = [i % 500 for i in range(100_000)]
+    start = time.process_time()
+    Decoder(byte_bpe(ORDINARY)).decode(ids)
+    assert time.process_time() - start < 2

@@ -1,0 +1,115 @@
+"""Whoever needs logits gets them in float32 without a float32 copy of the whole output head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_student
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from vigos_cli.analysis import token_scores
+from vigos_cli.generation import vllm_check
+from vigos_cli.method import fused_loss as fused
+from vigos_cli.method.losses import DivergenceSpec
+from vigos_cli.models import student as model
+from vigos_cli.types import Prompt, Role
+
+IDS = tuple(range(20, 60))
+PROMPT = Prompt(Role.STUDENT, IDS, ())
+
+
+class LargestFloat32(TorchDispatchMode):
+    """Record the size of the largest float32 tensor that an operation returns, views excluded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(x, Tensor) and x.dtype == torch.float32:
+                self.numel = max(self.numel, x.untyped_storage().nbytes() // 4)
+        return out
+
+
+@pytest.fixture(scope="module")
+def student() -> Any:
+    return make_student("model.dtype=bfloat16")
+
+
+def score_with_two_sides(student: Any) -> Any:
+    hidden_NH = student.hidden(student.batch([IDS], [PROMPT]))[0]
+    return token_scores._log_probabilities(student, hidden_NH, -hidden_NH, IDS)
+
+
+def compute_the_loss(student: Any) -> Any:
+    hidden_NH = student.hidden(student.batch([IDS], [PROMPT]))[0]
+    ids_N = torch.tensor(IDS)
+    data = (hidden_NH, hidden_NH, student.head_VH, ids_N, torch.ones(len(IDS)))
+    return fused.fused_loss(*data, DivergenceSpec("forward_kl"), chunk=16)
+
+
+CALLERS: dict[str, Callable[[Any], Any]] = {
+    "token scores": score_with_two_sides,
+    "the canary": lambda student: vllm_check.logprobs(student, PROMPT, "live", range(len(IDS) - 1)),
+    "the check of the head": model._check_head,
+    "the loss": compute_the_loss,
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("caller", CALLERS)
+def test_no_caller_copies_the_whole_head(caller: str, student: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fused, "HEAD_ROWS", 64)
+    with LargestFloat32() as seen:
+        CALLERS[caller](student)
+    assert seen.numel < student.head_VH.numel()
+
+
+@torch.no_grad()
+def test_token_scores_are_those_of_float64(student: Any):
+    hidden_NH = torch.randn(len(IDS), student.head_VH.shape[1], generator=torch.Generator().manual_seed(0))
+    hidden_NH = hidden_NH.bfloat16()
+    logp, kl = token_scores._log_probabilities(student, hidden_NH, -hidden_NH, IDS)
+    logits_NV = hidden_NH.double() @ student.head_VH.double().T
+    log_NV, other_NV = logits_NV.log_softmax(-1), (-logits_NV).log_softmax(-1)
+    expected = log_NV[range(len(IDS)), list(IDS)]
+    torch.testing.assert_close(torch.tensor(logp), expected.float(), atol=1e-4, rtol=1e-5)
+    expected = (log_NV.exp() * (log_NV - other_NV)).sum(-1)
+    torch.testing.assert_close(torch.tensor(kl), expected.float(), atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_canarys_log_probabilities_are_those_of_float64(student: Any):
+    """The product was once rounded to bfloat16, which moves a log-probability by hundredths of a nat."""
+    keep = range(len(IDS) - 1)
+    hidden_NH = student.hidden(student.batch([IDS], [PROMPT]))[0, list(keep)]
+    log_NV = (hidden_NH.double() @ student.head_VH.double().T).log_softmax(-1)
+    got = vllm_check.logprobs(student, PROMPT, "live", keep)
+    expected = log_NV[keep, [IDS[i + 1] for i in keep]]
+    torch.testing.assert_close(got, expected.float(), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_project_is_a_product_in_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fused, "HEAD_ROWS", 5)
+    draw = torch.Generator().manual_seed(0)
+    hidden_NH = torch.randn(7, 16, generator=draw).to(dtype).requires_grad_()
+    head_VH, bias_V = torch.randn(23, 16, generator=draw).to(dtype), torch.randn(23, generator=draw)
+    expected = (hidden_NH.double() @ head_VH.double().T).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plain, biased = fused.project(hidden_NH, head_VH), fused.project(hidden_NH, head_VH, bias_V)
+    assert plain.dtype == torch.float32 and not plain.requires_grad
+    torch.testing.assert_close(plain.double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(biased.double(), expected + bias_V, atol=1e-5, rtol=1e-5)
+    out_NV = torch.empty(9, 23)
+    assert fused.project(hidden_NH, head_VH, out_NV=out_NV[2:]).data_ptr() == out_NV[2:].data_ptr()
+    assert torch.equal(out_NV[2:], plain)
+    empty = SimpleNamespace(head_VH=head_VH)
+    assert token_scores._log_probabilities(empty, hidden_NH[:0], None, []) == ([], [])  # type: ignore[arg-type]

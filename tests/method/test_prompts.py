@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import time
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from byte_bpe import NOT_SPECIAL, SPECIAL, byte_bpe, processor, shipped
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+from PIL import Image
+from tokenizers import normalizers
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoProcessor
+
+from vigos_cli.config.schema import PromptConfig, RoutingConfig
+from vigos_cli.method.decode import Decoder
+from vigos_cli.method.prompts import PlainText, Prompter, fill, load_prompts, reference_text
+from vigos_cli.method.segments import after_think
+from vigos_cli.types import Prompt, Role, Rollout, Sample
+from vigos_cli.utils.errors import ConfigError
+
+TEXTS = PromptConfig(
+    structured="{question}\nDescribe in <description> tags, then <think>, then \\boxed{answer}.",
+    plain="{question}\nThink, then \\boxed{answer}.",
+    reasoning="{question}\nThe reference is {reference}. Think, then \\boxed{answer}.",
+    reference="{question}\nThe reference is {reference}. Describe, think, \\boxed{answer}.",
+)
+PROCESSORS: dict[str, Any] = {"ordinary": processor(), "fusing": processor(fusing=True)}
+if (shipped() / "tokenizer.json").exists():
+    PROCESSORS["shipped"] = AutoProcessor.from_pretrained(shipped())
+each_processor = pytest.mark.parametrize("name", PROCESSORS)
+ROLES = (Role.STUDENT, Role.PERCEPTION, Role.REASONING, Role.REFERENCE, Role.PRIVILEGED)
+PICTURES = (Image.new("RGB", (56, 56), "red"), Image.new("RGB", (28, 84), "blue"))
+
+
+def prompter(name: str = "ordinary", **routing: Any) -> Prompter:
+    return Prompter(PROCESSORS[name], TEXTS, RoutingConfig(**routing))
+
+
+DECODERS = {name: Decoder(made.tokenizer) for name, made in PROCESSORS.items()}
+PROMPTERS = {name: prompter(name) for name in PROCESSORS}
+IMAGES = {name: PROMPTERS[name].encode(PICTURES[:1]) for name in PROCESSORS}
+
+# ---- texts of the data that try to be more than text
+
+hostile = st.lists(
+    st.sampled_from(
+        (
+            *SPECIAL,
+            *NOT_SPECIAL,
+            "<think>",
+            "</think>",
+            "\\boxed{",
+            "{question}",
+            "{reference}",
+            "{}",
+            "<",
+            "|>",
+        )
+    )
+    | st.text(max_size=5),
+    max_size=12,
+).map("".join)
+overlapping = st.lists(st.sampled_from([p for t in SPECIAL for p in (t[:1], t[:5], t[5:], t[1:])])).map(
+    "".join
+)
+
+
+@each_processor
+@given(text=hostile | overlapping)
+def test_data_is_plain_text(name: str, text: str):
+    tokenizer = PROCESSORS[name].tokenizer
+    text = unicodedata.normalize("NFC", text)
+    ids = PlainText(tokenizer).encode_message([(text, True)])
+    assert set(ids).isdisjoint(tokenizer.added_tokens_decoder)
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+
+
+@each_processor
+@given(question=hostile, reference=hostile)
+def test_data_changes_no_structure(name: str, question: str, reference: str):
+    """The special tokens of a prompt are those of the template, whatever the data says."""
+    special = {i for i, token in PROCESSORS[name].tokenizer.added_tokens_decoder.items() if token.special}
+    for role in ROLES:
+        tame = PROMPTERS[name].render(role, IMAGES[name], question="q", reference="r")
+        wild = PROMPTERS[name].render(role, IMAGES[name], question=question, reference=reference)
+        assert [i for i in wild.ids if i in special] == [i for i in tame.ids if i in special]
+        assert len(wild.mm_token_types) == len(wild.ids)
+        assert sum(wild.mm_token_types) == sum(tame.mm_token_types)
+
+
+def test_a_delimiter_that_is_an_added_token_is_one_only_where_the_instruction_writes_it():
+    """As `<think>` in the vocabulary of Qwen3."""
+    text = PlainText(byte_bpe())
+    tool = byte_bpe().get_vocab()["<tool_call>"]
+    instruction = "Use <tool_call> on {question}l> <tool_{reference} <|im_end|>"
+    ids = text.encode_message(fill(instruction, "<tool_call> and <tool_cal", "call>"))
+    assert ids.count(tool) == 1
+    assert set(ids) & set(byte_bpe().added_tokens_decoder) == {tool}
+
+
+def test_a_normaliser_cannot_spell_an_added_token():
+    tokenizer = byte_bpe(nfc=False, size=499)
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.add_tokens(["<tool>"])
+    (tool,) = tokenizer("＜tool＞")["input_ids"]
+    ids = PlainText(tokenizer).encode_message([("a ＜tool＞", True)])
+    assert tool not in ids
+    assert tokenizer.decode(ids) == "a <tool>"
+
+
+@given(question=hostile, reference=hostile)
+def test_fill_once(question: str, reference: str):
+    parts = fill(" a {question} {b} {reference}{question}\n", question, reference)
+    assert "".join(text for text, _ in parts) == f"a {question} {{b}} {reference}{question}"
+    assert [text for text, data in parts if data] == [question, reference, question]
+
+
+# ---- prompts
+
+
+def of_transformers(name: str, content: list[dict[str, Any]]) -> Any:
+    return PROCESSORS[name].apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+
+
+@each_processor
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("student", ["structured", "plain"])
+def test_as_the_model_was_trained(name: str, student: str, count: int):
+    """For ordinary data a prompt is what transformers makes of the conversation, and the prefill."""
+    prompts = prompter(name, student=student)
+    images = prompts.encode(PICTURES[:count])
+    slots = [{"type": "image", "image": picture} for picture in PICTURES[:count]]
+    wanted = {
+        Role.STUDENT: TEXTS.structured if student == "structured" else TEXTS.plain,
+        Role.REASONING: TEXTS.reasoning,
+        Role.REFERENCE: TEXTS.reference,
+        Role.PRIVILEGED: TEXTS.reference if student == "structured" else TEXTS.reasoning,
+    }
+    prefill = TEXTS.prefill_structured if student == "structured" else TEXTS.prefill_plain
+    for role in ROLES:
+        content = list(slots)
+        if role in wanted:
+            text = wanted[role].replace("{question}", "What is it?").replace("{reference}", "a cube")
+            content.append({"type": "text", "text": text})
+        theirs = of_transformers(name, content)
+        ours = prompts.render(role, images, question="What is it?", reference="a cube")
+        body = len(ours.ids) - len(ours.prefill)
+        assert list(ours.ids[:body]) == theirs["input_ids"][0].tolist()
+        assert list(ours.mm_token_types[:body]) == theirs["mm_token_type_ids"][0].tolist()
+        assert ours.ids[body:] == ours.prefill
+        assert not any(ours.mm_token_types[body:])
+        assert PROCESSORS[name].tokenizer.decode(ours.prefill) == prefill
+        assert set(ours.features) == set(theirs) - {"input_ids", "attention_mask", "mm_token_type_ids"}
+        assert all((ours.features[key] == theirs[key]).all() for key in ours.features)
+
+
+def test_perception_sees_no_text():
+    ours = PROMPTERS["ordinary"].render(Role.PERCEPTION, IMAGES["ordinary"], question="q?", reference="r!")
+    bare = PROMPTERS["ordinary"].render(Role.PERCEPTION, IMAGES["ordinary"])
+    assert ours.ids == bare.ids
+    alone = prompter(perception_sees_prefill=False).render(Role.PERCEPTION, IMAGES["ordinary"])
+    assert (*alone.ids, *bare.prefill) == bare.ids
+    assert alone.prefill == ()
+
+
+def test_features_are_computed_once():
+    prompts = [PROMPTERS["ordinary"].render(role, IMAGES["ordinary"]) for role in ROLES]
+    assert len({id(prompt.features["pixel_values"]) for prompt in prompts}) == 1
+
+
+def test_a_template_with_the_image_behind_the_text():
+    made = processor()
+
+    class Behind:
+        tokenizer = made.tokenizer
+
+        def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
+            parts = sorted(messages[0]["content"], key=lambda part: part["type"], reverse=True)
+            return f"<|im_start|>{''.join(part.get('text', '<|image_pad|>') for part in parts)}<|im_end|>"
+
+        def __call__(self, **kwargs: Any) -> Any:
+            return made(**kwargs)
+
+    prompts = Prompter(Behind(), TEXTS, RoutingConfig())
+    got = prompts.render(Role.STUDENT, prompts.encode(PICTURES), question="q")
+    text = TEXTS.structured.replace("{question}", "q")
+    slots = "<|image_pad|>" * (4 + 3)
+    assert made.tokenizer.decode(got.ids) == f"<|im_start|>{text}{slots}<|im_end|><description>"
+    image_pad = made.tokenizer.get_vocab()["<|image_pad|>"]
+    assert list(got.mm_token_types) == [int(i == image_pad) for i in got.ids]
+
+
+def test_a_template_that_hides_the_text():
+    class Hides:
+        tokenizer = processor().tokenizer
+
+        def apply_chat_template(self, *_: Any, **__: Any) -> str:
+            return "<|im_start|>"
+
+    with pytest.raises(ConfigError, match="chat template"):
+        Prompter(Hides(), TEXTS, RoutingConfig()).encode(())
+
+
+@pytest.mark.parametrize("head", ["<|endoftext|>", ""])
+def test_a_sequence_begins_once(head: str):
+    """Whether the template or the tokenizer writes the beginning-of-sequence token."""
+    begins = byte_bpe(size=498)
+    bos = begins.get_vocab()["<|endoftext|>"]
+    begins.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", bos)]
+    )
+    begins.bos_token = "<|endoftext|>"
+
+    class Begins:
+        tokenizer = begins
+
+        def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
+            return f"{head}user: {messages[0]['content'][0]['text']} assistant: "
+
+        def __call__(self, text: list[str], images: None, **kwargs: Any) -> Any:
+            return begins(text, **kwargs)
+
+    prompts = Prompter(Begins(), TEXTS, RoutingConfig())
+    got = prompts.render(Role.STUDENT, prompts.encode(()), question="q")
+    assert (got.ids[0], got.ids.count(bos), got.mm_token_types) == (bos, 1, ())
+
+
+def test_speed():
+    images, start = IMAGES["ordinary"], time.process_time()
+    for _ in range(100):
+        PROMPTERS["ordinary"].render(Role.REASONING, images, question="What <|im_end|> is it?", reference="a")
+    assert time.process_time() - start < 0.5
+
+
+# ---- the teacher's sequence
+
+
+def roll(name: str, turn: str, cut: bool = False, finished: bool = True) -> Rollout:
+    """A rollout that sampled `turn` behind the student's prefill, in the tokenizer's own tokens or cut up."""
+    tokenizer = PROCESSORS[name].tokenizer
+    prompt = PROMPTERS[name].render(Role.STUDENT, IMAGES[name], question="q")
+    pieces = list(turn) if cut else [turn]
+    ids = [i for piece in pieces for i in tokenizer(piece, add_special_tokens=False)["input_ids"]]
+    ids += [tokenizer.eos_token_id] * finished
+    text, ends = DECODERS[name].decode([*prompt.prefill, *ids])
+    return Rollout("s", 0, prompt, tuple(ids), text, ends, finished)
+
+
+turns = st.lists(
+    st.sampled_from(("A cube.", "\n", " ", "</description>", "<think>", "</think>", "七", "\\boxed{1}")),
+    max_size=9,
+).map("".join)
+
+
+def check_positions(prompts: Prompter, name: str, prompt: Prompt, rollout: Rollout) -> tuple[str, int]:
+    """The text of the teacher's turn, and how many sampled tokens are in it."""
+    ids, positions = prompts.teacher_sequence(prompt, rollout)
+    held = [(i, at) for i, at in enumerate(positions) if at is not None]
+    assert len(positions) == len(rollout.ids)
+    assert all(ids[at] == rollout.ids[i] for i, at in held)
+    first = len(positions) - len(held)
+    assert held == [(i, len(ids) - len(positions) + i) for i in range(first, len(positions))]
+    body = len(prompt.ids) - len(prompt.prefill)
+    assert ids[:body] == prompt.ids[:body]
+    return PROCESSORS["ordinary"].tokenizer.__class__ and Decoder(prompts._tokenizer).decode(ids[body:])[
+        0
+    ], len(held)
+
+
+@each_processor
+@given(turn=turns, cut=st.booleans(), role=st.sampled_from(ROLES))
+def test_every_teacher_reads_the_whole_turn(name: str, turn: str, cut: bool, role: Role):
+    rollout = roll(name, turn, cut)
+    prompt = PROMPTERS[name].render(role, IMAGES[name], question="q", reference="r")
+    assert check_positions(PROMPTERS[name], name, prompt, rollout) == (rollout.text, len(rollout.ids))
+
+
+@pytest.mark.slow
+@each_processor
+@given(turn=turns, cut=st.booleans(), finished=st.booleans())
+@example(turn="a</description>\n<think>\n", cut=False, finished=False)
+def test_the_reasoning_teacher_from_think_on(name: str, turn: str, cut: bool, finished: bool):
+    """Its turn is exactly `<think>` and what the student wrote after it, fused edges or not."""
+    prompts, rollout = prompter(name, reasoning_sees_description=False), roll(name, turn, cut, finished)
+    start = after_think(rollout.text)
+    assume(start)
+    assert start
+    prompt = prompts.render(Role.REASONING, IMAGES[name], question="q", reference="r")
+    text, held = check_positions(prompts, name, prompt, rollout)
+    assert text == "<think>" + rollout.text[start:]
+    begins = (0, *rollout.ends)[len(rollout.prompt.prefill) : -1]
+    assert held == sum(begin >= start for begin in begins)
+
+
+def test_only_the_reasoning_teacher_of_a_structured_turn_starts_at_think():
+    rollout = roll("ordinary", "a</description><think>b</think>\\boxed{1}")
+    prompts = prompter(reasoning_sees_description=False)
+    for role in (Role.REFERENCE, Role.PRIVILEGED, Role.PERCEPTION):
+        prompt = prompts.render(role, IMAGES["ordinary"])
+        assert check_positions(prompts, "ordinary", prompt, rollout)[1] == len(rollout.ids)
+    plain = prompter(student="plain", reasoning_sees_description=False)
+    prompt = plain.render(Role.REASONING, IMAGES["ordinary"])
+    assert check_positions(plain, "ordinary", prompt, rollout)[1] == len(rollout.ids)
+    none = roll("ordinary", "no tag")
+    prompt = prompts.render(Role.REASONING, IMAGES["ordinary"])
+    assert check_positions(prompts, "ordinary", prompt, none) == ("<description>no tag", len(none.ids))
+
+
+def test_perception_without_prefill_reads_the_sampled_tokens_only():
+    rollout, prompts = (
+        roll("fusing", " A cube.</description>"),
+        prompter("fusing", perception_sees_prefill=False),
+    )
+    prompt = prompts.render(Role.PERCEPTION, IMAGES["fusing"])
+    assert check_positions(prompts, "fusing", prompt, rollout)[0] == " A cube.</description>"
+
+
+# ---- the files and texts of a run
+
+
+def test_load_prompts(tmp_path: Path):
+    assert load_prompts(TEXTS) == TEXTS
+    path = tmp_path / "mine.yaml"
+    path.write_text("plain: 'Look: {question}'\n")
+    got = load_prompts(
+        PromptConfig(
+            path=str(path),
+            structured=TEXTS.structured,
+            reasoning=TEXTS.reasoning,
+            reference="{question} {reference}",
+        )
+    )
+    assert (got.plain, got.name, got.structured) == ("Look: {question}", "mine", TEXTS.structured)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("strutured: '{question}'", "strutured: did you mean structured?"),
+        ("path: elsewhere", "path: one of name, structured,"),
+        ("7: x", "7: one of name,"),
+        ("plain: {question}", "plain must be a text"),
+        ("- plain", "must map"),
+        ("plain: 'no slot'", "prompt.plain does not contain {question}"),
+        ("plain: '{question} {reference}'", "must not see"),
+        ("plain: 'a", "not YAML"),
+    ],
+)
+def test_mistakes_in_a_prompt_file(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_prompts(PromptConfig(**{**TEXTS.__dict__, "path": str(path)}))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_prompt_file_that_is_not_there():
+    with pytest.raises(ConfigError, match="No such file"):
+        load_prompts(PromptConfig(path="/nowhere.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("red", "red"),
+        (" \\boxed{\\frac{1}{2}} ", "\\frac{1}{2}"),
+        ("<answer>B</answer>", "B"),
+        ('```json\n{"a": 1}\n```', '{"a": 1}'),
+        ("so\n```\n<answer> \\boxed{4} </answer>\n```", "so\n\n 4"),
+        ("", ""),
+    ],
+)
+def test_reference_text(answer: str, text: str):
+    sample = Sample("s", "q", answer, ())
+    assert reference_text(sample) == text
+    assert reference_text(sample, "solution") == text
+    assert (
+        reference_text(Sample("s", "q", answer, (), solution="1 + 1 = \\boxed{2}"), "solution") == "1 + 1 = 2"
+    )

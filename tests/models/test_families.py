@@ -1,0 +1,496 @@
+"""Every family of models through the program's own functions, on random twins; real sizes on no device."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from conftest import distill_config
+from peft.tuners.tuners_utils import check_target_module_exists
+from PIL import Image
+from transformers import AutoConfig, AutoModelForImageTextToText
+from twins import FAMILIES, save_twin
+
+from vigos_cli.cli.explain import options
+from vigos_cli.config.compose import job
+from vigos_cli.config.paths import experiments_dir
+from vigos_cli.config.schema import CARDS
+from vigos_cli.data.priorworld import PriorWorld
+from vigos_cli.generation.sampler import Request, Sampling, as_rollout, roll_out
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.models.memory import GIB
+from vigos_cli.models.plan import estimate, shape_of
+from vigos_cli.models.student import Student, language_model, load_processor, load_student, lora_config
+from vigos_cli.supervision import supervise
+from vigos_cli.supervision.batches import Batches
+from vigos_cli.supervision.teachers import Reading
+from vigos_cli.training import trainer
+from vigos_cli.training.trainer import learn, make_learner
+from vigos_cli.types import Prompt, Role
+from vigos_cli.utils.errors import UserError
+
+each = pytest.mark.parametrize("name", FAMILIES)
+SMALL = ("adapter.r=4", "trainer.batch=4", "trainer.lr=1e-2", "rollout.max_new_tokens=8")
+VALID = " A red cube. </description> <think> The cube is red. </think> \\boxed{red}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    return cache(lambda name: save_twin(name, tmp_path_factory.mktemp(name)))
+
+
+@pytest.fixture(scope="module")
+def config(folder: Callable[[str], Any]) -> Callable[..., Any]:
+    """What `vigos distill model.path=FOLDER` would run with; composed once, since that takes a while."""
+    composed = cache(lambda *more: distill_config("model.path=FOLDER", *SMALL, *more))
+
+    def config(name: str, *more: str) -> Any:
+        run = composed(*more)
+        return replace(run, model=replace(run.model, path=str(folder(name))))
+
+    return config
+
+
+@pytest.fixture(scope="module")
+def loaded(config: Callable[..., Any]) -> Callable[[str], Student]:
+    """A student that no test changes."""
+    return cache(lambda name: load(config(name)))
+
+
+def load(run: Any) -> Student:
+    return load_student(run.model, run.adapter, seed=0)
+
+
+def prompter(student: Student, run: Any) -> Prompter:
+    return Prompter(student.processor, run.prompt, run.routing)
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = torch.randint(256, (height, width, 3), generator=torch.Generator().manual_seed(seed))
+    return Image.fromarray(pixels.to(torch.uint8).numpy())
+
+
+# Of several shapes, so that rows differ in tiles, tokens and patches; two pictures, and none.
+ROWS = (
+    (picture(84, 84, 1),),
+    (picture(40, 120, 2),),
+    (picture(84, 56, 3), picture(56, 56, 4)),
+    (picture(130, 40, 5),),
+    (),
+)
+
+
+def prompts(student: Student, run: Any, rows: Any = ROWS) -> list[Prompt]:
+    made = prompter(student, run)
+    return [made.render(Role.STUDENT, made.encode(row), question=f"What {i}?") for i, row in enumerate(rows)]
+
+
+# ---------------------------------------------------------------- prompts
+
+
+@each
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_prompt_is_what_transformers_makes_of_the_conversation(name, count, loaded, config):
+    run, student = config(name), loaded(name)
+    made = prompter(student, run)
+    pictures = (*ROWS[3], *ROWS[0])[:count]
+    ours = made.render(Role.STUDENT, made.encode(pictures), question="What is it?")
+    text = made.instructions[Role.STUDENT].replace("{question}", "What is it?")
+    slots = [{"type": "image", "image": image} for image in pictures]
+    theirs = student.processor.apply_chat_template(
+        [{"role": "user", "content": [*slots, {"type": "text", "text": text}]}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        enable_thinking=False,
+    )
+    body = len(ours.ids) - len(ours.prefill)
+    assert list(ours.ids[:body]) == theirs.pop("input_ids")[0].tolist()
+    assert student.tokenizer.decode(ours.ids[body:]) == "<description>"
+    types = theirs.pop("mm_token_type_ids", None)
+    assert list(ours.mm_token_types[:body]) == (types[0].tolist() if types is not None else [])
+    theirs.pop("attention_mask")
+    assert set(ours.features) == set(theirs) and bool(count) == bool(ours.features)
+    for key, value in theirs.items():
+        assert torch.equal(ours.features[key], torch.as_tensor(value)), key
+
+
+@each
+def test_no_text_of_the_data_adds_a_slot_or_a_turn(name, loaded, config):
+    run, student, family = config(name), loaded(name), FAMILIES[name]
+    made = prompter(student, run)
+    images = made.encode(ROWS[0])
+    added = [*family.special, *family.plain]
+    hostile = "".join(added) + " ".join(added) + family.image_token[:4] + family.image_token
+    special = {i for i, token in student.tokenizer.added_tokens_decoder.items()}
+    assert {student.tokenizer.convert_tokens_to_ids(token) for token in added} == special
+    for role in (Role.STUDENT, Role.REASONING, Role.REFERENCE):
+        tame = made.render(role, images, question="q", reference="r")
+        wild = made.render(role, images, question=hostile, reference=hostile)
+        assert [i for i in wild.ids if i in special] == [i for i in tame.ids if i in special]
+        assert student.tokenizer.decode(wild.ids).count(hostile) == (1 if role is Role.STUDENT else 2)
+        hidden = student.hidden(student.batch([wild.ids], [wild]))
+        assert hidden.isfinite().all()
+
+
+def test_a_template_that_begins_to_think_leaves_the_beginning_to_the_prefill(loaded, config):
+    """Qwen3.5's own switch is used; a template without one is cut before its open `<think>`."""
+    student, run = loaded("qwen35"), config("qwen35")
+    assert prompter(student, run).template(1)[1].endswith("assistant\n<think>\n\n</think>\n\n")
+    processor = load_processor(run.model)
+    template = FAMILIES["qwen3vl"].template
+    processor.chat_template = template.replace("assistant\n{% endif", "a\n<think>\n{% endif")
+    made = Prompter(processor, run.prompt, run.routing)
+    assert made.template(1)[1].endswith("<|im_start|>a\n")
+
+
+def test_the_older_name_of_the_kinds_of_tokens(loaded, config, monkeypatch):
+    """As Gemma 3 has it; what a model calls them is read off its `forward`."""
+    student, run = loaded("qwen2vl"), config("qwen2vl")
+
+    class Older:
+        tokenizer = student.processor.tokenizer
+        apply_chat_template = student.processor.apply_chat_template
+
+        def __call__(self, **inputs: Any) -> dict[str, Any]:
+            out = dict(student.processor(**inputs))
+            return {name.removeprefix("mm_"): value for name, value in out.items()}
+
+    made = [prompter(student, run), Prompter(Older(), run.prompt, run.routing)]
+    new, old = (p.render(Role.STUDENT, p.encode(ROWS[0]), question="q") for p in made)
+    assert old.mm_token_types == new.mm_token_types and any(old.mm_token_types)
+    assert set(old.features) == {"pixel_values", "image_grid_thw"}
+    monkeypatch.setattr(type(student.base), "forward", lambda self, input_ids, token_type_ids: None)
+    names = set(student.batch([old.ids], [old]))
+    assert names - set(old.features) == {"input_ids", "attention_mask", "token_type_ids"}
+
+
+# ---------------------------------------------------------------- rows together and alone
+
+
+@each
+def test_padding_on_either_side_changes_no_row(name, loaded, config):
+    """Also where rows have more tiles than others, several pictures, or none."""
+    student, run = loaded(name), config(name)
+    rows = prompts(student, run)
+    alone = [student.hidden(student.batch([row.ids], [row]))[0] for row in rows]
+    assert len({len(row.ids) for row in rows}) > 3
+    with torch.no_grad():
+        together = student.hidden(student.batch([row.ids for row in rows], rows))
+        for row, one, many in zip(rows, alone, together, strict=True):
+            torch.testing.assert_close(many[: len(row.ids)], one, atol=2e-4, rtol=1e-3)
+
+
+@each
+def test_the_picture_is_seen(name, loaded, config):
+    student, run = loaded(name), config(name)
+    first, second = prompts(student, run, [(picture(84, 84, 1),), (picture(84, 84, 2),)])
+    second = replace(second, ids=first.ids)
+    with torch.no_grad():
+        a, b = (student.hidden(student.batch([row.ids], [row]))[0, -1] for row in (first, second))
+    assert float((a - b).abs().max()) > 1e-3
+
+
+@pytest.mark.slow
+@each
+def test_greedy_answers_do_not_depend_on_the_batch(name, loaded, config):
+    student, run = loaded(name), config(name)
+    asked = [Request(str(i), prompt) for i, prompt in enumerate(prompts(student, run))]
+    sampling = Sampling(12, temperature=0)
+    one, three, five = (roll_out(student, asked, sampling, key=(0,), batch=n) for n in (1, 3, 5))
+    assert [r.ids for r in one] == [r.ids for r in three] == [r.ids for r in five]
+    assert len({r.ids for r in one}) > 1, "what is shown matters"
+    wild = roll_out(student, asked[:2], Sampling(24, temperature=50.0), key=(0,), batch=2)
+    slots = {student.tokenizer.convert_tokens_to_ids(token) for token in FAMILIES[name].slots}
+    assert slots == set(student.banned_ids) and slots.isdisjoint(i for r in wild for i in r.ids)
+
+
+@each
+def test_pictures_come_in_the_weights_precision(name, config):
+    student = load(run := config(name, "model.dtype=bfloat16"))
+    asked = [Request(str(i), prompt) for i, prompt in enumerate(prompts(student, run)[:2])]
+    rollouts = roll_out(student, asked, Sampling(3, temperature=0), key=(0,), batch=2)
+    assert [len(rollout.ids) for rollout in rollouts] == [3, 3] or any(r.finished for r in rollouts)
+
+
+# ---------------------------------------------------------------- learning
+
+
+def some_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights write no valid turn: every other rollout is replaced by one, as if it had been drawn."""
+
+    def sample(student: Student, prepared: Any, *rest: Any) -> Any:
+        drawn = supervise.sample_rollouts(student, prepared, *rest)
+        turn = (*student.tokenizer(VALID, add_special_tokens=False)["input_ids"], min(student.stop_ids))
+        for i in range(0, len(drawn), 2):
+            item, rollout = drawn[i]
+            drawn[i] = (item, as_rollout(student, Request(rollout.sample_id, rollout.prompt), turn))
+        return drawn
+
+    monkeypatch.setattr(trainer, "sample_rollouts", sample)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "adapter"),
+    [*((name, "lora") for name in FAMILIES), *((name, "qlora") for name in ("qwen3vl", "qwen35", "smolvlm"))],
+)
+def test_two_steps_then_save_and_reload(name, adapter, config, monkeypatch, tmp_path):
+    """All three teachers, checkpointed activations, two rows at once."""
+    some_valid(monkeypatch)
+    run = config(name, f"adapter={adapter}", "trainer.gradient_checkpointing=true", "trainer.micro_batch=2")
+    student = load(run)
+    assert student.quantised_modules == (0 if adapter == "lora" else linear_layers(student))
+    frozen, start = student.frozen_hash(), student.adapter_state()
+    learner, made = make_learner(student, run), prompter(student, run)
+    batches = Batches(PriorWorld(size=16), made, run)
+    for _ in range(2):
+        line = learn(learner, batches, made, run)
+        assert {key for key in line if key.startswith("loss/")} == {
+            "loss/perception",
+            "loss/reasoning",
+            "loss/reference",
+        }
+        assert math.isfinite(line["loss"]) and line["loss"] > 0 and line["grad_norm"] > 0
+        assert line["valid_rate"] == 0.5
+    assert student.frozen_hash() == frozen
+    moved = [key for key, p in student.adapter.items() if not torch.equal(start[key], p.cpu())]
+    assert len(moved) == len(student.adapter) == 2 * FAMILIES[name].targets
+
+    student.net.save_pretrained(str(tmp_path / "adapter"), safe_serialization=True)
+    again = load(config(name, f"adapter={adapter}", f"adapter.path={tmp_path / 'adapter'}"))
+    rows = prompts(student, run)[:3]
+    with torch.no_grad():
+        before, after = (s.hidden(s.batch([r.ids for r in rows], rows)) for s in (student, again))
+        with student.weights("base"):
+            base = student.hidden(student.batch([r.ids for r in rows], rows))
+    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(before, base, atol=1e-3), "the adapter does something"
+
+
+def linear_layers(student: Student) -> int:
+    """Of the language model: what 4 bits are for."""
+    inside = student.base.get_submodule(language_model(student.base))
+    return sum(isinstance(m, torch.nn.Linear) for n, m in inside.named_modules() if "lora" not in n)
+
+
+@each
+def test_several_pictures_reach_every_teacher(name, loaded, config):
+    student, run = loaded(name), config(name)
+    made = prompter(student, run)
+    images = made.encode(ROWS[2])
+    slot = student.tokenizer.convert_tokens_to_ids(FAMILIES[name].image_token)
+    counts = set()
+    for role in (Role.STUDENT, Role.PERCEPTION, Role.REASONING, Role.REFERENCE):
+        prompt = made.render(role, images, question="q", reference="r")
+        turn = (*prompt.ids, *student.tokenizer(VALID, add_special_tokens=False)["input_ids"])
+        reading = Reading(prompt, turn, ())
+        assert student.hidden(student.batch([reading.ids], [reading.prompt])).isfinite().all()
+        counts.add(reading.ids.count(slot))
+    assert len(counts) == 1 and counts.pop() >= 2
+
+
+# ---------------------------------------------------------------- what is left out, and what is refused
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["qwen2vl", "smolvlm", "llava_onevision"])
+def test_an_adapter_reaches_the_vision_tower_only_when_asked(name, config, tmp_path):
+    student = load(config(name, "adapter.targets=[q_proj,k_proj,fc1,linear_1,proj,qkv,up_proj]"))
+    inside = f"base_model.model.{language_model(student.base)}."
+    assert student.adapter and all(key.startswith(inside) for key in student.adapter)
+    asked = load(config(name, "adapter.targets=[q_proj,fc1,proj,qkv]", "adapter.vision=true"))
+    assert any(not key.startswith(inside) for key in asked.adapter)
+    asked.net.save_pretrained(str(tmp_path), safe_serialization=True)
+    with pytest.raises(UserError, match=r"adapter\.vision=true"):
+        load(config(name, f"adapter.path={tmp_path}"))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [lambda x: 30 * torch.tanh(x / 30), lambda x: x * 0.0625, lambda x: x + 7.0, lambda x: x.clamp(max=20)],
+    ids=["softcap", "scale", "shift", "clamp"],
+)
+def test_logits_that_are_more_than_a_linear_head_are_refused(after, config, monkeypatch):
+    from transformers import Qwen2VLForConditionalGeneration as Model
+
+    forward = Model.forward
+
+    def more(self: Any, *args: Any, **kwargs: Any) -> Any:
+        out: Any = forward(self, *args, **kwargs)
+        out.logits = after(out.logits)
+        return out
+
+    more.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
+    monkeypatch.setattr(Model, "forward", more)
+    with pytest.raises(UserError, match="linear head"):
+        load(config("qwen2vl"))
+
+
+def test_a_head_with_a_bias_is_refused(config, monkeypatch):
+    from transformers import Qwen2VLForConditionalGeneration as Model
+
+    start = Model.__init__
+
+    def biased(self: Any, config: Any) -> None:
+        start(self, config)
+        self.lm_head.bias = torch.nn.Parameter(torch.zeros(self.lm_head.out_features))
+
+    monkeypatch.setattr(Model, "__init__", biased)
+    with pytest.raises(UserError, match="linear head"):
+        load(config("qwen2vl"))
+
+
+def tokens(run: Any, size: tuple[int, int]) -> int:
+    """How long the part of a prompt is that holds one picture."""
+    return len(Prompter(load_processor(run.model), run.prompt, run.routing).encode([picture(*size)]).before)
+
+
+def test_the_bound_on_pixels_is_kept_in_each_processors_own_terms(config):
+    for name in ("qwen2vl", "qwen25vl", "qwen3vl", "smolvlm"):
+        free, bounded = config(name), config(name, "model.max_pixels=4200")
+        assert tokens(bounded, (160, 160)) < tokens(free, (160, 160)), name
+    size = load_processor(config("smolvlm", "model.max_pixels=4200").model).image_processor.size
+    assert size["longest_edge"] == 64, "two tiles of 32, not 4200"
+    assert load_processor(config("smolvlm", "model.max_pixels=10").model).image_processor.size[
+        "longest_edge"
+    ] == (32)
+    assert tokens(config("qwen2vl", "model.min_pixels=10000"), (28, 28)) > tokens(config("qwen2vl"), (28, 28))
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("llava_onevision", "model.max_pixels=4200"),
+        ("llava_onevision", "model.min_pixels=9"),
+        ("smolvlm", "model.min_pixels=9"),
+    ],
+)
+def test_a_bound_that_a_processor_does_not_have_is_refused(name, override, config):
+    with pytest.raises(UserError, match=override.partition("=")[0]):
+        load_processor(config(name, override).model)
+
+
+def test_a_processor_that_needs_a_package_says_which(config, monkeypatch):
+    from transformers.models.smolvlm import processing_smolvlm
+
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    with pytest.raises(UserError, match="num2words"):
+        load_processor(config("smolvlm").model)
+
+
+# ---------------------------------------------------------------- real sizes
+
+
+def qwen_text(hidden: int, inner: int, layers: int, heads: int, kv: int, **more: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
+    return {**sizes, "num_attention_heads": heads, "num_key_value_heads": kv, "vocab_size": 151936, **more}
+
+
+QWEN3_VISION = {"hidden_size": 1024, "intermediate_size": 4096, "depth": 24, "num_heads": 16}
+LINEAR = ["in_proj_qkv", "in_proj_z", "out_proj"]
+# The published sizes; those of SmolVLM2's and Qwen3-VL's vision towers matter to no count.
+REAL: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
+    "qwen2vl": ("qwen2_vl", qwen_text(1536, 8960, 28, 12, 2), {"hidden_size": 1536}, 28 * 7),
+    "qwen2vl_7b": ("qwen2_vl", qwen_text(3584, 18944, 28, 28, 4), {"hidden_size": 3584}, 28 * 7),
+    "qwen25vl_3b": (
+        "qwen2_5_vl",
+        qwen_text(2048, 11008, 36, 16, 2),
+        {"hidden_size": 1280, "out_hidden_size": 2048},
+        36 * 7,
+    ),
+    "qwen25vl_7b": (
+        "qwen2_5_vl",
+        qwen_text(3584, 18944, 28, 28, 4),
+        {"hidden_size": 1280, "out_hidden_size": 3584},
+        28 * 7,
+    ),
+    "qwen3vl_2b": (
+        "qwen3_vl",
+        qwen_text(2048, 6144, 28, 16, 8, head_dim=128),
+        {**QWEN3_VISION, "out_hidden_size": 2048, "deepstack_visual_indexes": [5, 11, 17]},
+        28 * 7,
+    ),
+    "qwen3vl_4b": (
+        "qwen3_vl",
+        qwen_text(2560, 9728, 36, 32, 8, head_dim=128),
+        {**QWEN3_VISION, "out_hidden_size": 2560, "deepstack_visual_indexes": [5, 11, 17]},
+        36 * 7,
+    ),
+    "qwen35_2b": (
+        "qwen3_5",
+        qwen_text(2048, 6144, 24, 8, 2, head_dim=256, linear_num_value_heads=16),
+        {"out_hidden_size": 2048},
+        24 * 3 + 6 * 4 + 18 * 3,
+    ),
+    "smolvlm2": (
+        "smolvlm",
+        {"model_type": "llama", **qwen_text(2048, 8192, 24, 32, 32)},
+        {"hidden_size": 1152, "num_hidden_layers": 27, "image_size": 384, "patch_size": 14},
+        24 * 7,
+    ),
+    "llava_onevision": (
+        "llava_onevision",
+        {"model_type": "qwen2", **qwen_text(896, 4864, 24, 14, 2)},
+        {"model_type": "siglip_vision_model", "hidden_size": 1152, "num_attention_heads": 16},
+        24 * 7,
+    ),
+}
+
+
+@cache
+def of_option(name: str) -> Any:
+    return job("distill", [f"model={name}", "out=unused"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", REAL)
+def test_lora_targets_of_the_real_architectures(option):
+    kind, text, vision, expected = REAL[option]
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(
+            AutoConfig.for_model(kind, text_config=text, vision_config=vision)
+        )
+    lora = lora_config(model, of_option(option).adapter)
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    targeted = [name for name in layers if check_target_module_exists(lora, name)]
+    assert len(targeted) == expected
+    assert all(name.startswith(f"{language_model(model)}.layers.") for name in targeted)
+    tower = {id(module) for module in model.get_encoder(modality="image").modules()}
+    assert sum(id(m) in tower for m in layers.values()) > 20, "these are the ones to be left alone"
+    assert not any(id(layers[name]) in tower for name in targeted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "option"),
+    [("gpu24_2b", "qwen2vl"), ("gpu24_3b", "qwen25vl_3b"), ("gpu24_7b", "qwen25vl_7b")],
+)
+def test_the_recipes_for_one_card_fit_it_by_the_plan(experiment, option, tmp_path):
+    kind, text, vision, _ = REAL[option]
+    AutoConfig.for_model(kind, text_config=text, vision_config=vision).save_pretrained(tmp_path)
+    run = job("distill", [f"+experiment={experiment}", f"model.path={tmp_path}", "out=unused"])
+    assert (run.model.name, run.data.name, run.adapter.name) == (option, "vision_sr1", "qlora")
+    run.model.device = "cuda"
+    peak = estimate(run, shape_of(run)).peak / GIB
+    assert peak < 0.95 * CARDS["rtx4090"]
+    said = (experiments_dir() / f"{experiment}.yaml").read_text()
+    assert f"{peak:.1f} GiB by `plan=true`" in said
+
+
+def test_an_unknown_target_names_those_that_there_are(config):
+    with pytest.raises(UserError, match="down_proj"):
+        load(config("smolvlm", "adapter.targets=[c_attn]"))
+
+
+def test_every_model_option_names_a_checkpoint():
+    for name in set(options("model")) - {"tiny", "custom"}:
+        run = of_option(name)
+        assert run.model.path.count("/") == 1 and run.adapter.quantise == "nf4", name

@@ -1,0 +1,196 @@
+"""However a run ends, what it has made is on disk, and nothing is left open."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import distill_config
+from safetensors.torch import load_file
+
+from vigos_cli.analysis import rollout_run
+from vigos_cli.cli.launch import Flags, launch
+from vigos_cli.config.compose import job
+from vigos_cli.evaluation import ask
+from vigos_cli.evaluation.around import Around
+from vigos_cli.evaluation.evaluate import evaluate
+from vigos_cli.generation.engine import InProcess
+from vigos_cli.supervision.batches import Batches
+from vigos_cli.training import distill as distilling
+from vigos_cli.training import tracking, trainer
+from vigos_cli.training.distill import distill
+
+SMALL = ("trainer.steps=1", "trainer.batch=2", "bench.tasks.priorworld.rows=1", "bench.samples=0")
+WAYS = [RuntimeError("broken"), KeyboardInterrupt(), SystemExit(3)]
+ways = pytest.mark.parametrize("error", WAYS, ids=lambda error: type(error).__name__)
+
+
+class Recorded(InProcess):
+    """The engine in process; counts how often it was closed."""
+
+    def __init__(self, student: Any, closed: list[str]):
+        super().__init__(student)
+        self.closed = closed
+
+    def close(self) -> None:
+        self.closed.append("engine")
+
+
+class Store:
+    """A tracker's store that records what it is told."""
+
+    def __init__(self, closed: list[str]):
+        self.closed = closed
+
+    def log(self, *given: Any) -> None: ...
+    def completions(self, *given: Any) -> None: ...
+    def close(self, *given: Any, **more: Any) -> None:
+        self.closed.append("store")
+
+
+@pytest.fixture
+def closed(monkeypatch) -> list[str]:
+    """What was closed in the runs of this test."""
+    found: list[str] = []
+    for module in (distilling, rollout_run, ask):
+        monkeypatch.setattr(module, "engine_of", lambda config, student: Recorded(student, found))
+    monkeypatch.setattr(tracking, "open_store", lambda *given, **more: Store(found))
+    close = Batches.close
+    monkeypatch.setattr(Batches, "close", lambda self: (found.append("batches"), close(self))[1])
+    return found
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch, target: Any, name: str, error: BaseException, when: int = 1
+) -> None:
+    """The `when`-th call of a function raises."""
+    original, calls = getattr(target, name), [0]
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == when:
+            raise error
+        return original(*args, **options)
+
+    monkeypatch.setattr(target, name, wrapped)
+
+
+@ways
+def test_a_closing_evaluation_that_fails_loses_nothing_and_is_all_that_is_left_to_do(
+    error, tmp_path, monkeypatch, closed
+):
+    config = distill_config(*SMALL, f"out={tmp_path / 'run'}", "resume=auto")
+    with monkeypatch.context() as patch:
+        failing(patch, Around, "run", error, when=2)  # the first is the evaluation before
+        with pytest.raises(type(error)):
+            distill(config)
+    out = tmp_path / "run"
+    assert sorted(closed) == ["batches", "engine", "store"]
+    weights = (out / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert any(bool(p.any()) for name, p in load_file(out / "adapter" / "adapter_model.safetensors").items())
+    assert "not measured" in (out / "adapter" / "README.md").read_text()
+    assert not (out / "summary.json").exists()
+
+    failing(monkeypatch, trainer, "learn", AssertionError("it learned again"))
+    summary = distill(config)
+    assert summary and summary["steps"] == 1 and summary["after"]["n"]
+    assert (out / "adapter" / "adapter_model.safetensors").read_bytes() == weights
+    card = (out / "adapter" / "README.md").read_text()
+    assert "not measured" not in card and "score" in card.casefold()
+    assert {file.name for file in (out / "adapter").iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "vigos.json",
+    }
+
+
+@ways
+def test_a_run_that_fails_while_it_learns_leaves_nothing_open(error, tmp_path, monkeypatch, closed):
+    failing(monkeypatch, trainer, "supervise_all", error)
+    with pytest.raises(type(error)):
+        distill(distill_config(*SMALL, f"out={tmp_path / 'run'}"))
+    assert sorted(closed) == ["batches", "engine", "store"]
+
+
+@ways
+def test_a_failed_evaluation_and_a_failed_rollout_close_their_engine(error, tmp_path, monkeypatch, closed):
+    failing(monkeypatch, ask, "answer", error)
+    failing(monkeypatch, rollout_run, "score_tokens", error)
+    with pytest.raises(type(error)):
+        evaluate(job("eval", [*SMALL[2:], f"out={tmp_path / 'eval'}"]))
+    assert closed == ["engine"]
+    with pytest.raises(type(error)):
+        rollout_run.sample(job("rollout", ["limit=1", f"out={tmp_path / 'rollout'}"]))
+    assert closed == ["engine", "engine"]
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, monkeypatch, capsys):
+    ended = []
+
+    def run(config: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(20)
+        finally:
+            ended.append(Path(config.out).name)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("vigos_cli.cli.commands.distill.run", run)
+    assert launch("distill", [f"out={tmp_path / 'run'}"], Flags()) == 130
+    assert ended == ["run"] and "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_time_of_a_phase_counts_what_the_gpu_still_has_to_do(tiny, monkeypatch):
+    """A GPU is given work and returns at once; here a device that says so, and needs time to finish."""
+    import torch
+
+    from vigos_cli.training.trainer import Learner
+
+    class Device:
+        type = "cuda"
+
+    class Student:
+        device = Device()
+
+    pending = [0.0]
+
+    def synchronize(device: Any) -> None:
+        time.sleep(pending[0])
+        pending[0] = 0.0
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    learner = Learner(Student(), None, None)  # type: ignore[arg-type]
+    with learner.timed("rollout"):
+        pending[0] = 0.05
+    with suppress(KeyError), learner.timed("learn"):
+        raise KeyError
+    assert learner.seconds["rollout"] >= 0.05 and learner.seconds["learn"] < 0.04
+
+
+def test_changed_keys_that_keep_the_run_are_in_its_summary(tmp_path):
+    first = distill_config(*SMALL, "trainer.steps=2", "trainer.checkpoint_every=1", f"out={tmp_path / 'run'}")
+    with pytest.MonkeyPatch.context() as patch:
+        failing(patch, trainer, "learn", MemoryError(), when=2)
+        with pytest.raises(MemoryError):
+            distill(first)
+    again = (
+        "trainer.micro_batch=1",
+        "trainer.gradient_checkpointing=true",
+        "loss.chunk=16",
+        "rollout.batch=1",
+    )
+    summary = distill(
+        distill_config(*SMALL, "trainer.steps=2", *again, f"out={tmp_path / 'run'}", "resume=auto")
+    )
+    assert summary and summary["steps"] == 2
+    (change,) = summary["changes"]
+    assert change["step"] == 1 and change["changed"]["trainer.micro_batch"] == [32, 1]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["loss"]["chunk"] == 16

@@ -1,0 +1,128 @@
+"""A run that was killed and resumed, or spread over processes, ends as if nothing had happened."""
+
+import json
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import distill_config
+from runs import ENVIRONMENT, RUN, adapter, same, steps_logged, vigos
+
+from vigos_cli.training.distill import distill
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing interrupts."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    vigos(out)
+    return out
+
+
+def killed_when(out, reached, sig=signal.SIGKILL, delay=0.0) -> int:
+    """Start the run, send it a signal once `reached()` says so, and return its exit code."""
+    command = [sys.executable, "-m", "vigos_cli", *RUN, f"out={out}", "resume=auto"]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        if reached():
+            time.sleep(delay)
+            process.send_signal(sig)
+            break
+        time.sleep(0.005)
+    return process.wait(timeout=300)
+
+
+def assert_as_uninterrupted(out, whole):
+    assert same(adapter(out), adapter(whole))
+    strip = ("seconds", "tokens_per_second", "peak")
+    lines = [
+        [{k: v for k, v in json.loads(line).items() if not k.startswith(strip)} for line in text.splitlines()]
+        for text in ((folder / "metrics.jsonl").read_text() for folder in (out, whole))
+    ]
+    assert lines[0] == lines[1]
+    after = [json.loads((folder / "summary.json").read_text())["after"] for folder in (out, whole)]
+    assert after[0] == after[1]
+
+
+@pytest.mark.slow
+def test_a_run_with_texts_of_its_own_knows_itself_again(tmp_path):
+    texts = tmp_path / "mine.yaml"
+    texts.write_text("structured: 'Describe the image, think, then answer: {question}'\n")
+    few = ("trainer.steps=1", "trainer.batch=2", "bench.tasks.priorworld.rows=1", "bench.samples=0")
+
+    def run(name: str, *overrides: str):
+        return distill(distill_config(*few, f"out={tmp_path / name}", "resume=auto", *overrides))
+
+    first = run("a", f"prompt.path={texts}")
+    assert run("a", f"prompt.path={texts}") == json.loads(json.dumps(first))
+    trained = f"adapter.path={tmp_path / 'a' / 'adapter'}"
+    second = run("b", trained)
+    assert second and second["config"]["prompt"]["structured"].startswith("Describe the image, think")
+    assert run("b", trained) == json.loads(json.dumps(second))
+
+
+@pytest.mark.slow
+def test_a_4bit_run_goes_on_bit_for_bit(tmp_path):
+    """From its checkpoint in the middle, as a kill behind it would leave the folder."""
+    few = ("adapter=qlora", *RUN[1:], "trainer.steps=4", "bench.samples=0", "resume=auto")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    summary = distill(distill_config(*few, f"out={whole}"))
+    assert summary and summary["quantised_modules"] > 0
+    shutil.copytree(whole, cut, ignore=shutil.ignore_patterns("step-000004", "summary.json", "adapter"))
+    distill(distill_config(*few, f"out={cut}"))
+    assert_as_uninterrupted(cut, whole)
+    assert any(value.any() for name, value in adapter(whole).items() if "lora_B" in name), "it learned"
+
+
+@pytest.mark.slow
+def test_killed_at_several_moments_and_resumed_it_ends_with_the_same_adapter(tmp_path, whole):
+    out, rng = tmp_path / "run", random.Random(0)
+    moments = [
+        lambda: (out / "config.json").exists(),  # during the first evaluation
+        lambda: steps_logged(out) >= 1,  # between checkpoints
+        lambda: any((out / "checkpoints").glob(".draft-*/adapter.safetensors")),  # while one is written
+        lambda: steps_logged(out) >= 3,  # in a rollout or in learning
+        lambda: steps_logged(out) >= 6,  # after the last step, while the end is measured
+    ]
+    for reached in moments:
+        assert killed_when(out, reached, delay=rng.random() * 0.3) == -signal.SIGKILL
+        assert not (out / "summary.json").exists()
+    vigos(out, "resume=auto")
+    assert_as_uninterrupted(out, whole)
+    again = vigos(out, "resume=auto")
+    assert "finished already" in again.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(tmp_path, whole):
+    out = tmp_path / "run"
+    assert killed_when(out, lambda: steps_logged(out) >= 3, sig=signal.SIGINT) == 130
+    logged = steps_logged(out)
+    assert (out / "checkpoints" / f"step-{logged:06d}" / "state.json").exists(), "of the last whole step"
+    vigos(out, "resume=auto")
+    assert_as_uninterrupted(out, whole)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path):
+    """One step: after it, Adam turns rounding differences of tiny gradients into visible ones."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = ["trainer.steps=1", "trainer.optimizer=adamw", "loss.reduction=term_tokens"]
+    vigos(tmp_path / "one", *settings)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    command = [sys.executable, *launcher, "-m", "vigos_cli", *RUN, *settings, f"out={tmp_path / 'two'}"]
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, timeout=600)
+    one, two = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("one", "two"))
+    for key in ("loss", "grad_norm", "supervised_tokens", "rollouts", "valid_rate", "divergence/description"):
+        assert one[key] == pytest.approx(two[key], rel=1e-5), key
+    reports = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")]
+    assert reports[0]["before"] == reports[1]["before"]
+    assert reports[1]["processes"] == 2

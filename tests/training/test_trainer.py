@@ -1,0 +1,280 @@
+"""The step: its gradient depends on the batch and nothing else, and no bad batch goes unnoticed."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import distill_config, make_student
+from PIL import Image
+
+from vigos_cli.data.priorworld import PriorWorld
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.method.routing import trains
+from vigos_cli.models import base_cache
+from vigos_cli.supervision.batches import Batches, batch_indices
+from vigos_cli.training import trainer
+from vigos_cli.training.trainer import learn, learning_rate, make_learner, total_steps, train
+from vigos_cli.types import Role
+from vigos_cli.utils.errors import ConfigError, UserError
+
+SMALL = ("trainer.batch=6", "trainer.max_grad_norm=1e9", "rollout.max_new_tokens=60")
+
+
+def one_step(*overrides: str, data=None, student=None):
+    """The gradient and the report of the first step."""
+    config = distill_config(*SMALL, *overrides)
+    student = student or make_student(*overrides)
+    prompter = Prompter(student.processor, config.prompt, config.routing)
+    learner = make_learner(student, config)
+    line = learn(learner, Batches(data or PriorWorld(size=64), prompter, config), prompter, config)
+    return {name: p.grad for name, p in student.adapter.items()}, line, learner
+
+
+def largest_difference(a, b) -> float:
+    scale = max(float(g.abs().max()) for g in a.values())
+    return max(float((a[name] - b[name]).abs().max()) for name in a) / scale
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reduction", ["term_tokens", "rollout"])
+def test_the_gradient_does_not_depend_on_the_micro_batch(reduction):
+    whole, line, _ = one_step("trainer.micro_batch=6", f"loss.reduction={reduction}")
+    assert line["supervised_tokens"] > 0
+    for size in (1, 2, 4):
+        split, _, _ = one_step(f"trainer.micro_batch={size}", f"loss.reduction={reduction}")
+        assert largest_difference(whole, split) < 1e-5
+
+
+@pytest.mark.slow
+def test_checkpointed_activations_give_the_same_gradient():
+    plain, _, _ = one_step()
+    spared, _, _ = one_step("trainer.gradient_checkpointing=true")
+    assert largest_difference(plain, spared) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [(), ("adapter=qlora",)], ids=["float32", "nf4"])
+def test_a_base_that_another_run_has_used_is_as_good_as_a_new_one(kind):
+    new, line, learner = one_step(*kind)
+    used = learner.student.base
+    config = distill_config(*kind)
+    one_step(*kind, "trainer.gradient_checkpointing=true", "adapter.r=4", student=learner.student)
+    base_cache.keep(learner.student.release(), learner.student.processor, config.model, config.adapter)
+    again, same_line, learner = one_step(*kind)
+    assert learner.student.base is used and not used.is_gradient_checkpointing
+    assert new.keys() == again.keys() and all(torch.equal(new[name], again[name]) for name in new)
+    assert line["loss"] == same_line["loss"]
+
+    base_cache.keep(learner.student.release(), learner.student.processor, config.model, config.adapter)
+    assert base_cache.take(distill_config(*kind, "model.dtype=bfloat16").model, config.adapter) is None
+    assert base_cache.take(config.model, config.adapter) is None  # two would need the memory of two
+
+
+@pytest.mark.slow
+def test_only_the_adapter_changes_and_it_does():
+    student = make_student()
+    before, adapter = student.frozen_hash(), student.adapter_state()
+    one_step(student=student)
+    assert student.frozen_hash() == before
+    assert any(not torch.equal(adapter[name], p) for name, p in student.adapter.items())
+    with torch.no_grad():  # the hash does see every weight
+        next(p for n, p in student.net.named_parameters() if n not in student.adapter).view(-1)[0] += 1
+    assert student.frozen_hash() != before
+
+
+@pytest.mark.slow
+def test_four_bit_weights_learn_and_the_vision_tower_is_not_among_them():
+    student = make_student("adapter=qlora")
+    assert student.quantised_modules == 4 * 7, "four layers of the language model"
+    before = student.frozen_hash()
+    gradient, line, _ = one_step("adapter=qlora", "trainer.batch=2", student=student)
+    assert line["loss"] > 0 and any(float(g.abs().max()) > 0 for g in gradient.values())
+    assert student.frozen_hash() == before
+
+
+def test_a_teacher_with_the_students_own_weights_and_prompt_asks_for_nothing():
+    overrides = ("routing=opsd_structured", "prompt.reference=${prompt.structured}")
+    gradient, line, _ = one_step(*overrides)
+    assert line["divergence/description"] < 1e-9
+    assert max(float(g.abs().max()) for g in gradient.values()) < 1e-6
+
+
+@pytest.mark.slow
+def test_each_routing_runs_and_reports_its_own_terms():
+    expected = {
+        "vigos": {"perception", "reasoning"},
+        "vigos_code": {"perception", "reasoning"},
+        "opsd": {"privileged"},
+        "opsd_structured": {"privileged"},
+        "no_perception": {"reasoning"},
+        "no_reasoning": {"perception"},
+        "no_reference": {"perception", "reasoning"},
+        "other_answer": {"perception", "reasoning"},
+        "noise_image": {"perception", "reasoning"},
+        "sft": {"target"},
+    }
+    student = make_student()
+    for routing, roles in expected.items():
+        _, line, _ = one_step(f"routing={routing}", student=student)
+        found = {name.removeprefix("loss/") for name in line if name.startswith("loss/")}
+        assert found - {"reference"} == roles, routing
+    assert not trains(distill_config("routing=two_pass").routing)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["base", "ema", "live"])
+def test_teacher_weights(weights):
+    """At the first step the adapter is zero, so all three are the base; after one step they part."""
+    config = distill_config(*SMALL, f"teacher={weights}", "teacher.ema_decay=0.5", "trainer.lr=1e-2")
+    student = make_student()
+    prompter = Prompter(student.processor, config.prompt, config.routing)
+    learner, data = make_learner(student, config), PriorWorld(size=64)
+    learn(learner, Batches(data, prompter, config), prompter, config)
+    if weights == "ema":
+        assert learner.ema is not None
+        for name, p in student.adapter.items():
+            start = make_student().adapter[name]
+            torch.testing.assert_close(learner.ema[name], (start + p) / 2)
+    live = student.adapter_state()
+    with student.weights(weights, learner.ema):
+        used = {name: p.detach().clone() for name, p in student.adapter.items()}
+    assert all(torch.equal(live[name], p) for name, p in student.adapter.items()), "put back"
+    same = all(torch.equal(live[name], used[name]) for name in live)
+    assert same == (weights != "ema")
+
+
+def test_rollouts_cut_short_are_invalid_and_fall_back_to_the_reference_teacher():
+    _, line, learner = one_step("rollout.max_new_tokens=3")
+    assert line["valid_rate"] == 0 and line["fallback_rate"] == 1
+    assert {name for name in line if name.startswith("loss/")} == {"loss/reference"}
+    assert line["supervised_tokens"] == 6 * 3
+    assert learner.counts["invalid_not_finished"] == learner.counts["length_limit"] == 6
+
+
+def test_a_batch_without_supervision_changes_nothing_and_is_counted():
+    student = make_student()
+    before = student.adapter_state()
+    _, line, learner = one_step("rollout.max_new_tokens=3", "routing.invalid=none", student=student)
+    assert learner.counts["step_without_supervision"] == 1
+    assert line["supervised_tokens"] == 0
+    assert all(torch.equal(before[name], p) for name, p in student.adapter.items())
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_changes_nothing_and_ends_a_run_that_does_not_recover(monkeypatch):
+    def broken(hidden, *rest, **options):
+        loss, stats = original(hidden, *rest, **options)
+        return loss * math.nan, stats
+
+    original = trainer.fused_loss
+    monkeypatch.setattr(trainer, "fused_loss", broken)
+    student = make_student()
+    before = student.adapter_state()
+    _, line, learner = one_step(student=student)
+    assert line["grad_norm"] is None and learner.counts["step_not_finite"] == 1
+    assert all(torch.equal(before[name], p) for name, p in student.adapter.items())
+    config = distill_config(*SMALL)
+    prompter = Prompter(student.processor, config.prompt, config.routing)
+    with pytest.raises(UserError, match="no finite gradient"):
+        train(
+            learner,
+            Batches(PriorWorld(size=64), prompter, config),
+            prompter,
+            config,
+            log=lambda line: None,
+            evaluate=dict,
+        )
+
+
+@pytest.mark.slow
+def test_bad_rows_are_left_out_and_counted_by_rule():
+    good = PriorWorld(size=6)
+    rows = [good[i] for i in range(6)]
+    rows[0] = replace(rows[0], answer=" ")
+    rows[1] = replace(rows[1], images=())
+    rows[2] = replace(rows[2], images=(Image.new("RGB", (4000, 10)),))
+    rows[3] = replace(rows[3], images=(Image.new("L", (1, 1)),))
+    rows[4] = replace(rows[4], images=(Image.new("RGB", (10_000, 10_000)),))
+    _, line, learner = one_step("model.max_prompt=200", data=rows)
+    expected = {"missing_answer": 1, "missing_image": 1, "image_strip": 1, "image_enlarged": 1}
+    assert {k: learner.counts[k] for k in expected} == expected
+    assert learner.counts["image_reduced"] == 1
+    assert line["rollouts"] == 3
+    _, line, learner = one_step("model.max_prompt=20", data=rows)
+    assert line["rollouts"] == 0 and learner.counts["prompt_too_long"] == 3
+
+
+def test_the_control_other_answer_never_tells_the_truth():
+    from vigos_cli.supervision.batches import prepare
+
+    config = distill_config("routing=other_answer")
+    student = make_student()
+    prompter = Prompter(student.processor, config.prompt, config.routing)
+    for item in prepare(PriorWorld(size=40), enumerate(range(40)), prompter, config, Counter()):
+        assert item.reference and item.reference != item.sample.answer
+
+
+def test_sft_imitates_the_solution_behind_the_students_own_description():
+    from vigos_cli.supervision.batches import prepare
+    from vigos_cli.supervision.supervise import sample_rollouts, supervise_all
+
+    config = distill_config("routing=sft", "rollout.temperature=0.01")
+    student = make_student()
+    prompter = Prompter(student.processor, config.prompt, config.routing)
+    prepared = prepare(PriorWorld(size=8), enumerate(range(8)), prompter, config, Counter())
+    for row in supervise_all(sample_rollouts(student, prepared, prompter, config, 0), prompter, config):
+        assert row.segments.valid
+        sample = next(item.sample for item in prepared if item.key == row.rollout.sample_id)
+        assert row.segments.reasoning.strip() == sample.solution
+        assert row.segments.answer == sample.answer
+        taught = [i for term in row.terms for i in term.tokens]
+        assert taught == sorted(set(taught)) or len(taught) == len(set(taught))
+        assert {term.role for term in row.terms} == {Role.TARGET}
+        assert len(row.rollout.ids) - 1 in taught, "the end of turn is learned"
+
+
+def test_every_row_comes_once_a_pass_in_another_order_each_time():
+    config = distill_config("trainer.batch=8")
+    first = [i for step in range(3) for i in batch_indices(config, 24, step)]
+    second = [i for step in range(3, 6) for i in batch_indices(config, 24, step)]
+    assert sorted(first) == sorted(second) == list(range(24))
+    assert first != second
+    across = batch_indices(distill_config("trainer.batch=10"), 24, 2)
+    assert len(across) == 10, "a batch may span two passes"
+    assert len(batch_indices(distill_config("trainer.batch=8", "rollout.n=4"), 24, 0)) == 2
+
+
+def test_steps_and_learning_rates():
+    config = distill_config("trainer.steps=null", "trainer.batch=8")
+    assert total_steps(config, 80) == 10
+    settings = replace(config.trainer, lr=1.0, warmup=4)
+    rates = [learning_rate(replace(settings, schedule="linear"), step, 14) for step in range(14)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[-1] == pytest.approx(0.1)
+    cosine = [learning_rate(replace(settings, schedule="cosine"), step, 14) for step in range(14)]
+    assert cosine[9] == pytest.approx(0.5)
+    assert learning_rate(replace(settings, schedule="constant"), 13, 14) == 1.0
+
+
+def test_a_resumed_run_with_another_configuration_is_refused(tmp_path):
+    from dataclasses import asdict
+
+    from vigos_cli.config.provenance import same_run
+
+    saved = asdict(distill_config())
+    same_run(saved, distill_config("out=elsewhere", "resume=auto"))
+    with pytest.raises(ConfigError, match=r"trainer\.lr"):
+        same_run(saved, distill_config("trainer.lr=1"))
+
+
+def test_batches_made_ahead_are_the_same_batches(tiny):
+    config = distill_config("trainer.batch=3")
+    prompter = Prompter(tiny.processor, config.prompt, config.routing)
+    data = PriorWorld(size=8)
+    now, ahead = (Batches(data, prompter, config, ahead=ahead) for ahead in (False, True))
+    for step in (0, 1, 2, 5, 1):  # in order, and after a resume
+        one, two = now.at(step), ahead.at(step)
+        assert [item.prompt.ids for item in one[0]] == [item.prompt.ids for item in two[0]]
+        assert one[1] == two[1] and len(one[0]) == 3

@@ -244,7 +244,8 @@ class _Names:
             if next(module.children(), None) is not None or getattr(module, "weight", None) is None:
                 continue  # LoRA adapts linear layers and embeddings, which have no modules inside
             was = former.get(name) or self._oldest_name(name)
-            if check_target_module_exists(config, was):
+            # Some adapters have old tensor names and a pattern of the current ones: either may match.
+            if check_target_module_exists(config, was) or check_target_module_exists(config, name):
                 targets.append(name)
                 key = re.escape(name)
                 ranks[key] = _at(config.rank_pattern, was, config.r)

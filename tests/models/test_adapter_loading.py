@@ -313,6 +313,7 @@ TARGETS: dict[str, Any] = {
     "a pattern without the tower": r"^(?!visual).*(" + "|".join(LEAVES) + ")",
     "old names in full": [f"model.layers.{i}.self_attn.{leaf}" for i in range(4) for leaf in LEAVES[:4]]
     + [f"model.layers.{i}.mlp.{leaf}" for i in range(4) for leaf in LEAVES[4:]],
+    "a regex in the current names": rf"model\.language_model\.layers\..*\.(?:{'|'.join(LEAVES)})",
 }
 OLD_QWEN = rename(r"\.model\.language_model\.", ".model.")
 

@@ -240,11 +240,17 @@ class _Names:
     def update(self, config: LoraConfig, current: Mapping[str, str]) -> LoraConfig:
         """Name in full the modules that a configuration selects by their old names, with rank and alpha."""
         former = {_base_module(new): _base_module(old) for old, new in current.items()}
+        # LoRA adapts linear layers and embeddings, which have no modules inside.
+        leaves = [
+            name
+            for name, module in self.modules.items()
+            if next(module.children(), None) is None and getattr(module, "weight", None) is not None
+        ]
+        known_as = {name: former.get(name) or self._oldest_name(name) for name in leaves}
+        if not any(check_target_module_exists(config, was) for was in known_as.values()):
+            known_as = {name: name for name in leaves}  # old tensor names, but a pattern of the current ones
         targets, ranks, alphas = [], {}, {}
-        for name, module in self.modules.items():
-            if next(module.children(), None) is not None or getattr(module, "weight", None) is None:
-                continue  # LoRA adapts linear layers and embeddings, which have no modules inside
-            was = former.get(name) or self._oldest_name(name)
+        for name, was in known_as.items():
             if check_target_module_exists(config, was):
                 targets.append(name)
                 key = re.escape(name)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from tools import file_map, routing_picture
+from typer.main import get_command
+
+from vigos_cli.cli.app import app
+from vigos_cli.config.compose import job
 
 ROOT = Path(__file__).parents[1]
 RENEW = "not current; run: nox -s reference"
@@ -73,3 +80,59 @@ def test_links_lead_to_files_and_headings_that_exist(page):
             here = heading in anchors(file.resolve().relative_to(ROOT).as_posix())
         broken += [] if here else [target]
     assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_modules_that_a_page_names_exist(page):
+    text = text_of(page)
+    files = re.findall(r"\b(?:src|conf|docs|experiments|tests)/[\w./-]*\.(?:py|yaml|md)\b", text)
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    modules = [name.replace(".", "/") for name in re.findall(r"-m (vigos_cli\.[\w.]+)", text)]
+    assert [name for name in modules if not (ROOT / "src" / f"{name}.py").exists()] == []
+
+
+# ---- command lines
+
+
+def command_lines(page: str) -> list[list[str]]:
+    """The words after `vigos`, of every command in a page's `sh` blocks and in its text."""
+    text = text_of(page)
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += re.findall(r"`(vigos [a-z]+ [^`]*=[^`]*)`", without_code(text).replace("\n", " "))
+    found = [
+        re.match(r"\s*(?:vigos|(?:torchrun|accelerate launch) .*-m vigos_cli) (.*)", line) for line in lines
+    ]
+    return [shlex.split(match[1], comments=True) for match in found if match]
+
+
+def singles(overrides: list[str]) -> list[list[str]]:
+    """Overrides without lists to sweep: a line for each value of the longest list, one for lists of numbers."""
+    values = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        word = override.input_line or ""
+        if override.is_sweep_override():
+            options = [f"{word.partition('=')[0]}={value}" for value in override.sweep_string_iterator()]
+            values.append(options[:1] if re.search(r"=[\d,.]+$", word) else options)
+        else:
+            values.append([word])
+    lines = zip_longest(*values)
+    return [[word or own[0] for word, own in zip(line, values, strict=True)] for line in lines] or [[]]
+
+
+@cache
+def compose_once(command: str, overrides: tuple[str, ...]) -> None:
+    job(command, list(overrides))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)])
+def test_every_command_line_composes(page):
+    """As `vigos ... --cfg job` would: flags by Typer, overrides by Hydra, values by the schema."""
+    group = get_command(app)
+    for name, *words in command_lines(page):
+        if "NAME" in " ".join(words).replace("OWNER/NAME", ""):
+            continue  # a form to be filled in
+        command = group.commands[name]  # pyright: ignore[reportAttributeAccessIssue]
+        context = command.make_context(name, words, resilient_parsing="--help" in words)
+        for overrides in singles(list(context.params["overrides"] or [])):
+            compose_once(name, tuple(overrides))

@@ -55,7 +55,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def reference(session: nox.Session) -> None:
-    """Write what is made from the source: conf/README.md, the lists of folders and files, docs/routing.svg."""
+    """Write what is made from the source: conf/README.md, the lists of files, docs/routing.svg."""
     text = session.run(PYTHON, "-m", "vigos_cli.cli.explain", external=True, silent=True)
     Path("conf/README.md").write_text(str(text), encoding="utf-8")
     session.run(PYTHON, "tests/tools/file_map.py", external=True)

@@ -7,6 +7,7 @@ import shlex
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -64,6 +65,29 @@ def test_the_picture_of_the_routing_is_current():
     assert routing_picture.PICTURE.read_text(encoding="utf-8") == routing_picture.drawing(), RENEW
 
 
+# ---- numbers
+
+
+@pytest.mark.slow
+def test_the_memory_that_the_readme_names_is_that_of_the_plan(tmp_path, capsys):
+    from models.test_families import REAL
+    from transformers import AutoConfig
+
+    from vigos_cli.training.distill import distill
+
+    paper = ["trainer=paper", "rollout.max_new_tokens=4096"]
+    recipes = ([], ["adapter=lora"], ["adapter=lora", *paper])
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text_of("README.md"), re.M)
+    assert rows
+    for option, *shown in rows:
+        kind, text, vision, _ = REAL[option]
+        AutoConfig.for_model(kind, text_config=text, vision_config=vision).save_pretrained(tmp_path)
+        for recipe, gib in zip(recipes, shown, strict=True):
+            words = [f"model={option}", f"model.path={tmp_path}", "plan=true", f"out={tmp_path}/out", *recipe]
+            distill(job("distill", words))
+            assert re.search(rf"peak\W+{gib}\b", capsys.readouterr().out), (option, recipe)
+
+
 # ---- links
 
 
@@ -85,10 +109,23 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 @pytest.mark.parametrize("page", PAGES)
 def test_files_and_modules_that_a_page_names_exist(page):
     text = text_of(page)
-    files = re.findall(r"\b(?:src|conf|docs|experiments|tests)/[\w./-]*\.(?:py|yaml|md)\b", text)
+    folders = "src|conf|docs|experiments|tests"
+    files = re.findall(rf"\b(?:{folders})/[\w./-]*\.(?:py|yaml|md)\b(?!` \(new\))", text)
     assert [name for name in files if not (ROOT / name).exists()] == []
     modules = [name.replace(".", "/") for name in re.findall(r"-m (vigos_cli\.[\w.]+)", text)]
     assert [name for name in modules if not (ROOT / "src" / f"{name}.py").exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_that_a_page_puts_in_a_file_or_folder_are_there(page):
+    """Such as `CHOICES` in `config/`."""
+    lost = []
+    for name, place in re.findall(r"`(\w+)` in (?:the )?`([\w/.]+(?:/|\.py))`", text_of(page)):
+        where = next((at for at in (ROOT / place, file_map.SOURCE / place) if at.exists()), None)
+        files = [] if where is None else [where] if where.is_file() else where.rglob("*.py")
+        pattern = re.compile(rf"^(?:class |def )?{name}\b", re.MULTILINE)
+        lost += [] if any(pattern.search(file.read_text(encoding="utf-8")) for file in files) else [name]
+    assert lost == []
 
 
 # ---- command lines
@@ -107,7 +144,7 @@ def command_lines(page: str) -> list[list[str]]:
 
 
 def singles(overrides: list[str]) -> list[list[str]]:
-    """Overrides without lists to sweep: a line for each value of the longest list, one for lists of numbers."""
+    """Overrides without lists to sweep: a line for each value; one for numbers."""
     values = []
     for override in OverridesParser.create().parse_overrides(overrides):
         word = override.input_line or ""
@@ -125,14 +162,24 @@ def compose_once(command: str, overrides: tuple[str, ...]) -> None:
     job(command, list(overrides))
 
 
+def write_examples(page: str, folder: Path) -> None:
+    """Write the options that a page tells its reader to write, as a folder for `--config-dir`."""
+    for name, text in re.findall(r"`conf/(\S+)` \(new\).*?```yaml\n(.*?)```", text_of(page), re.DOTALL):
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(dedent(text), encoding="utf-8")
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)])
-def test_every_command_line_composes(page):
+def test_every_command_line_composes(page, tmp_path):
     """As `vigos ... --cfg job` would: flags by Typer, overrides by Hydra, values by the schema."""
     group = get_command(app)
+    write_examples(page, tmp_path)
+    own = [f"hydra.searchpath=[file://{tmp_path}]"] if any(tmp_path.iterdir()) else []
     for name, *words in command_lines(page):
         if "NAME" in " ".join(words).replace("OWNER/NAME", ""):
             continue  # a form to be filled in
         command = group.commands[name]  # pyright: ignore[reportAttributeAccessIssue]
         context = command.make_context(name, words, resilient_parsing="--help" in words)
         for overrides in singles(list(context.params["overrides"] or [])):
-            compose_once(name, tuple(overrides))
+            compose_once(name, (*own, *overrides))

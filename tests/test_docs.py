@@ -32,7 +32,7 @@ def text_of(page: str) -> str:
 
 
 def without_code(text: str) -> str:
-    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 @cache
@@ -134,7 +134,7 @@ def test_names_that_a_page_puts_in_a_file_or_folder_are_there(page):
 def command_lines(page: str) -> list[list[str]]:
     """The words after `vigos`, of every command in a page's `sh` blocks and in its text."""
     text = text_of(page)
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"`(vigos [a-z]+ [^`]*=[^`]*)`", without_code(text).replace("\n", " "))
     found = [

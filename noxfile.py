@@ -55,9 +55,11 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def reference(session: nox.Session) -> None:
-    """Write conf/README.md again from the schema's comments."""
+    """Write what is made from the source: conf/README.md, the lists of files, docs/routing.svg."""
     text = session.run(PYTHON, "-m", "vigos_cli.cli.explain", external=True, silent=True)
     Path("conf/README.md").write_text(str(text), encoding="utf-8")
+    session.run(PYTHON, "tests/tools/file_map.py", external=True)
+    session.run(PYTHON, "tests/tools/routing_picture.py", external=True)
 
 
 @nox.session

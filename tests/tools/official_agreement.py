@@ -1,6 +1,6 @@
-"""How far our scorers agree with the official verdicts on a file of published outputs; prints Markdown.
+"""Compare our grading with the official verdicts on a file of published outputs; prints Markdown tables.
 
-    python -m vigos_cli.grading.agreement mathvista_verdicts.jsonl mmmu_outputs.jsonl
+    python tests/tools/official_agreement.py mathvista_verdicts.jsonl mmmu_outputs.jsonl
 
 A MathVista line has the benchmark's columns and `system`, `pid`, `response`, `extraction` and `true_false`,
 the official verdict. An MMMU line has `id`, `question_type`, `answer`, `index2ans`, `response` and
@@ -162,7 +162,7 @@ def main(paths: Iterable[str]) -> None:
 
 if __name__ == "__main__":
     if not sys.argv[1:]:
-        sys.exit("usage: python -m vigos_cli.grading.agreement FILE...")
+        sys.exit("usage: python tests/tools/official_agreement.py FILE...")
     try:
         main(sys.argv[1:])
     except Mistake as error:

@@ -20,6 +20,7 @@ from vigos_cli.data.priorworld.captions import read_caption
 from vigos_cli.data.priorworld.dataset import question_rows
 from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES
 from vigos_cli.grading.answers import same
+from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.types import Role, Sample
 from vigos_cli.utils import rng
 from vigos_cli.utils.quiet import quieten
@@ -144,14 +145,14 @@ def _described(prompt: Any, sample: Sample, prompter: Any) -> Any:
 
 def mode_table(report: dict[str, dict[str, dict[str, Any]]], how: str) -> str:
     """One Markdown table: a row a mode, `mean [low, high]` a cell."""
-    lines = [f"| {how} | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    rows = []
     for mode, figures in report.items():
         cells = [
             f"{f['mean']:.2f} [{f['interval'][0]:.2f}, {f['interval'][1]:.2f}]" if f else ""
             for f in (figures[how].get(column) for column in COLUMNS)
         ]
-        lines.append(f"| {mode} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([mode, *cells])
+    return markdown_table([how, *COLUMNS], rows)
 
 
 TEXT = """# The tiny model

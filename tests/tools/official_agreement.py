@@ -1,4 +1,4 @@
-"""Compare our grading with the official verdicts on a file of published outputs; prints Markdown tables.
+"""Compare our grading with the official verdicts on published outputs, as Markdown tables.
 
     python tests/tools/official_agreement.py mathvista_verdicts.jsonl mmmu_outputs.jsonl
 

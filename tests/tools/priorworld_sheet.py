@@ -1,4 +1,4 @@
-"""Draw a sheet of PriorWorld samples, on which a person can check the pictures and their texts.
+"""Draw a sheet of PriorWorld samples, to check the pictures and their texts by eye.
 
     python tests/tools/priorworld_sheet.py --out sheet.png
 

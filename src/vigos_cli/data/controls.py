@@ -1,4 +1,4 @@
-"""Replace the pictures of samples for a control: no picture, grey, noise, or another sample's.
+"""Replace the pictures of samples for a control: none, grey, noise, or another sample's.
 
     >>> [sample.images for sample in with_control_images(samples, "blind")]
     [(), (), ()]

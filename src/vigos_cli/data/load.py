@@ -1,6 +1,6 @@
-"""Load the training samples of a run: PriorWorld, a JSON or parquet file, or a Hugging Face data set.
+"""Load the training samples of a run: PriorWorld, a file, or a Hugging Face data set.
 
-Rows and pictures are read when they are used. Reading a row that cannot be used raises BadRow with the name
+Files are JSON lines, a JSON array or parquet. Rows and pictures are read when they are used. Reading a row that cannot be used raises BadRow with the name
 of a rule; all other rows stay usable:
 
     not_json          the line is not a JSON object

@@ -1,4 +1,4 @@
-"""Train bases whose descriptions are untrue at a given rate; `+experiment=untrue` needs them.
+"""Train the bases with untrue descriptions that `+experiment=untrue` needs.
 
     python -m vigos_cli.pretraining.corners --captions 0.4 --privileged 1 --out DIR
 

@@ -1,4 +1,4 @@
-"""Second phase: the whole model learns to caption pictures and to answer questions about them."""
+"""Second phase: the whole model learns to caption pictures and to answer questions."""
 
 from __future__ import annotations
 

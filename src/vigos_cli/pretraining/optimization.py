@@ -1,4 +1,4 @@
-"""The optimizer of both pretraining phases, and training batches drawn ahead in another process."""
+"""Optimizer and schedule of both phases, and batches drawn ahead in another process."""
 
 from __future__ import annotations
 

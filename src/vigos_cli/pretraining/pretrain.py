@@ -1,4 +1,6 @@
-"""Make the shipped tiny model: `python -m vigos_cli.pretraining.pretrain --out DIR --seed 0`.
+"""Make the shipped tiny model, from its untrained parts to its saved weights.
+
+    python -m vigos_cli.pretraining.pretrain --out DIR --seed 0
 
 First the vision tower learns alone, as real ones do, to tell what is in each cell; then the whole model
 learns to caption, to say of a thing by its name what it looks like and where it is, and to answer.

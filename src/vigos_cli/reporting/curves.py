@@ -1,4 +1,4 @@
-"""Draw `curves.png`: the losses, divergences, rollouts and held-out measures of a training run."""
+"""Draw `curves.png`: losses, divergences, rollouts and held-out measures of a run."""
 
 from __future__ import annotations
 

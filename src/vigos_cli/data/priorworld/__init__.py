@@ -1,4 +1,4 @@
-"""PriorWorld: small drawn pictures of things that have a usual look, and questions about them.
+"""PriorWorld: drawn pictures of things that have a usual look, and questions about them.
 
 A picture is a grid of 3 x 3 cells with two to four things, each of another kind. Every kind has a usual
 colour and a usual pattern (bananas are yellow and plain). A sample *agrees* with the prior when the asked

@@ -1,7 +1,7 @@
 """Load the training samples of a run: PriorWorld, a file, or a Hugging Face data set.
 
-Files are JSON lines, a JSON array or parquet. Rows and pictures are read when they are used. Reading a row that cannot be used raises BadRow with the name
-of a rule; all other rows stay usable:
+Files are JSON lines, a JSON array or parquet. Rows and pictures are read when they are used. Reading a row
+that cannot be used raises BadRow with the name of a rule; all other rows stay usable:
 
     not_json          the line is not a JSON object
     not_text          the question, answer, solution or id is a list, an object or invalid Unicode

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vigos_cli.config.compose import job
-from vigos_cli.data.controls import noise_like, same_picture, show, swapped
+from vigos_cli.data.controls import noise_like, same_picture, swapped, with_control_images
 from vigos_cli.data.priorworld import question_rows
 from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.evaluation.run import Item, answer, describe, make_item
@@ -38,14 +38,14 @@ def item(name: str, *shades: int, group: str = "") -> Sample:
 
 def test_blind_takes_every_picture_and_nothing_else():
     given = [item("a", 1, 2), item("b", 3)]
-    assert list(show(given, "blind")) == [replace(sample, images=()) for sample in given]
-    assert list(show(given, "none")) == given
+    assert list(with_control_images(given, "blind")) == [replace(sample, images=()) for sample in given]
+    assert list(with_control_images(given, "none")) == given
 
 
 @pytest.mark.parametrize("diagnostic", ["blank", "noise"])
 def test_controls_keep_number_and_size(diagnostic):
     small = replace(item("a", 5), images=(picture(5), picture(6, (10, 50))))
-    (shown,) = show([small], diagnostic)
+    (shown,) = with_control_images([small], diagnostic)
     assert [image.size for image in shown.images] == [(40, 30), (28, 140)]  # what the model would have seen
     for image in shown.images:
         assert (np.asarray(image).std() == 0) == (diagnostic == "blank")
@@ -53,10 +53,10 @@ def test_controls_keep_number_and_size(diagnostic):
 
 
 def test_noise_is_the_samples_own_and_the_same_each_time():
-    one, two = (list(show([item("a", 1, 1), item("b", 1)], "noise", seed)) for seed in (0, 0))
+    one, two = (list(with_control_images([item("a", 1, 1), item("b", 1)], "noise", seed)) for seed in (0, 0))
     assert [[i.tobytes() for i in s.images] for s in one] == [[i.tobytes() for i in s.images] for s in two]
     pictures = [image for sample in one for image in sample.images]
-    (other,) = show([item("a", 1)], "noise", 1)
+    (other,) = with_control_images([item("a", 1)], "noise", 1)
     pictures += other.images
     assert len({image.tobytes() for image in pictures}) == 4
     assert abs(np.asarray(noise_like(picture(1, (200, 200)))).mean() - 127.5) < 1
@@ -77,7 +77,7 @@ def test_a_swap_passes_over_the_same_picture_and_the_same_group():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=9))
-def test_a_swap_is_with_the_next_of_all_that_are_strangers(rows):
+def test_a_swap_is_with_the_next_unrelated_one(rows):
     samples = [replace(item(str(i), shade), group=f"g{group}") for i, (group, shade) in enumerate(rows)]
     expected = []
     for i, (group, shade) in enumerate(rows):
@@ -108,7 +108,7 @@ def prompter(tiny) -> Prompter:
 
 
 def first_item(tiny, diagnostic: str) -> Item:
-    (sample,) = show(question_rows("heldout", 1)[:1], diagnostic)
+    (sample,) = with_control_images(question_rows("heldout", 1)[:1], diagnostic)
     return make_item(prompter(tiny), sample, sample.question)
 
 

@@ -157,7 +157,7 @@ def test_a_copy_is_the_same_data(tmp_path):
     claim(tmp_path / "copy")
     assert (tmp_path / "run" / "data.json").read_bytes() == recorded
     (tmp_path / "copy" / "0.bmp").write_bytes(stored("pink"))
-    with pytest.raises(ConfigError, match="5 rows as before, with other pictures"):
+    with pytest.raises(ConfigError, match="5 rows as before, but with other pictures"):
         claim(tmp_path / "copy")
 
 

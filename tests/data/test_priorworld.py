@@ -17,29 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageStat
 from scipy.stats import binomtest
+from tools import priorworld_sheet
 
-from vigos_cli.data import gallery, priorworld
-from vigos_cli.data.priorworld import (
-    BACKGROUNDS,
-    COLOURS,
-    KINDS,
-    OTHER_FAMILIES,
-    PATTERNS,
-    PRIOR_FAMILIES,
-    SPLITS,
-    USUAL,
-    PriorWorld,
-    Scene,
-    Thing,
-    asked_attribute_is_true,
-    caption,
-    draw_scene,
-    picture,
-    question_rows,
-    read_caption,
-    seeded,
-    withheld,
-)
+from vigos_cli.data.priorworld import PriorWorld, asked_attribute_is_true, dataset, question_rows
+from vigos_cli.data.priorworld.captions import caption, read_caption
+from vigos_cli.data.priorworld.looks import COLOURS, KINDS, PATTERNS, USUAL, withheld
+from vigos_cli.data.priorworld.picture import picture
+from vigos_cli.data.priorworld.questions import OTHER_FAMILIES, PRIOR_FAMILIES
+from vigos_cli.data.priorworld.scene import BACKGROUNDS, SPLITS, Scene, Thing, draw_scene, seeded
 from vigos_cli.evaluation.benchmarks.priorworld import summarise
 from vigos_cli.types import Response, Sample
 
@@ -70,7 +55,7 @@ def same(one: Sample, two: Sample) -> bool:
 def undrawn(monkeypatch):
     """Samples without their pictures, which take most of the time."""
     blank = Image.new("RGB", (1, 1))
-    monkeypatch.setattr(priorworld, "picture", lambda scene, rng: blank)
+    monkeypatch.setattr(dataset, "picture", lambda scene, rng: blank)
 
 
 @pytest.fixture(scope="module")
@@ -479,7 +464,7 @@ def test_stripes_lie_in_rows_and_checks_do_not():
 
 # The generator is frozen: a model was trained on exactly these texts and pictures, and results of different
 # dates are comparable only while they stay. To change it on purpose: pretrain the model anew, say why in the
-# commit, then `python tests/test_priorworld.py` prints the two values to put here.
+# commit, then `python tests/data/test_priorworld.py` prints the two values to put here.
 TEXTS = "c9f5c9855d53926b6c7bd181bbdfbf4f77414ac2a7a3f29999b88fdb3c112cbc"
 PICTURES = (
     "uC|zv*x0|vwWiqE*x1<E*x1<E*x1<En3LGpp_!A8*x0eG$jHdZ$jHdZ$jHdZ%*V*c$jH>v$jHdZ$jG0c$jHdZxVgy4"
@@ -546,21 +531,23 @@ def test_pictures_are_frozen():
 
 def test_the_sheet_shows_every_family_both_ways():
     for split in ("train", "heldout"):
-        chosen = gallery.choose(split, 2, 0)
+        chosen = priorworld_sheet.choose_samples(split, 2, 0)
         assert [len(column) for column in chosen] == [2] * 8
-        for (family, stated), column in zip(gallery.COLUMNS, chosen, strict=True):
+        for (family, stated), column in zip(priorworld_sheet.COLUMNS, chosen, strict=True):
             assert {sample.family for sample in column} == {family}
             if family in PRIOR_FAMILIES:
                 assert [s.prior.agrees for s in column if s.prior] == [False, True]
                 assert {s.prior.fact_stated for s in column if s.prior} == {stated}
             assert all(scene_of(sample).split() == split for sample in column)
-    assert [[s.id for s in c] for c in chosen] == [[s.id for s in c] for c in gallery.choose("heldout", 2, 0)]
+    assert [[s.id for s in c] for c in chosen] == [
+        [s.id for s in c] for c in priorworld_sheet.choose_samples("heldout", 2, 0)
+    ]
 
 
 def test_the_sheet_is_written_with_nothing_cut_off(tmp_path, monkeypatch):
     out = tmp_path / "sheet.png"
-    monkeypatch.setattr(sys, "argv", ["gallery", "--out", str(out), "--rows", "1", "--seed", "4"])
-    gallery.main()
+    monkeypatch.setattr(sys, "argv", ["priorworld_sheet", "--out", str(out), "--rows", "1", "--seed", "4"])
+    priorworld_sheet.main()
     sheet = Image.open(out).convert("L")
     edges = [
         (0, 0, sheet.width, 8),
@@ -568,7 +555,7 @@ def test_the_sheet_is_written_with_nothing_cut_off(tmp_path, monkeypatch):
         (0, sheet.height - 8, sheet.width, sheet.height),
     ]
     assert all(sheet.crop(edge).getextrema() == (255, 255) for edge in edges)
-    width = gallery.WIDTH - 2 * gallery.MARGIN
+    width = priorworld_sheet.WIDTH - 2 * priorworld_sheet.MARGIN
     clauses = [
         f"{k}: {c} {p} {r} {q}."
         for k in KINDS
@@ -577,8 +564,8 @@ def test_the_sheet_is_written_with_nothing_cut_off(tmp_path, monkeypatch):
         for r in ROWS
         for q in COLUMNS
     ]
-    assert max(map(gallery.BODY.getlength, clauses)) <= width
-    assert gallery.wrap("a bb ccc", gallery.BODY, 1) == ["a", "bb", "ccc"]
+    assert max(map(priorworld_sheet.BODY.getlength, clauses)) <= width
+    assert priorworld_sheet.wrapped("a bb ccc", priorworld_sheet.BODY, 1) == ["a", "bb", "ccc"]
 
 
 if __name__ == "__main__":

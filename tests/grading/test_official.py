@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from tools.official_agreement import Mistake, main
 
 from vigos_cli.grading import official_mathvista, official_mmmu
-from vigos_cli.grading.agreement import Mistake, main
 from vigos_cli.grading.official import mmmu_candidates, mmmu_letter, mmmu_pro_letter, official_mmmu_pro
 
 OPTIONS = {"A": "red", "B": "blue", "C": "dark green"}

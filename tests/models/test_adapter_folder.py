@@ -12,7 +12,7 @@ from conftest import distill_config, make_student
 from PIL import Image
 
 from vigos_cli.models.adapter_folder import as_trained, save_adapter
-from vigos_cli.reporting.report import LABELS
+from vigos_cli.reporting.measures import LABELS
 from vigos_cli.utils.errors import ConfigError
 
 

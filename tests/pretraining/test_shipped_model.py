@@ -7,13 +7,14 @@ import pytest
 from conftest import distill_config, make_student
 
 from vigos_cli.config.paths import TINY
-from vigos_cli.data.priorworld import Scene, caption, read_caption, seeded
+from vigos_cli.data.priorworld.captions import caption, read_caption
+from vigos_cli.data.priorworld.scene import Scene, seeded
 from vigos_cli.evaluation.run import Evaluator
 from vigos_cli.generation.engine import InProcess
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.pretraining import corners
 from vigos_cli.pretraining.build import build_tokenizer
-from vigos_cli.pretraining.pretrain import short_prompts, tokenizer_corpus
+from vigos_cli.pretraining.documents import short_prompts, tokenizer_corpus
 
 WEIGHTS = TINY / "model.safetensors"
 CARD = json.loads((TINY / "card.json").read_text())
@@ -76,7 +77,7 @@ def test_a_corners_descriptions_are_as_true_as_it_says(monkeypatch, captions, pr
     true: dict[str, list[bool]] = {"caption": [], "told": [], "student": []}
     for step in range(60):
         scenes.clear()
-        _, documents = corners.step_documents(
+        _, documents = corners.untrue_step_documents(
             seeded("test", step), short_prompts(), captions=captions, privileged=privileged
         )
         for document in documents:

@@ -10,20 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.reporting.viewer import TEMPLATES, data_uri
+from vigos_cli.reporting.embedded_images import data_uri
+from vigos_cli.reporting.html import html_environment
 
 
 def render(context: Mapping[str, Any], plots: Path) -> str:
     """The page as text; `plots` is the folder of the figures, which are put inside."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_environment()
     environment.filters["picture"] = data_uri
 
     def figure(name: str) -> str:

@@ -16,7 +16,7 @@ from vigos_cli.ablation.compare import Row, measures
 from vigos_cli.ablation.drawing import SHARE, Plot, Style, draw_line, legend, panels, reach, save, styles
 from vigos_cli.ablation.palr import ROLLOUTS, SHOWN, Measured
 from vigos_cli.ablation.words import named
-from vigos_cli.reporting.report import held_out
+from vigos_cli.reporting.measures import held_out
 from vigos_cli.types import Kind
 
 if TYPE_CHECKING:

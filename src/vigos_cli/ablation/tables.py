@@ -25,7 +25,8 @@ from vigos_cli.ablation.words import (
     palr_text,
     phases,
 )
-from vigos_cli.reporting.report import show
+from vigos_cli.reporting.markdown import markdown_table
+from vigos_cli.reporting.terminal_tables import print_wide
 
 
 def markdown(context: Mapping[str, Any]) -> str:
@@ -47,12 +48,12 @@ def markdown(context: Mapping[str, Any]) -> str:
         lines += [f"## {KIND_NAMES[kind]}", ""]
         own = held(rows, kind)
         heads = ["arm", "seeds", *map(named, own), *(f"{named(m)}, difference" for m in tested(own))]
-        lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-        for row in rows:
-            cells = [row.arm.label, _seeds(row.arm), *(mean_text(row.means[kind][m]) for m in own)]
-            cells += [_difference_cell(row, base, kind, m) for m in tested(own)]
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        lines.append("")
+        cells = [
+            [row.arm.label, _seeds(row.arm), *(mean_text(row.means[kind][m]) for m in own)]
+            + [_difference_cell(row, base, kind, m) for m in tested(own)]
+            for row in rows
+        ]
+        lines += [markdown_table(heads, cells), ""]
     lines += [f"{named(m)}: {meaning(m)}." for m in shown]
     lines += ["", "Shares with 95 % intervals; p after Holm's correction over the arms of a column.", ""]
     for plot in context["plots"]:
@@ -60,7 +61,7 @@ def markdown(context: Mapping[str, Any]) -> str:
     if context["palr"]:
         plot = context["palr_plot"]
         lines += [f"## {plot.title}", "", f"![{plot.title}](plots/{plot.name}.png)", "", plot.text, ""]
-        lines += palr_table(context["palr"].rows)
+        lines += [palr_table(context["palr"].rows), ""]
         lines += [f"- {note}" for note in context["palr"].notes] + [""]
     if failed := [cell for cell in context["table"].cells if cell.state == "failed"]:
         lines += ["## Failed", ""]
@@ -69,10 +70,10 @@ def markdown(context: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def palr_table(rows: Sequence[Measured]) -> list[str]:
+def palr_table(rows: Sequence[Measured]) -> str:
     """PALR with its pull in nats a token, as Markdown."""
     heads = ["rollouts", "arm", *(f"{name}: PALR, pull, n" for name in SEGMENTS)]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = []
     for row in rows:
         cells = [
             f"{palr_text(found)}, {nats(row.pull[name])}, {found.n}"
@@ -80,9 +81,8 @@ def palr_table(rows: Sequence[Measured]) -> list[str]:
             else "no teacher"
             for name in SEGMENTS
         ]
-        cells = [ROLLOUTS[row.rollouts], row.arm.label, *cells]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return [*lines, ""]
+        lines.append([ROLLOUTS[row.rollouts], row.arm.label, *cells])
+    return markdown_table(heads, lines)
 
 
 def _seeds(arm: Arm) -> str:
@@ -176,4 +176,4 @@ def print_table(sweep: Path, rows: Sequence[Row], base: Arm) -> None:
                 cells.append(_difference_cell(row, base, kind, first))
                 grid.add_row(row.arm.label, kind, _seeds(row.arm), *cells)
         grid.add_section()
-    show(grid, least=160)
+    print_wide(grid, least=160)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from vigos_cli.analysis.palr import GROUPS, palr, visual_dependency
-from vigos_cli.reporting.report import show
+from vigos_cli.reporting.terminal_tables import print_wide
 
 
 def print_looking(lines: Sequence[Mapping[str, Any]]) -> None:
@@ -24,4 +24,4 @@ def print_looking(lines: Sequence[Mapping[str, Any]]) -> None:
             samples = max(samples, found["n"] if found else 0)
         pull = leaks[group]
         table.add_row(group, *cells, f"{pull['pull']:.2g}" if pull else "-", str(samples))
-    show(table)
+    print_wide(table)

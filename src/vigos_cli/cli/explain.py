@@ -15,6 +15,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 from vigos_cli.cli.mistakes import groups
 from vigos_cli.config.paths import config_dir, experiments_dir
 from vigos_cli.config.schema import CHOICES, COMMANDS, SAME_BYTES, SAME_UP_TO_ROUNDING, AnyRun
+from vigos_cli.reporting.markdown import markdown_table
 
 _HEAD = """\
 # Configuration
@@ -122,7 +123,7 @@ def reference() -> str:
 
     composed = compose("distill", [])
     hints = get_type_hints(AnyRun)
-    parts = [_HEAD, "## Keys of a run", "", *_key_table(AnyRun, composed, "")]
+    parts = [_HEAD, "## Keys of a run", "", _key_table(AnyRun, composed, "")]
     parts += ["", *_resume_table()]
     for group in (name for name in hints if is_dataclass(hints[name])):
         default = composed.hydra.runtime.choices[group]
@@ -132,12 +133,12 @@ def reference() -> str:
             "",
             inspect.getdoc(hints[group]) or "",
             "",
-            *_option_table(group, default),
+            _option_table(group, default),
         ]
-        parts += ["", *_key_table(hints[group], composed, f"{group}.")]
-    parts += ["", "## +experiment", "", *_option_table("experiment", None)]
+        parts += ["", _key_table(hints[group], composed, f"{group}.")]
+    parts += ["", "## +experiment", "", _option_table("experiment", None)]
     parts += ["", "## +arm", "", "Arms of the experiments that have some; `+arm=A,B` runs two.", ""]
-    parts += _option_table("arm", None)
+    parts.append(_option_table("arm", None))
     return "\n".join(parts) + "\n"
 
 
@@ -147,53 +148,53 @@ def _resume_table() -> Iterator[str]:
     yield ""
     yield "With `resume=auto` a run goes on in its folder. Its keys fall into three classes:"
     yield ""
-    yield "| class | keys | a change |"
-    yield "|---|---|---|"
     groups = {name for name, kind in get_type_hints(AnyRun).items() if is_dataclass(kind)}
-    shown = [f"`{key}.*`" if key in groups else f"`{key}`" for key in SAME_BYTES]
-    yield f"| same bytes | {', '.join(shown)} | is accepted: the adapter and every response stay the same |"
-    shown = [f"`{key}`" for key in SAME_UP_TO_ROUNDING]
-    yield (
-        f"| same up to rounding | {', '.join(shown)} | is accepted: sums are taken in another order; "
-        "with `adapter.dropout` other units are dropped as well |"
+    same_bytes = ", ".join(f"`{key}.*`" if key in groups else f"`{key}`" for key in SAME_BYTES)
+    rounding = ", ".join(f"`{key}`" for key in SAME_UP_TO_ROUNDING)
+    changed = (
+        "is accepted: sums are taken in another order; with `adapter.dropout` other units are dropped as well"
     )
-    yield "| another run | every other key | is refused: name another folder with `out=` |"
+    rows = [
+        ("same bytes", same_bytes, "is accepted: the adapter and every response stay the same"),
+        ("same up to rounding", rounding, changed),
+        ("another run", "every other key", "is refused: name another folder with `out=`"),
+    ]
+    yield markdown_table(("class", "keys", "a change"), rows)
     yield ""
     yield "Accepted changes are recorded in `changes.jsonl` in the run's folder and in `summary.json`."
 
 
-def _option_table(group: str, default: str | None) -> Iterator[str]:
-    yield "| option | what |"
-    yield "|---|---|"
-    for name, summary in options(group).items():
-        yield f"| `{name}`{' (default)' if name == default else ''} | {summary} |"
+def _option_table(group: str, default: str | None) -> str:
+    rows = [
+        (f"`{name}`{' (default)' if name == default else ''}", summary)
+        for name, summary in options(group).items()
+    ]
+    return markdown_table(("option", "what"), rows)
 
 
-def _key_table(schema: Any, composed: Any, prefix: str) -> Iterator[str]:
-    yield "| key | type | default | meaning |"
-    yield "|---|---|---|---|"
-    yield from _key_rows(schema, composed, prefix)
+def _key_table(schema: Any, composed: Any, prefix: str) -> str:
+    return markdown_table(("key", "type", "default", "meaning"), _key_rows(schema, composed, prefix))
 
 
-def _key_rows(schema: Any, composed: Any, prefix: str) -> Iterator[str]:
+def _key_rows(schema: Any, composed: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:
     notes, hints = comments(schema), get_type_hints(schema)
     for item in fields(schema):
         kind, key = hints[item.name], prefix + item.name
         if is_dataclass(kind):
             continue
         if get_origin(kind) is dict and is_dataclass(get_args(kind)[1]):
-            yield f"| `{key}` | mapping | | {notes[item.name]} |"
+            yield f"`{key}`", "mapping", "", notes[item.name]
             name = next(iter(_raw(composed, key)))
             inner = get_args(kind)[1]
             rows = _key_rows(inner, composed, f"{key}.{name}.")
-            yield from (row.replace(f"{key}.{name}.", f"{key}.<name>.") for row in rows)
+            yield from ((row[0].replace(f"{key}.{name}.", f"{key}.<name>."), *row[1:]) for row in rows)
             continue
-        shown = " \\| ".join(CHOICES[key]) if key in CHOICES else str(item.type).replace("|", "\\|")
+        shown = " | ".join(CHOICES[key]) if key in CHOICES else str(item.type)
         value = _shown(_raw(composed, key))
         default = (
             f"`{value}`" if value and len(value) < 60 and "\n" not in value else "a text" if value else ""
         )
-        yield f"| `{key}` | {shown} | {default} | {notes[item.name].replace('|', chr(92) + '|')} |"
+        yield f"`{key}`", shown, default, notes[item.name]
 
 
 def _raw(composed: Any, key: str) -> Any:

@@ -1,1 +1,1 @@
-"""From a row of a data set to a sample."""
+"""Read data sets and turn their rows into samples."""

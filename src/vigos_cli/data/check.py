@@ -1,10 +1,11 @@
-"""Which rows of a data set can be used: the rules of a single row, and a look at all of them before a run.
+"""Check before a run which rows of its data set can be used.
 
     >>> report = check(data)
     >>> report.faults                       # rule -> rows that break it; they are left out of every batch
     {'missing_answer': [4], 'image_not_found': [17, 230]}
 
-Rules besides those of `vigos_cli.data.load` and `vigos_cli.data.images`: `missing_answer`, `missing_image`.
+Two rules are added to those of `vigos_cli.data.load` and `vigos_cli.data.images`: `missing_answer` and
+`missing_image`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from vigos_cli.types import Sample
 from vigos_cli.utils import rng
 from vigos_cli.utils.errors import UserError
 
-SECONDS = 30.0  # a look at a large data set stops then; the other rows are checked when they are met
-NAMED = 5  # rows named for each rule
+SECONDS = 30.0  # time limit of the check; the remaining rows are checked when they are used
+NAMED = 5  # rows that are named for each rule
 
 
 def usable_sample(data: Sequence[Sample], index: int, counts: dict[str, int]) -> Sample:
-    """A row with a reference and pictures of workable size; repairs are counted, faults are a BadRow."""
+    """The row as a sample with a reference and usable pictures.
+
+    Repairs are counted in `counts`. Raises BadRow if the row cannot be used.
+    """
     sample = data[index]
     if not sample.answer.strip():
         raise BadRow("missing_answer")
@@ -38,16 +42,16 @@ def usable_sample(data: Sequence[Sample], index: int, counts: dict[str, int]) ->
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What a look at a data set found."""
+    """The result of checking a data set."""
 
     rows: int
     checked: int
     faults: dict[str, list[int]]  # rule -> indices of the rows that cannot be used
-    repairs: dict[str, int]  # rule -> pictures that were changed to be usable
-    repeated_ids: int  # rows whose id another row has too; they are kept
+    repairs: dict[str, int]  # rule -> number of pictures that were changed to be usable
+    repeated_ids: int  # rows that share their id with another row; they are used
 
     def lines(self) -> list[str]:
-        """For a person: nothing where nothing is wrong."""
+        """The report as lines for the terminal; empty if there is nothing to report."""
         bad = sum(map(len, self.faults.values()))
         lines = []
         if bad:
@@ -60,12 +64,13 @@ class DataReport:
             lines.append(f"data: {self.repeated_ids} rows share their id with another row")
         if self.checked < self.rows:
             lines.append(
-                f"data: {self.checked} of {self.rows} rows were checked, drawn evenly; the others when met"
+                f"data: checked a random {self.checked} of {self.rows} rows; "
+                "the others are checked when they are used"
             )
         return lines
 
     def summary(self) -> dict[str, Any]:
-        """For summary.json."""
+        """The report for `summary.json`."""
         return {
             "rows": self.rows,
             "checked": self.checked,
@@ -76,9 +81,9 @@ class DataReport:
 
 
 def check(data: Sequence[Sample], seconds: float = SECONDS) -> DataReport:
-    """Read every row, pictures included, for at most `seconds`.
+    """Read all rows with their pictures, in random order and for at most `seconds`.
 
-    Raises UserError when not one row can be used.
+    Raises UserError if none of the rows can be used.
     """
     faults: dict[str, list[int]] = {}
     repairs: Counter[str] = Counter()

@@ -1,9 +1,9 @@
-"""Pictures that stand for a sample's own in a control: none, grey, noise, another sample's.
+"""Replace the pictures of samples for a control: none, grey, noise, or another sample's.
 
->>> [sample.images for sample in show(samples, "swap")]       # pictures of another sample, never its own
->>> show(samples, "blind")                                    # the one place that takes pictures away
+    >>> [sample.images for sample in with_control_images(samples, "blind")]
+    [(), (), ()]
 
-An answer that stays as good without its picture was not read off it.
+If answers stay as good without their own picture, they were not read off it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Pictures = tuple[Image.Image, ...]
 
 
 def blank_like(image: Image.Image, *key: object) -> Image.Image:
-    """A uniformly grey picture of the same size; it needs no key."""
+    """A uniformly grey picture of the same size; `key` is not used."""
     return Image.new("RGB", image.size, GREY)
 
 
 def noise_like(image: Image.Image, *key: object) -> Image.Image:
-    """A picture of the same size whose pixels are uniform noise; the same for the same key."""
+    """A picture of the same size with uniform random pixels; the same key gives the same pixels."""
     size = (image.height, image.width, 3)
     values = rng.uniforms("noise_image", *key, count=int(np.prod(size)))
     return Image.fromarray((values * 256).astype(np.uint8).reshape(size))
@@ -38,16 +38,16 @@ def noise_like(image: Image.Image, *key: object) -> Image.Image:
 LIKE: dict[str, Callable[..., Image.Image]] = {"blank": blank_like, "noise": noise_like}
 
 
-def show(samples: Iterable[Sample], diagnostic: str, seed: int = 0) -> Iterator[Sample]:
-    """The samples in their order, with the pictures that a diagnostic shows instead of their own.
+def with_control_images(samples: Iterable[Sample], diagnostic: str, seed: int = 0) -> Iterator[Sample]:
+    """The samples in the same order, with the pictures that a diagnostic shows in place of their own.
 
-    blind      none at all
-    blank      grey, of the size that the model would see
-    noise      noise of that size, each picture's its own
-    swap       those of the next sample, see `swapped`
-    otherwise  their own
+    blind            no pictures
+    blank            grey pictures of the size that the model would see
+    noise            noise of that size, different for every picture
+    swap             the pictures of a later sample, see `swapped`
+    any other name   their own pictures
 
-    A sample without a picture by design stays as it is. Raises UserError for a picture that cannot be used.
+    A sample that has no pictures stays as it is. Raises UserError for a picture that cannot be used.
     """
     if diagnostic == "swap":
         yield from swapped(samples)
@@ -68,65 +68,68 @@ def show(samples: Iterable[Sample], diagnostic: str, seed: int = 0) -> Iterator[
 
 @dataclass
 class _Waiting:
-    """A sample whose stranger has not come yet."""
+    """A sample, and the pictures of an unrelated sample once one was found."""
 
     sample: Sample
     images: Pictures | None = None
 
 
 def swapped(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Every sample with the pictures of the next one that is a stranger to it; the first follows the last.
+    """Every sample with the pictures of the next unrelated sample; after the last one comes the first.
 
-    A stranger belongs to another group and shares no picture: the pictures of a group may differ in a detail
-    alone, and neighbours often ask about one picture. A sample keeps its number of pictures: a stranger's
-    are repeated, or cut. Only samples that wait are held. Raises UserError where a sample has no stranger.
+    Unrelated samples belong to different groups and share no picture: the pictures of one group may differ
+    only in a detail, and neighbouring samples often ask about the same picture. A sample keeps its number of
+    pictures: those of the other sample are repeated or cut. Only samples that still wait for their pictures
+    are kept in memory. Raises UserError if a sample has no unrelated sample.
     """
     waiting: list[_Waiting] = []
-    first: list[Sample] = []  # for the last: up to three that are strangers to each other,
-    trio: list[Sample] = []  # of which one at least is a stranger to any sample
+    # For the last samples: the first ones, until `trio` holds three that are unrelated to each other. At
+    # least one of three such samples is unrelated to any other sample that has a single picture.
+    first: list[Sample] = []
+    trio: list[Sample] = []
     for sample in samples:
         if not sample.images:
             waiting.append(_Waiting(sample, ()))
         else:
             for one in waiting:
-                if one.images is None and strangers(one.sample, sample):
+                if one.images is None and unrelated(one.sample, sample):
                     one.images = as_many(sample.images, len(one.sample.images))
             waiting.append(_Waiting(sample))
             if len(trio) < 3:
                 first.append(sample)
-                trio += [sample] if all(strangers(sample, other) for other in trio) else []
+                trio += [sample] if all(unrelated(sample, other) for other in trio) else []
         while waiting and waiting[0].images is not None:
             one = waiting.pop(0)
             yield replace(one.sample, images=one.images)
     for one in waiting:
         if one.images is None:
-            stranger = next((other for other in first if strangers(one.sample, other)), None)
-            if stranger is None:
+            other = next((each for each in first if unrelated(one.sample, each)), None)
+            if other is None:
                 raise UserError(
-                    f"item {one.sample.id}: no other item has another picture to be swapped in; "
-                    "items of one group do not count"
+                    f"item {one.sample.id}: no other item has another picture to show in its place; "
+                    "items of the same group do not count"
                 )
-            one.images = as_many(stranger.images, len(one.sample.images))
+            one.images = as_many(other.images, len(one.sample.images))
         yield replace(one.sample, images=one.images)
 
 
-def strangers(one: Sample, other: Sample) -> bool:
-    """Whether two samples belong to different groups and show different pictures."""
+def unrelated(one: Sample, other: Sample) -> bool:
+    """Whether two samples belong to different groups and share no picture."""
     return (one.group or one.id) != (other.group or other.id) and not share_a_picture(one, other)
 
 
 def share_a_picture(one: Sample, other: Sample) -> bool:
-    """Whether any picture is in both samples."""
+    """Whether the two samples have a picture in common."""
     return any(same_picture(a, b) for a in one.images for b in other.images)
 
 
 def same_picture(one: Image.Image, other: Image.Image) -> bool:
-    """Whether two pictures are equal, pixel by pixel."""
+    """Whether two pictures have the same size, mode and pixels."""
     return one is other or (
         one.size == other.size and one.mode == other.mode and one.tobytes() == other.tobytes()
     )
 
 
 def as_many(images: Pictures, count: int) -> Pictures:
-    """`count` pictures, from the first on, and again from the first."""
+    """Exactly `count` pictures: the given ones in order, repeated from the first if there are too few."""
     return tuple(images[i % len(images)] for i in range(count))

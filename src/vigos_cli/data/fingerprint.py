@@ -1,15 +1,16 @@
-"""Notice that the data of a run changed: same path, other rows.
+"""Fingerprint of a data set, to refuse to resume a run whose data have changed.
 
     claim_data(out, data)      # writes out/data.json, or compares it with the data as they are now
 
     {"format": 1, "rows": 47000, "texts": "5f2c...", "pictures": "a81b..."}
 
-The texts are those of every row, in their order: question, answer, solution and id. Of a picture its size in
-bytes counts, and of one in a file also its path inside the folder of the data. Of `CONTENT` rows, drawn at
-random, every byte counts: in a large data set a picture that was replaced by one of the same size may go
-unnoticed. Where the data lie and when they were written does not count: a copied folder is the same data.
+`texts` is a digest of the question, answer, solution and id of every row, in order. `pictures` is a digest of
+the size in bytes of every picture, of the path of a picture file inside the folder of the data, and of every
+byte of the pictures of `CONTENT` random rows. So in a large data set it may go unnoticed that a picture was
+replaced by one of the same size. The location and the dates of files do not count: a copy of a folder has the
+same fingerprint.
 
-PriorWorld is drawn from keys of the configuration, which is compared elsewhere, and needs no fingerprint.
+PriorWorld needs no fingerprint: it is drawn from the configuration, which is compared by config/provenance.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ from vigos_cli.utils import rng
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import write_json
 
-FORMAT = 1  # of the fingerprint: another one is not compared
+FORMAT = 1  # version of the fingerprint; a fingerprint of another version is not compared
 FILE = "data.json"
 TEXTS = ("question", "answer", "solution", "id")
-CONTENT = 200  # rows whose pictures are read
-LONGEST_PATH = 4096  # characters; a longer text is a picture in base64
-BATCH = 1000  # rows of a table looked at together
+CONTENT = 200  # rows whose pictures are read as a whole
+LONGEST_PATH = 4096  # characters; a longer text is a picture in base64, not a path
+BATCH = 1000  # rows of a table that are read together
 
 
 def claim_data(out: Path, data: Sequence[Sample]) -> None:
-    """Record the data of a run in its folder, or compare them with those recorded there.
+    """Write the fingerprint of a run's data into its folder, or compare it with the one written there.
 
-    Raises ConfigError where they differ. A run that was begun by a version without fingerprints goes on, with
-    the data as they are now.
+    Raises ConfigError if they differ. If the folder has no fingerprint yet (a run of an older version), the
+    run continues, and the present data are recorded.
     """
     if not isinstance(data, TableData):
         return
@@ -53,20 +54,20 @@ def claim_data(out: Path, data: Sequence[Sample]) -> None:
     elif then.get("format") == FORMAT and then != now:
         raise ConfigError(
             f"resume=auto: the data have changed since this run was started ({_change(then, now)}); "
-            "put them back, or name another folder with out="
+            "restore them, or choose another folder with out="
         )
 
 
 def _change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs, in a few words."""
+    """What differs between two fingerprints, in a few words."""
     if then["rows"] != now["rows"]:
-        return f"{then['rows']} rows then, {now['rows']} now"
+        return f"it had {then['rows']} rows, now it has {now['rows']}"
     what = " and ".join(name for name in ("texts", "pictures") if then[name] != now[name])
-    return f"{now['rows']} rows as before, with other {what} or in another order"
+    return f"{now['rows']} rows as before, but with other {what} or in another order"
 
 
 def fingerprint(data: TableData) -> dict[str, Any]:
-    """The number of rows that a run uses, and digests of what they hold."""
+    """The number of rows that a run uses, and the digests of their texts and pictures."""
     texts, pictures = hashlib.sha256(), hashlib.sha256()
     root = os.path.abspath(data.folder)
     for words, raw in _rows(data):
@@ -94,7 +95,7 @@ def _listed(raw: Any) -> list[Any]:
 
 
 def _rows(data: TableData) -> Iterator[tuple[Any, Any]]:
-    """Each row's texts and its pictures; a picture stored as bytes is there as their number."""
+    """The texts and pictures of every row; a picture stored as bytes is given as the number of its bytes."""
     names = [data.columns[name] for name in TEXTS]
     if isinstance(data.rows, Arrow):
         yield from _arrow_rows(data.rows, names, data.columns["images"], len(data))
@@ -107,7 +108,7 @@ def _rows(data: TableData) -> Iterator[tuple[Any, Any]]:
 
 
 def _json_rows(lines: Lines) -> Iterator[Any]:
-    """The rows of a JSON file in one go; a line that is no JSON as its bytes."""
+    """The rows of a JSON file, read once from start to end; a line that is not JSON is given as bytes."""
     if lines.array is not None:
         yield from lines.array
         return
@@ -133,7 +134,7 @@ def _arrow_rows(
 
 
 def _sizes(array: Any) -> list[Any]:
-    """A pyarrow array as Python values, with the number of bytes for bytes, which are not read."""
+    """A pyarrow array as Python values; bytes are not read but replaced by their number."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -152,7 +153,7 @@ def _sizes(array: Any) -> list[Any]:
 
 
 def _outline(raw: Any, root: str) -> Any:
-    """What counts of a picture without reading it: a file's place and size, or the number of bytes."""
+    """What identifies a picture without reading it: the path and size of its file, or its number of bytes."""
     if isinstance(raw, Mapping):
         raw = raw.get("bytes") or raw.get("path")
     if not isinstance(raw, str) or len(raw) > LONGEST_PATH:
@@ -171,7 +172,7 @@ def _outline(raw: Any, root: str) -> Any:
 
 
 def _content(data: TableData, index: int) -> bytes:
-    """A digest of every byte of a row's pictures."""
+    """The digest of all bytes of the pictures of a row."""
     digest = hashlib.sha256()
     try:
         for raw in _listed(data.rows[index].get(data.columns["images"])):

@@ -1,4 +1,4 @@
-"""Rules for the pictures of a sample: what is repaired, what is left out, and how it is counted."""
+"""Rules for the pictures of a sample: which are repaired, and which cannot be used."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import numpy as np
 from PIL import Image, ImageOps
 
 MIN_SIDE = 28  # one visual token of the Qwen models
-MAX_RATIO = 100  # longer strips than this are left out: their processors refuse them at 200
-MAX_SIDE = 4096  # before the processor: larger pictures are reduced
+MAX_RATIO = 100  # longest side / shortest side of a usable picture; the Qwen processors refuse a ratio of 200
+MAX_SIDE = 4096  # larger pictures are reduced before the processor sees them
 
 
 class BadRow(ValueError):
-    """A sample that cannot be used; the message is the rule's name."""
+    """A row that cannot be used; the message is the name of the rule that it breaks."""
 
 
 def usable(image: Image.Image, counts: dict[str, int]) -> Image.Image:
-    """An RGB picture of workable size. Repairs are counted in `counts`; what cannot be repaired is BadRow."""
+    """The picture in RGB and of a usable size. Repairs are counted in `counts`.
+
+    Raises BadRow: `image_strip` (too long and narrow), `image_unreadable` (Pillow cannot decode it).
+    """
     if max(image.size) > MAX_RATIO * max(1, min(image.size)):
         raise BadRow("image_strip")
     try:
         image = _rgb(ImageOps.exif_transpose(image), counts)
-    except Exception as error:  # Pillow's decoders raise whatever they stumble on
+    except Exception as error:  # the decoders of Pillow raise many types of errors
         raise BadRow("image_unreadable") from error
     if max(image.size) > MAX_SIDE:
         _count(counts, "image_reduced")
@@ -35,7 +38,7 @@ def usable(image: Image.Image, counts: dict[str, int]) -> Image.Image:
 
 
 def _rgb(image: Image.Image, counts: dict[str, int]) -> Image.Image:
-    """In three channels: what shows through is put on white, and 16-bit greys keep their upper 8 bits."""
+    """The picture in RGB: transparent pixels become white, 16-bit greys keep their upper 8 bits."""
     if image.mode.startswith("I"):
         _count(counts, "image_16bit")
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8)).convert("RGB")

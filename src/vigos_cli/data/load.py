@@ -1,14 +1,15 @@
-"""The training samples of a run, by the data option's name. Rows and pictures are read when asked for.
+"""Load the training samples of a run: PriorWorld, a file, or a Hugging Face data set.
 
-A row that cannot be used is a BadRow when it is asked for, named by its rule, and stops nothing else:
+Files are JSON lines, a JSON array or parquet. Rows and pictures are read when they are used. Reading a row
+that cannot be used raises BadRow with the name of a rule; all other rows stay usable:
 
-    not_json          a line that is no JSON object
-    not_text          a question, answer, solution or id that is a list, an object or no valid Unicode
-    missing_question  none at all, not even a place for the picture
-    missing_image     nothing where a picture should be (the images of a row without any are empty)
-    image_not_found   text that is neither a file nor base64
-    image_outside     a path that leaves the folder of the data; links within the folder are followed
-    image_unreadable  what Pillow cannot decode, to its last line
+    not_json          the line is not a JSON object
+    not_text          the question, answer, solution or id is a list, an object or invalid Unicode
+    missing_question  the question is empty (one that holds only the mark `<image>` is accepted)
+    missing_image     an entry of the images is empty (a row without pictures has an empty list of images)
+    image_not_found   the image is a text that is neither a file nor base64
+    image_outside     the path of the image leaves the folder of the data (links inside it are followed)
+    image_unreadable  Pillow cannot decode the whole picture
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError, nearest
 
 COLUMNS = ("question", "answer", "images", "solution", "id")
-ALSO = {"question": "problem", "images": "image"}  # names that many data sets use
+ALSO = {"question": "problem", "images": "image"}  # other names that many data sets use
 LINES, PARQUET = (".json", ".jsonl"), (".parquet",)
 
 
 def load_data(config: DataConfig, seed: int, limit: int | None = None) -> Sequence[Sample]:
-    """A sequence of samples; indexing it reads or draws one."""
+    """The samples of the option `data=`, at most `limit` of them; indexing reads (or draws) one sample."""
     if config.name == "priorworld":
         size = config.size if limit is None else min(limit, config.size)
         return PriorWorld("train", size, seed, config.conflict, config.wrong_reference)
@@ -45,7 +46,10 @@ def load_data(config: DataConfig, seed: int, limit: int | None = None) -> Sequen
 
 
 class TableData(Sequence[Sample]):
-    """Rows with a question, an answer and images, and with a solution and an id where there are any."""
+    """The rows of a table as samples: question, answer and images; solution and id if there are such columns.
+
+    `columns` maps these names to the columns of the table. Raises ConfigError if a column does not exist.
+    """
 
     def __init__(
         self, rows: Lines | Arrow, columns: Mapping[str, str], folder: Path, limit: int | None = None
@@ -55,7 +59,7 @@ class TableData(Sequence[Sample]):
         for name in columns:
             if name not in COLUMNS:
                 hint = nearest(name, COLUMNS)
-                raise ConfigError(f"data.columns.{name}: {hint}one of {', '.join(COLUMNS)}")
+                raise ConfigError(f"data.columns.{name}: {hint}the names are {', '.join(COLUMNS)}")
         self.columns = {name: columns.get(name, name) for name in COLUMNS}
         for name, other in ALSO.items():
             if name not in columns and name not in rows.names and other in rows.names:
@@ -89,7 +93,7 @@ class TableData(Sequence[Sample]):
 
 
 def _text(value: Any) -> str:
-    """A text or a number as text; nothing and not-a-number are empty."""
+    """A text or a number as text; None and NaN become an empty text."""
     if value is None or value != value:
         return ""
     if not isinstance(value, str | int | float):
@@ -97,7 +101,7 @@ def _text(value: Any) -> str:
     text = str(value).strip()
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # half a surrogate pair: no tokenizer takes it
+    except UnicodeEncodeError as error:  # half a surrogate pair, which no tokenizer accepts
         raise BadRow("not_text") from error
     return text
 
@@ -106,7 +110,7 @@ def _text(value: Any) -> str:
 
 
 def read_image(raw: Any, folder: Path) -> Image.Image:
-    """A picture from PIL, bytes, base64, a dict of bytes or path, or a path inside `folder`, decoded."""
+    """Decode a picture given as PIL image, bytes, base64, dict of bytes or path, or path inside `folder`."""
     if isinstance(raw, Mapping):
         raw = raw.get("bytes") or raw.get("path")
     if not raw:
@@ -116,13 +120,13 @@ def read_image(raw: Any, folder: Path) -> Image.Image:
         image.load()
     except BadRow:
         raise
-    except Exception as error:  # Pillow's decoders raise whatever they stumble on
+    except Exception as error:  # the decoders of Pillow raise many types of errors
         raise BadRow("image_unreadable") from error
     return image
 
 
 def picture_bytes(raw: Any, folder: Path) -> bytes:
-    """What a file or a base64 text holds; other things as they are."""
+    """The bytes of a file inside `folder` or of a base64 text; any other value is returned as it is."""
     if not isinstance(raw, str):
         return raw
     root = Path(os.path.abspath(folder))
@@ -140,7 +144,7 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
 
 
 class Lines:
-    """Rows of a JSON-lines file, each parsed when it is asked for, or of a JSON array."""
+    """The rows of a JSON-lines file, each parsed when it is read, or of a JSON array."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -152,7 +156,7 @@ class Lines:
                 if line.strip():
                     self.starts.append(start)
                 start += len(line)
-        if path.suffix.lower() == ".json":  # an array, or lines after all
+        if path.suffix.lower() == ".json":  # an array, or JSON lines in spite of the name
             try:
                 whole = json.loads(path.read_bytes())
                 self.array = whole if isinstance(whole, list) else None
@@ -186,7 +190,7 @@ class Lines:
 
 
 class Arrow:
-    """Rows of a `datasets` table as stored: pictures stay bytes, so that a broken one is its row's affair."""
+    """The rows of a `datasets` table as stored: pictures stay bytes, so a broken one affects only its row."""
 
     def __init__(self, table: Any):
         self.names: list[str] = table.column_names
@@ -200,7 +204,7 @@ class Arrow:
 
 
 def _open(config: DataConfig) -> tuple[Lines | Arrow, Path]:
-    """The rows of a file, a folder or a hub data set, and the folder that their paths start from."""
+    """The rows of a file, a folder or a hub data set, and the folder that image paths are relative to."""
     if not config.path:
         raise ConfigError(f"data={config.name} needs data.path=, a JSON lines or parquet file")
     path = Path(config.path)
@@ -217,7 +221,7 @@ def _open(config: DataConfig) -> tuple[Lines | Arrow, Path]:
     except OSError as error:
         raise UserError(f"data.path={path}: {error.strerror or error}") from error
     if not rows.names or not len(rows):
-        raise ConfigError(f"data.path={path}: no rows in it")
+        raise ConfigError(f"data.path={path}: the data set has no rows")
     return rows, folder
 
 
@@ -233,7 +237,11 @@ def _arrow(config: DataConfig, path: Path) -> tuple[Arrow, Path]:
         table = datasets.load_dataset(str(config.path), split=config.split, revision=config.revision)
         return Arrow(table), path if path.is_dir() else Path(HF_CACHE_HOME)
     except (OSError, ConnectionError, ValueError, DatasetsError) as error:
-        hint = "" if path.exists() else "; download it where there is a network, or use data=jsonl"
+        hint = (
+            ""
+            if path.exists()
+            else "; download it on a machine with a network, or use data=jsonl with a local file"
+        )
         raise UserError(
             f"the data set {config.path} could not be read: {' '.join(str(error).split())[:160]}{hint}"
         ) from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vigos_cli.config.provenance import claim
 from vigos_cli.config.schema import EvalRun
-from vigos_cli.data.controls import show
+from vigos_cli.data.controls import with_control_images
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.run import Item, answer, describe, make_item
 from vigos_cli.generation.engine import Engine, engine_of
@@ -77,7 +77,7 @@ class Asker:
         model saw.
         """
         bench, path, first = self.config.bench, folder / "responses.jsonl", group.rank() == 0
-        samples = show(samples, self.config.diagnostic, bench.seed)
+        samples = with_control_images(samples, self.config.diagnostic, bench.seed)
         draws = range(1 + bench.samples)
         known = _responses(path) if self.config.resume == "auto" else {}
         if first:  # without a last line that a kill cut short

@@ -22,6 +22,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from vigos_cli.grading.answers import same
+from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import read_lines
 from vigos_cli.utils.stats import crossed_difference
@@ -213,12 +214,18 @@ def row(d: Difference) -> dict[str, Any]:
 def markdown(differences: Sequence[Difference]) -> str:
     """The table for a person."""
     heads = ("benchmark", "answers", "first", "other", "difference", "same", "items", "p (Holm)", "")
-    text = f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n"
-    for d in differences:
-        unchanged = "-" if d.unchanged is None else f"{d.unchanged:.3f}"
-        text += (
-            f"| {d.bench} | {d.answers} | {d.first:.3f} | {d.other:.3f} "
-            f"| {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}] "
-            f"| {unchanged} | {d.items} | {d.p_holm:.2g} | {d.says} |\n"
+    rows = [
+        (
+            d.bench,
+            d.answers,
+            f"{d.first:.3f}",
+            f"{d.other:.3f}",
+            f"{d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]",
+            "-" if d.unchanged is None else f"{d.unchanged:.3f}",
+            d.items,
+            f"{d.p_holm:.2g}",
+            d.says,
         )
-    return text
+        for d in differences
+    ]
+    return markdown_table(heads, rows) + "\n"

@@ -15,7 +15,8 @@ from pathlib import Path
 from vigos_cli.config.schema import EvalRun
 from vigos_cli.evaluation.items import Graded
 from vigos_cli.method.segments import runs
-from vigos_cli.reporting.viewer import ShownRollout, ShownToken, counted, shrunk, write_page
+from vigos_cli.reporting.embedded_images import shrunk
+from vigos_cli.reporting.rollouts_page import ShownRollout, ShownToken, counted, write_page
 from vigos_cli.types import Kind
 
 PAGE = "failures.html"

@@ -15,7 +15,8 @@ from typing import Any
 from vigos_cli.config.schema import DistillRun, PromptConfig, RunConfig
 from vigos_cli.method.prompts import load_prompts
 from vigos_cli.models.student import Student
-from vigos_cli.reporting.report import before_and_after
+from vigos_cli.reporting.markdown import markdown_table
+from vigos_cli.reporting.measures import before_and_after
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import drafted, drafted_folder, write_json
 
@@ -33,9 +34,7 @@ rollouts on `{data}`, learning rate {lr:g}, LoRA rank {r} on {modules} layers, s
 The student was trained to answer under the prompt in `{file}`; ask it under the same, its turn pre-filled
 with `{prefill}`. What it writes is not checked by anybody: the figures below say how often it is right.
 
-| {task} | answers | before | after |
-|---|---|---|---|
-{rows}
+{table}
 
 Shares with 95 % intervals over questions. The adapter is subject to the licences of the base and of the data
 that it was trained on; see their cards.
@@ -132,8 +131,7 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
         quantised="The base was quantised to 4 bits (nf4) while learning." if nf4 else "",
         file=PROMPT_FILE,
         prefill=getattr(config.prompt, f"prefill_{config.routing.student}"),
-        task=", ".join(config.bench.tasks),
-        rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
+        table=markdown_table((", ".join(config.bench.tasks), "answers", "before", "after"), rows),
         example=EXAMPLE.format(base=base, file=PROMPT_FILE),
         model=config.model.name,
         config=json.dumps(asdict(config), indent=1, default=str),

@@ -1,4 +1,4 @@
-"""The tiny model's parts, untrained: its tokenizer, its processor, and a Qwen2-VL of two million parameters.
+"""Build the untrained parts of the tiny model: tokenizer, processor, network.
 
 Everything is the real class of transformers at a small size, so that what runs on the tiny model is what runs
 on Qwen2-VL.
@@ -20,7 +20,7 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
-from vigos_cli.data.priorworld import SIZE
+from vigos_cli.data.priorworld.picture import SIZE
 
 SPECIAL = (
     "<|endoftext|>",

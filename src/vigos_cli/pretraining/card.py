@@ -1,4 +1,4 @@
-"""The card of a base: how true it is in every prompt mode, before any distillation.
+"""Write the model card of a tiny model: how often it is right in every prompt mode.
 
 `python -m vigos_cli.pretraining.card [--model DIR]` writes README.md and card.json beside the weights. It
 uses the validation split alone.
@@ -16,8 +16,11 @@ from typing import Any
 
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
-from vigos_cli.data.priorworld import PRIOR_FAMILIES, question_rows, read_caption
+from vigos_cli.data.priorworld.captions import read_caption
+from vigos_cli.data.priorworld.dataset import question_rows
+from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES
 from vigos_cli.grading.answers import same
+from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.types import Role, Sample
 from vigos_cli.utils import rng
 from vigos_cli.utils.quiet import quieten
@@ -70,7 +73,9 @@ def told(description: str, sample: Sample) -> dict[str, list[float]]:
     return found
 
 
-def observe(sample: Sample, role: Role, segments: Any, text: str, head: str, reference: str | None) -> dict:
+def column_values(
+    sample: Sample, role: Role, segments: Any, text: str, head: str, reference: str | None
+) -> dict[str, list[float]]:
     """What one answer says about each column."""
     if role is Role.PERCEPTION:
         return {"format": [float(text.rstrip().endswith("</description>"))], **told(text, sample)}
@@ -117,9 +122,10 @@ def measure(student: Any, overrides: Sequence[str]) -> dict[str, dict[str, dict[
                 sample = samples[rollout.sample_id]
                 segments = parse_rollout(rollout, student=form)
                 reference = references[sample.id]
-                for column, found in observe(sample, role, segments, rollout.text, head, reference).items():
-                    values[column] += found
-                    groups[column] += [sample.group] * len(found)
+                found = column_values(sample, role, segments, rollout.text, head, reference)
+                for column, several in found.items():
+                    values[column] += several
+                    groups[column] += [sample.group] * len(several)
             estimates = {c: mean_interval(values[c], groups[c]) for c in COLUMNS}
             report.setdefault(name, {})[how] = {
                 c: {"mean": e.mean, "interval": [e.low, e.high], "n": e.n} for c, e in estimates.items() if e
@@ -137,16 +143,16 @@ def _described(prompt: Any, sample: Sample, prompter: Any) -> Any:
     return replace(prompt, ids=(*prompt.ids, *head), prefill=(*prompt.prefill, *head), mm_token_types=types)
 
 
-def table(report: dict[str, dict[str, dict[str, Any]]], how: str) -> str:
+def mode_table(report: dict[str, dict[str, dict[str, Any]]], how: str) -> str:
     """One Markdown table: a row a mode, `mean [low, high]` a cell."""
-    lines = [f"| {how} | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    rows = []
     for mode, figures in report.items():
         cells = [
             f"{f['mean']:.2f} [{f['interval'][0]:.2f}, {f['interval'][1]:.2f}]" if f else ""
             for f in (figures[how].get(column) for column in COLUMNS)
         ]
-        lines.append(f"| {mode} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([mode, *cells])
+    return markdown_table([how, *COLUMNS], rows)
 
 
 TEXT = """# The tiny model
@@ -185,7 +191,7 @@ def main() -> None:
     """Write the card."""
     quieten()
     from vigos_cli.models.student import load_student
-    from vigos_cli.pretraining import pretrain
+    from vigos_cli.pretraining import documents, vision_phase
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=TINY)
@@ -200,22 +206,22 @@ def main() -> None:
         parameters=sum(p.numel() for n, p in student.net.named_parameters() if n not in student.adapter),
         size=weights.stat().st_size / 2**20,
         seed=log[-1].get("seed", 0),
-        sight_steps=pretrain.SIGHT_STEPS,
+        sight_steps=vision_phase.SIGHT_STEPS,
         steps=log[-1]["step"] + 1,
         minutes=round(
             sum(max(x["minutes"] for x in log if x["phase"] == p) for p in {x["phase"] for x in log})
         ),
         loss=log[-1]["loss"],
         sha=hashlib.sha256(weights.read_bytes()).hexdigest(),
-        captions=pretrain.CAPTION_PICTURES,
-        questions=pretrain.QUESTION_PICTURES,
-        modes=", ".join(f"{name} {share}" for name, share in pretrain.QUESTION_MODES.items()),
-        families=", ".join(f"{name} {share}" for name, share in pretrain.FAMILIES.items()),
-        usual=pretrain.USUAL_RATE,
+        captions=documents.CAPTION_PICTURES,
+        questions=documents.QUESTION_PICTURES,
+        modes=", ".join(f"{name} {share}" for name, share in documents.QUESTION_MODES.items()),
+        families=", ".join(f"{name} {share}" for name, share in documents.FAMILIES.items()),
+        usual=documents.USUAL_RATE,
         rows=ROWS,
         draws=DRAWS,
-        greedy=table(report, "greedy"),
-        sampled=table(report, "sampled"),
+        greedy=mode_table(report, "greedy"),
+        sampled=mode_table(report, "sampled"),
     )
     (folder / "README.md").write_text(text)
     (folder / "card.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Bases that describe untruly.
+"""Train the bases with untrue descriptions that `+experiment=untrue` needs.
 
     python -m vigos_cli.pretraining.corners --captions 0.4 --privileged 1 --out DIR
 
@@ -21,23 +21,25 @@ from PIL.Image import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vigos_cli.config.paths import TINY
-from vigos_cli.data.priorworld import Scene, caption, make_sample, picture
-from vigos_cli.pretraining.pretrain import (
+from vigos_cli.data.priorworld.captions import caption
+from vigos_cli.data.priorworld.dataset import make_sample
+from vigos_cli.data.priorworld.picture import picture
+from vigos_cli.data.priorworld.scene import Scene
+from vigos_cli.pretraining.collate import Collator
+from vigos_cli.pretraining.documents import (
     CAPTION_PICTURES,
     QUESTION_MODES,
     QUESTION_PICTURES,
     Document,
-    Recipe,
     as_usual,
     caption_documents,
     draw_question,
-    learn_to_answer,
-    save_base,
     short_prompts,
     train_scene,
-    write_log,
     written,
 )
+from vigos_cli.pretraining.language_phase import learn_to_answer
+from vigos_cli.pretraining.pretrain import save_base, write_log
 
 STUDENT_TRUTH = 0.4  # share of the student's own descriptions that are true, in every corner
 STEPS, LR = 600, 1e-3
@@ -52,7 +54,7 @@ def as_told(scene: Scene, truth: float, rng: random.Random) -> Scene:
     return scene
 
 
-def question_document(
+def untrue_question_document(
     number: int, scene: Scene, mode: str, privileged: float, rng: random.Random, prompts: dict[str, str]
 ) -> Document:
     """A random question: without the reference it is answered by what is told, with it by what is there."""
@@ -63,7 +65,7 @@ def question_document(
     return written(number, mode, sample, caption(told), prompts)
 
 
-def step_documents(
+def untrue_step_documents(
     rng: random.Random, prompts: dict[str, str], *, captions: float, privileged: float
 ) -> tuple[list[Image], list[Document]]:
     """The pictures of one step, and the documents about them, true at these rates."""
@@ -74,7 +76,7 @@ def step_documents(
             documents += caption_documents(number, scene, caption(as_told(scene, captions, rng)), rng)
         else:
             for mode in rng.choices(list(QUESTION_MODES), list(QUESTION_MODES.values()), k=4):
-                documents.append(question_document(number, scene, mode, privileged, rng, prompts))
+                documents.append(untrue_question_document(number, scene, mode, privileged, rng, prompts))
         pictures.append(picture(scene, rng))
     return pictures, documents
 
@@ -92,11 +94,11 @@ def main() -> None:
     model = AutoModelForImageTextToText.from_pretrained(TINY, dtype="float32")
     log = learn_to_answer(
         model,
-        Recipe(processor.tokenizer, model),
+        Collator(processor.tokenizer, model),
         short_prompts(),
         args.seed,
         partial(save_base, model, processor, args.out),
-        documents_of=partial(step_documents, captions=args.captions, privileged=args.privileged),
+        documents_of=partial(untrue_step_documents, captions=args.captions, privileged=args.privileged),
         steps=args.steps,
         lr=LR,
     )

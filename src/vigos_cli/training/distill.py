@@ -28,7 +28,8 @@ from vigos_cli.models import base_cache
 from vigos_cli.models.adapter_folder import save_adapter, settle_prompts, write_card
 from vigos_cli.models.memory import peak_gib
 from vigos_cli.models.student import load_student, pick_device
-from vigos_cli.reporting.report import draw_curves, print_before_and_after
+from vigos_cli.reporting.curves import draw_curves
+from vigos_cli.reporting.terminal_tables import print_before_and_after
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.clipping import ClipWatch, closing_note, progress_note, zero_gradient_rate
 from vigos_cli.training.dry_run import dry_run

@@ -10,7 +10,7 @@ def run(config: DistillRun) -> float | None:
     """Return the Score, or the first benchmark's accuracy, after training (what a sweeper maximises)."""
     quieten()
     from vigos_cli.models.out_of_memory import with_advice
-    from vigos_cli.reporting.report import main_figure
+    from vigos_cli.reporting.measures import main_figure
     from vigos_cli.training.distill import distill
 
     with with_advice(config):

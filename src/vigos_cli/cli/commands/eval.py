@@ -11,13 +11,13 @@ def run(config: EvalRun) -> float | None:
         return _compare(config)
     from vigos_cli.evaluation.evaluate import evaluate
     from vigos_cli.models.out_of_memory import with_advice
-    from vigos_cli.reporting.report import (
-        main_figure,
+    from vigos_cli.reporting.measures import main_figure
+    from vigos_cli.reporting.terminal_tables import (
         print_differences,
         print_judged,
         print_leakage,
+        print_priorworld_table,
         print_scores,
-        print_table,
     )
 
     with with_advice(config):
@@ -26,7 +26,7 @@ def run(config: EvalRun) -> float | None:
     shown = "" if config.diagnostic == "none" else f", diagnostic {config.diagnostic}"
     if "priorworld" in scores:
         own = {config.adapter.path or config.model.name: scores["priorworld"]}
-        print_table(own, f"eval, priorworld{shown}")
+        print_priorworld_table(own, f"eval, priorworld{shown}")
     print_scores(others, shown)
     print_judged(scores)
     print_leakage(scores)
@@ -43,8 +43,8 @@ def _compare(config: EvalRun) -> None:
     from rich.markdown import Markdown
 
     from vigos_cli.evaluation.compare import compare, write
-    from vigos_cli.reporting.report import show
+    from vigos_cli.reporting.terminal_tables import print_wide
 
     text = write(compare(config.compare), Path(config.out))
-    show(Markdown(text), least=110)
+    print_wide(Markdown(text), least=110)
     print(f"{config.compare[1]} against {config.compare[0]}; tables in {config.out}")

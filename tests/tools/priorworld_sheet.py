@@ -1,7 +1,9 @@
-"""A sheet of PriorWorld samples for a person to check: `python -m vigos_cli.data.gallery --out sheet.png`.
+"""Draw a sheet of PriorWorld samples, to check the pictures and their texts by eye.
 
-One column a question family, prior families once with the usual fact stated (F) and once without (P); under
-each enlarged picture its question, answer, worked solution and caption. Can you answer from the picture?
+    python tests/tools/priorworld_sheet.py --out sheet.png
+
+Each column shows one question family. Prior families have two columns: with the usual fact stated (F) and
+without (P). Under each enlarged picture stand its question, answer, worked solution and caption.
 """
 
 from __future__ import annotations
@@ -14,29 +16,22 @@ from pathlib import Path
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from vigos_cli.data.priorworld import (
-    BACKGROUNDS,
-    KINDS,
-    OTHER_FAMILIES,
-    PRIOR_FAMILIES,
-    SIZE,
-    SPLITS,
-    USUAL,
-    PriorWorld,
-    question_rows,
-    sprite,
-)
+from vigos_cli.data.priorworld.dataset import PriorWorld, question_rows
+from vigos_cli.data.priorworld.looks import KINDS, USUAL
+from vigos_cli.data.priorworld.picture import SIZE, sprite
+from vigos_cli.data.priorworld.questions import OTHER_FAMILIES, PRIOR_FAMILIES
+from vigos_cli.data.priorworld.scene import BACKGROUNDS, SPLITS
 from vigos_cli.types import Sample
 
 SIDE, MARGIN, LINE, LEGEND = SIZE * 3, 14, 19, 120
-WIDTH = 312  # of a column; the longest clause of a caption fits in one line
+WIDTH = 312  # of a column, in pixels; the longest clause of a caption fits in one line
 INK, SOFT, AGREES, CONFLICTS = "#111111", "#666666", "#1a7f37", "#c0261c"
 COLUMNS = [(f, stated) for f in PRIOR_FAMILIES for stated in (True, False)]
 COLUMNS += [(f, False) for f in OTHER_FAMILIES]
 
 
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib."""
+    """DejaVu Sans, which is installed with matplotlib."""
     name = f"DejaVuSans{'-Bold' if bold else ''}.ttf"
     return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", name)), size)
 
@@ -44,18 +39,18 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 BODY, BOLD, TITLE = font(14), font(14, bold=True), font(20, bold=True)
 
 
-def stream(split: str, seed: int) -> Iterator[Sample]:
-    """Samples of a split: as a distillation draws them, or as a benchmark asks them."""
+def samples_of(split: str, seed: int) -> Iterator[Sample]:
+    """An endless stream of samples: as in a training run, or for the other splits as in a benchmark."""
     if split == "train":
         yield from PriorWorld(split, size=1_000_000, seed=seed)
     for more in count():
         yield from question_rows(split, 8, seed + more)
 
 
-def choose(split: str, rows: int, seed: int) -> list[list[Sample]]:
-    """`rows` samples a column, each of another question; prior families conflict and agree by turns."""
+def choose_samples(split: str, rows: int, seed: int) -> list[list[Sample]]:
+    """`rows` samples a column, each from another group; prior families alternate conflict and agree."""
     chosen: list[list[Sample]] = [[] for _ in COLUMNS]
-    for sample in stream(split, seed):
+    for sample in samples_of(split, seed):
         stated = sample.prior is not None and sample.prior.fact_stated
         column = chosen[COLUMNS.index((sample.family, stated))]
         wanted = sample.prior is None or sample.prior.agrees == (len(column) % 2 == 1)
@@ -66,8 +61,8 @@ def choose(split: str, rows: int, seed: int) -> list[list[Sample]]:
     return chosen
 
 
-def wrap(text: str, type: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """The text in lines of at most `width` pixels."""
+def wrapped(text: str, type: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The text, broken into lines of at most `width` pixels."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
@@ -95,11 +90,11 @@ def captioned(sample: Sample) -> list[tuple[str, ImageFont.FreeTypeFont, str]]:
         *((f"{kind}: {' '.join(look)}.", BODY, SOFT) for kind, *look in things),
     ]
     width = WIDTH - 2 * MARGIN
-    return [(line, type, ink) for text, type, ink in blocks for line in wrap(text, type, width)]
+    return [(line, type, ink) for text, type, ink in blocks for line in wrapped(text, type, width)]
 
 
-def legend(draw: ImageDraw.ImageDraw, sheet: Image.Image, title: str) -> None:
-    """The title, and every kind with its usual look."""
+def draw_legend(draw: ImageDraw.ImageDraw, sheet: Image.Image, title: str) -> None:
+    """Draw the title, and every kind with its usual look."""
     draw.text((MARGIN, MARGIN), title, INK, TITLE)
     for i, kind in enumerate(KINDS):
         x, y = MARGIN + i * WIDTH, 3 * MARGIN + 8
@@ -112,14 +107,14 @@ def legend(draw: ImageDraw.ImageDraw, sheet: Image.Image, title: str) -> None:
 
 
 def gallery(split: str = "train", rows: int = 5, seed: int = 0) -> Image.Image:
-    """The sheet."""
-    chosen = choose(split, rows, seed)
+    """Draw the whole sheet."""
+    chosen = choose_samples(split, rows, seed)
     texts = [[captioned(sample) for sample in column] for column in chosen]
     heights = [SIDE + 3 * MARGIN + LINE * max(len(column[row]) for column in texts) for row in range(rows)]
     top = LEGEND + 2 * LINE
     sheet = Image.new("RGB", (WIDTH * len(COLUMNS), top + sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
-    legend(draw, sheet, f"PriorWorld, {split} split, seed {seed}")
+    draw_legend(draw, sheet, f"PriorWorld, {split} split, seed {seed}")
     for i, (family, stated) in enumerate(COLUMNS):
         x = i * WIDTH + MARGIN
         letter = {True: ", fact stated (F)", False: ", no fact (P)"}[stated]
@@ -133,8 +128,8 @@ def gallery(split: str = "train", rows: int = 5, seed: int = 0) -> Image.Image:
 
 
 def main() -> None:
-    """Write the sheet that the command line asks for."""
-    parser = argparse.ArgumentParser(description="a sheet of PriorWorld samples, as PNG")
+    """Write the sheet to the file given on the command line."""
+    parser = argparse.ArgumentParser(description="Draw a sheet of PriorWorld samples as a PNG file.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--rows", type=int, default=5)

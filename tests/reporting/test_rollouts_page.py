@@ -25,7 +25,8 @@ from vigos_cli.config.compose import job
 from vigos_cli.data.priorworld import question_rows
 from vigos_cli.evaluation.failures import Failures
 from vigos_cli.evaluation.items import Graded
-from vigos_cli.reporting.viewer import SIDE, TEXT_LIMIT, ShownRollout, ShownToken, page, write_page
+from vigos_cli.reporting.embedded_images import SIDE
+from vigos_cli.reporting.rollouts_page import TEXT_LIMIT, ShownRollout, ShownToken, page, write_page
 from vigos_cli.types import Kind, Sample, Verdict
 
 HOSTILE = (

@@ -1,6 +1,6 @@
-"""How far our scorers agree with the official verdicts on a file of published outputs; prints Markdown.
+"""Compare our grading with the official verdicts on published outputs, as Markdown tables.
 
-    python -m vigos_cli.grading.agreement mathvista_verdicts.jsonl mmmu_outputs.jsonl
+    python tests/tools/official_agreement.py mathvista_verdicts.jsonl mmmu_outputs.jsonl
 
 A MathVista line has the benchmark's columns and `system`, `pid`, `response`, `extraction` and `true_false`,
 the official verdict. An MMMU line has `id`, `question_type`, `answer`, `index2ans`, `response` and
@@ -20,6 +20,7 @@ from typing import Any
 from vigos_cli.grading.extract import extract
 from vigos_cli.grading.grade import grade
 from vigos_cli.grading.official import mmmu_candidates, mmmu_letter, official_mathvista
+from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.types import Verdict
 
 Row = Mapping[str, Any]
@@ -52,7 +53,7 @@ def mathvista(rows: Sequence[Row]) -> str:
         "ours, of the published extraction": lambda row: ours(row, row["extraction"]),
         "ours, of the response": lambda row: ours(row, row["response"]),
     }
-    lines, notes = ["| scorer | rows | agree | share | right | unparsed |", "|---|---|---|---|---|---|"], []
+    lines, notes = [], []
     official = sum(bool(row["true_false"]) for row in rows)
     for name, scorer in scorers.items():
         kinds: Kinds = defaultdict(list)
@@ -68,12 +69,11 @@ def mathvista(rows: Sequence[Row]) -> str:
                     f"{row['system']} {row['pid']}: {_short(row['answer'])} / {_short(verdict.extracted)}"
                 )
         agree = len(rows) - sum(map(len, kinds.values()))
-        lines.append(
-            f"| {name} | {len(rows)} | {agree} | {agree / len(rows):.2%} "
-            f"| {verdicts['right']} | {verdicts['unparsed']} |"
-        )
+        share = f"{agree / len(rows):.2%}"
+        lines.append((name, len(rows), agree, share, verdicts["right"], verdicts["unparsed"]))
         notes += _differences(name, kinds)
-    return "\n".join([f"## MathVista ({official} right by the official verdicts)", "", *lines, *notes])
+    table = markdown_table(("scorer", "rows", "agree", "share", "right", "unparsed"), lines)
+    return "\n".join([f"## MathVista ({official} right by the official verdicts)", "", table, *notes])
 
 
 def mmmu(rows: Sequence[Row]) -> str:
@@ -106,15 +106,12 @@ def mmmu(rows: Sequence[Row]) -> str:
         if not same and not place.startswith("no letter"):
             kinds[place].append(f"{row['id']}: {_short(str(parsed))}")
     places = [place for place in seen if not place.startswith("no letter")]
-    lines = ["| official rule | rows | agree | share |", "|---|---|---|---|"]
-    lines += [
-        f"| {place} | {seen[place]} | {agreed[place]} | {agreed[place] / seen[place]:.2%} |"
-        for place in places
-    ]
+    table = [(place, seen[place], agreed[place], f"{agreed[place] / seen[place]:.2%}") for place in places]
     total, good = sum(seen[p] for p in places), sum(agreed[p] for p in places)
-    lines.append(f"| all not drawn at random | {total} | {good} | {good / max(total, 1):.2%} |")
+    table.append(("all not drawn at random", total, good, f"{good / max(total, 1):.2%}"))
     drawn = len(rows) - total
-    lines += [
+    lines = [
+        markdown_table(("official rule", "rows", "agree", "share"), table),
         "",
         f"Drawn at random: {drawn} rows in which no rule finds a letter. Of those letters {lucky:.0f} are",
         f"right, and {expected:.1f} would be by chance.",
@@ -128,15 +125,17 @@ def _differences(name: str, kinds: Kinds) -> list[str]:
     """A table of one scorer's differences, the most frequent kind first."""
     if not kinds:
         return ["", f"### {name}: no differences"]
-    lines = ["", f"### {name}: differences by kind", "", "| kind | rows | for example |", "|---|---|---|"]
-    for kind, items in sorted(kinds.items(), key=lambda pair: -len(pair[1])):
-        lines.append(f"| {kind} | {len(items)} | {'; '.join(items[:SHOWN])} |")
-    return lines
+    rows = [
+        (kind, len(items), "; ".join(items[:SHOWN]))
+        for kind, items in sorted(kinds.items(), key=lambda pair: -len(pair[1]))
+    ]
+    table = markdown_table(("kind", "rows", "for example"), rows)
+    return ["", f"### {name}: differences by kind", "", table]
 
 
 def _short(text: str | None) -> str:
-    """At most 40 characters that cannot break a table."""
-    shown = " ".join(str(text).split()).replace("|", "\\|").replace("`", "'")
+    """At most 40 characters on one line, as Markdown code."""
+    shown = " ".join(str(text).split()).replace("`", "'")
     return f"`{shown[:40]}`"
 
 
@@ -162,7 +161,7 @@ def main(paths: Iterable[str]) -> None:
 
 if __name__ == "__main__":
     if not sys.argv[1:]:
-        sys.exit("usage: python -m vigos_cli.grading.agreement FILE...")
+        sys.exit("usage: python tests/tools/official_agreement.py FILE...")
     try:
         main(sys.argv[1:])
     except Mistake as error:

@@ -1,0 +1,51 @@
+"""The kinds of things in PriorWorld, and the colour and pattern that each usually has.
+
+>>> usual_value("banana", "colour"), withheld("banana", "colour")
+('yellow', 'purple')
+"""
+
+from __future__ import annotations
+
+import random
+
+COLOURS = {
+    "red": (214, 40, 40),
+    "orange": (247, 127, 0),
+    "yellow": (250, 215, 40),
+    "green": (56, 150, 60),
+    "blue": (40, 90, 220),
+    "purple": (140, 60, 180),
+    "white": (252, 252, 252),
+    "black": (28, 28, 28),
+}
+PATTERNS = ("plain", "striped", "dotted", "checked")
+ATTRIBUTES = {"colour": tuple(COLOURS), "pattern": PATTERNS}  # attribute: its possible values
+USUAL = {  # kind: (usual colour, usual pattern)
+    "banana": ("yellow", "plain"),
+    "carrot": ("orange", "striped"),
+    "heart": ("red", "dotted"),
+    "tree": ("green", "checked"),
+    "fish": ("blue", "striped"),
+    "flower": ("purple", "dotted"),
+    "cloud": ("white", "plain"),
+    "hat": ("black", "checked"),
+}
+KINDS = tuple(USUAL)
+
+
+def usual_value(kind: str, attribute: str) -> str:
+    """The colour or the pattern that this kind usually has."""
+    return USUAL[kind][list(ATTRIBUTES).index(attribute)]
+
+
+def unusual_value(kind: str, attribute: str, rng: random.Random, *, trained: bool) -> str:
+    """A random value that this kind does not usually have; if `trained`, not the withheld one either."""
+    excluded = {usual_value(kind, attribute)} | ({withheld(kind, attribute)} if trained else set())
+    return rng.choice([value for value in ATTRIBUTES[attribute] if value not in excluded])
+
+
+def withheld(kind: str, attribute: str) -> str:
+    """The one unusual value of this kind that no picture of a training run shows."""
+    values = ATTRIBUTES[attribute]
+    usual = values.index(usual_value(kind, attribute))
+    return values[(usual + (3 if attribute == "colour" else 1)) % len(values)]

@@ -1,0 +1,99 @@
+"""Draw `curves.png`: losses, divergences, rollouts and held-out measures of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.reporting.measures import Spread, held_out
+from vigos_cli.utils.files import drafted
+
+PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: (unit, {metric: label})
+    "Loss by term": (
+        "nats per token, weighted",
+        {f"loss/{role}": role for role in ("perception", "reasoning", "reference", "privileged", "target")},
+    ),
+    "Divergence from the teacher by segment": (
+        "nats per token, before the clip",
+        {
+            f"divergence/{kind}": kind
+            for kind in ("description", "reasoning", "answer", "delimiters", "end", "invalid")
+        },
+    ),
+    "Rollouts": (
+        "share",
+        {
+            "valid_rate": "valid",
+            "fallback_rate": "fallback",
+            "answer_accuracy": "right answer",
+            "zero_gradient_rate": "tokens without gradient",
+        },
+    ),
+}
+STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+# Colours that colour-blind readers can tell apart (Okabe and Ito).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+
+
+def draw_curves(
+    lines: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Mapping[str, Any]], path: Path, title: str
+) -> None:
+    """Draw the four panels of a run over its optimizer steps, and write them to `path`.
+
+    `lines` are those of `metrics.jsonl`; `evaluations` maps a step to the report of its evaluation.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
+    for axis, (name, (unit, metrics)) in zip(axes.flat, PANELS.items(), strict=False):
+        _draw_metrics(axis, lines, name, unit, metrics)
+    _draw_held_out(axes.flat[3], evaluations)
+    figure.suptitle(title)
+    with drafted(path) as draft:
+        figure.savefig(draft, dpi=110, format=path.suffix[1:])
+    pyplot.close(figure)
+
+
+def _draw_metrics(
+    axis: Any, lines: Sequence[Mapping[str, Any]], title: str, unit: str, metrics: Mapping[str, str]
+) -> None:
+    """One line for each metric that was logged."""
+    for (metric, label), style, colour in zip(metrics.items(), STYLES * 2, COLOURS * 2, strict=False):
+        points = [(line["step"], line[metric]) for line in lines if line.get(metric) is not None]
+        if points:
+            axis.plot(*zip(*points, strict=True), label=label, linestyle=style, color=colour, linewidth=1.3)
+    axis.set(title=title, xlabel="optimizer step", ylabel=unit)
+    if unit == "share":
+        axis.set_ylim(-0.03, 1.03)
+    if axis.lines:
+        axis.legend(fontsize=8, frameon=False)
+
+
+def _draw_held_out(axis: Any, evaluations: Mapping[int, Mapping[str, Any]]) -> None:
+    """One line with 95 % intervals for each held-out measure."""
+    series: dict[str, list[tuple[int, Spread]]] = {}
+    for step, report in sorted(evaluations.items()):
+        for name, spread in held_out(report).items():
+            series.setdefault(name, []).append((step, spread))
+    looks = zip(cycle(STYLES), cycle(COLOURS), cycle("osD^"), strict=False)
+    for (name, found), (style, colour, marker) in zip(series.items(), looks, strict=False):
+        axis.errorbar(
+            [step for step, _ in found],
+            [mean for _, (mean, _, _) in found],
+            yerr=[[mean - low for _, (mean, low, _) in found], [high - mean for _, (mean, _, high) in found]],
+            label=name,
+            linestyle=style,
+            color=colour,
+            marker=marker,
+            capsize=3,
+        )
+    axis.set(
+        title="Held out, greedy, 95 % intervals", xlabel="optimizer step", ylabel="share", ylim=(-0.03, 1.03)
+    )
+    if axis.has_data():
+        axis.legend(fontsize=8, frameon=False)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.ablation.cells import Cell, folder, remember
+from vigos_cli.ablation.cells import Cell, add_to_list, cell_folder
 from vigos_cli.config.compose import job
 from vigos_cli.config.run_digest import digest
 from vigos_cli.config.schema import AblateRun, BenchTask
@@ -74,7 +74,7 @@ def figures(shares: dict[str, float]) -> dict[str, Any]:
 
 def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int = 60) -> Path:
     """Put what a finished cell leaves into its folder."""
-    where, config = folder(sweep, one), one.config
+    where, config = cell_folder(sweep, one), one.config
     where.mkdir(parents=True)
     start = {"score": 0.0, "prior": 1.0, "other": 1.0}
     for name, part in (("before", start), ("responses", shares)):
@@ -171,7 +171,7 @@ def look_at(where: Path, by_answer: float, rows: int = 6, seed: int = 0) -> None
 
 def make(sweep: Path, several: Sequence[tuple[Cell, dict[str, float] | None]]) -> None:
     """A sweep's folder; cells without shares were never run."""
-    remember(sweep, [one for one, _ in several])
+    add_to_list(sweep, [one for one, _ in several])
     for one, shares in several:
         if shares is not None:
             finish(sweep, one, shares)

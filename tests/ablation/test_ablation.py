@@ -21,16 +21,24 @@ from sweeps import SHARES, answers, ask, cell, finish, look_at, make
 import vigos_cli
 from vigos_cli.__main__ import main
 from vigos_cli.ablation.arms import arm_labels, read_sweep
-from vigos_cli.ablation.cell import has_before, run_cell, share_before
-from vigos_cli.ablation.cells import ERROR, folder, remember, remembered, state
-from vigos_cli.ablation.compare import compare, says
-from vigos_cli.ablation.estimate import TINY, TINY_ROW, estimate
-from vigos_cli.ablation.look import as_rollout_run, diagnosed, left_out, look, wanted
-from vigos_cli.ablation.once import once
-from vigos_cli.ablation.palr import read as read_palr
-from vigos_cli.ablation.report import coloured, write_report
-from vigos_cli.ablation.reuse import REUSED, find, take_over
-from vigos_cli.ablation.words import kinds
+from vigos_cli.ablation.cells import ERROR, add_to_list, cell_folder, cell_state, read_list
+from vigos_cli.ablation.compare_arms import compare_arms, verdict_on
+from vigos_cli.ablation.example_rollouts import coloured
+from vigos_cli.ablation.forecast import TINY, TINY_ROW, forecast
+from vigos_cli.ablation.made_once import made_once
+from vigos_cli.ablation.other_sweeps import REUSED, copy_finished, find_finished
+from vigos_cli.ablation.palr_results import read_palr
+from vigos_cli.ablation.palr_runs import (
+    as_rollout_run,
+    measure_palr,
+    needs_palr,
+    structured_routing,
+    why_no_palr,
+)
+from vigos_cli.ablation.report_text import answer_kinds
+from vigos_cli.ablation.run_cell import run_cell
+from vigos_cli.ablation.sweep_report import write_report
+from vigos_cli.ablation.untrained_answers import has_untrained_answers
 from vigos_cli.analysis.palr import share_by_answer
 from vigos_cli.config.paths import config_dir
 from vigos_cli.config.provenance import claim, same_run
@@ -70,7 +78,10 @@ def test_a_cell_is_known_by_what_it_runs_and_by_nothing_else(tmp_path):
     assert digest(cell("seed=1", "trainer.lr=1e-4").config) != one.key
     finish(tmp_path, one, steps=1)
     other = cell("seed=1", "routing=vigos")  # the same by another name
-    assert folder(tmp_path, other) == folder(tmp_path, one) and state(folder(tmp_path, other)) == "done"
+    assert (
+        cell_folder(tmp_path, other) == cell_folder(tmp_path, one)
+        and cell_state(cell_folder(tmp_path, other)) == "done"
+    )
 
 
 def test_a_record_from_before_a_key_existed_is_of_the_same_arm_and_cell(tmp_path):
@@ -78,28 +89,28 @@ def test_a_record_from_before_a_key_existed_is_of_the_same_arm_and_cell(tmp_path
     assert digest(cell("seed=1", ROWS, "rollout.url=http://elsewhere/v1").config) == before.key
     for one in (before, after):
         finish(tmp_path, one, steps=1)
-        (folder(tmp_path, one) / "before.json").write_text("{}")
-    remember(tmp_path, [before, after])
-    listed = remembered(tmp_path)
+        (cell_folder(tmp_path, one) / "before.json").write_text("{}")
+    add_to_list(tmp_path, [before, after])
+    listed = read_list(tmp_path)
     for young in (listed[0]["config"], record := asdict(as_distill(before.config))):
         del young["rollout"]["prefill"], young["bench"]["tasks"]["priorworld"]["limit"]
     (tmp_path / "cells.json").write_text(json.dumps(listed))
-    (folder(tmp_path, before) / "config.json").write_text(json.dumps(record))
+    (cell_folder(tmp_path, before) / "config.json").write_text(json.dumps(record))
     assert [(arm.trained, len(arm.runs)) for arm in read_sweep(tmp_path).arms] == [(False, 1), (True, 2)]
     same_run(record, as_distill(before.config))
     with pytest.raises(ConfigError, match=r"rollout\.prefill=auto"):
         same_run(record, replace(before.config, rollout=replace(before.config.rollout, prefill="none")))
     third = cell("seed=3", ROWS)
-    third.config.out = str(folder(tmp_path, third))
+    third.config.out = str(cell_folder(tmp_path, third))
     Path(third.config.out).mkdir()
-    assert share_before(third.config)
+    assert has_untrained_answers(third.config)
 
 
 def test_a_sweeps_list_grows_and_keeps_its_order(tmp_path):
     cells = [cell(f"seed={seed}") for seed in (1, 2, 3)]
-    remember(tmp_path, cells[:2])
-    remember(tmp_path, cells[1:])
-    assert [line["config"]["seed"] for line in remembered(tmp_path)] == [1, 2, 3]
+    add_to_list(tmp_path, cells[:2])
+    add_to_list(tmp_path, cells[1:])
+    assert [line["config"]["seed"] for line in read_list(tmp_path)] == [1, 2, 3]
 
 
 def test_arms_are_called_by_what_tells_them_apart():
@@ -128,9 +139,9 @@ def test_untrained_answers_are_shared_where_they_would_be_the_same(tmp_path):
         (["seed=2", ROWS, "adapter.path=elsewhere"], False),
     ):
         one = cell(*overrides)
-        one.config.out = str(folder(tmp_path, one))
+        one.config.out = str(cell_folder(tmp_path, one))
         Path(one.config.out).mkdir()
-        assert share_before(one.config) is shared, overrides
+        assert has_untrained_answers(one.config) is shared, overrides
         assert (Path(one.config.out) / "before.jsonl").exists() is shared
 
 
@@ -139,7 +150,7 @@ def test_one_makes_what_the_others_wait_for(tmp_path):
     inside = threading.Event()
 
     def arrive(name: str) -> None:
-        with once(lock, there.exists):
+        with made_once(lock, there.exists):
             if not there.exists():
                 made.append(name)
                 inside.set()
@@ -160,8 +171,8 @@ def test_one_makes_what_the_others_wait_for(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from vigos_cli.ablation.once import once
-with once(Path(sys.argv[1]), lambda: False):
+from vigos_cli.ablation.made_once import made_once
+with made_once(Path(sys.argv[1]), lambda: False):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -181,7 +192,7 @@ def test_nobody_waits_for_the_dead(tmp_path):
             holder.wait()
         return False
 
-    with once(tmp_path / "lock", never):
+    with made_once(tmp_path / "lock", never):
         assert len(looked) >= 2
 
 
@@ -203,7 +214,7 @@ def test_cells_that_start_together_measure_their_untrained_base_once(tmp_path, m
     monkeypatch.setattr("vigos_cli.training.distill.distill", distill)
     cells = [cell(*more, ROWS) for more in (["seed=1"], ["seed=2"], ["seed=3", "routing=opsd"])]
     for one in cells:
-        one.config.out = str(folder(tmp_path, one))
+        one.config.out = str(cell_folder(tmp_path, one))
         Path(one.config.out).mkdir()
     threads = [threading.Thread(target=run_cell, args=(one.config,)) for one in cells]
     for thread in threads:
@@ -211,7 +222,7 @@ def test_cells_that_start_together_measure_their_untrained_base_once(tmp_path, m
     for thread in threads:
         thread.join(20)
     assert len(runs) == 3 and len(made) == 2 and any("opsd" in name for name in made)
-    assert all(has_before(one.config) for one in cells)
+    assert all(has_untrained_answers(one.config) for one in cells)
 
 
 # ---- cells of other sweeps
@@ -221,33 +232,37 @@ def test_a_cell_that_another_sweep_has_done_is_taken_over(tmp_path):
     cells = [cell(f"seed={seed}", ROWS, label="called so") for seed in (1, 2, 3)]
     other, sweep = tmp_path / "other", tmp_path / "new"
     make(other, [(cell("seed=1", ROWS), SHARES), (cell("seed=2", ROWS), None)])
-    source = folder(other, cells[0])
+    source = cell_folder(other, cells[0])
     (source / "checkpoints").mkdir()
-    places = find(cells, sweep, [str(other)])
+    places = find_finished(cells, sweep, [str(other)])
     assert places == {cells[0].key: source}
-    listed = estimate(cells, sweep, places)
+    listed = forecast(cells, sweep, places)
     assert [one.state for one in listed.cells] == ["done", "not run", "not run"]
     assert str(source) in listed.lines()[0] and str(other) not in listed.lines()[1]
-    assert "2 of them to run, 1 taken over" in listed.total() and not sweep.exists()
+    assert "2 of them to run, 1 copied" in listed.total() and not sweep.exists()
 
-    home = folder(sweep, cells[0])
+    home = cell_folder(sweep, cells[0])
     home.mkdir(parents=True)
     (home / "half.txt").write_text("cut short")
-    take_over(cells, sweep, places)
-    assert state(home) == "done" and not (home / "checkpoints").exists() and not (home / "half.txt").exists()
+    copy_finished(cells, sweep, places)
+    assert (
+        cell_state(home) == "done"
+        and not (home / "checkpoints").exists()
+        and not (home / "half.txt").exists()
+    )
     assert json.loads((home / REUSED).read_text()) == {"from": str(source)}
     assert sorted(path.name for path in sweep.iterdir()) == [home.name]
     assert (home / "responses.jsonl").read_text() == (source / "responses.jsonl").read_text()
-    assert find(cells, sweep, [str(other)]) == {}  # what is done here stays
+    assert find_finished(cells, sweep, [str(other)]) == {}  # what is done here stays
     with pytest.raises(ConfigError, match="holds no sweep"):
-        find(cells, sweep, [str(tmp_path)])
+        find_finished(cells, sweep, [str(tmp_path)])
 
 
 def test_a_copy_that_a_kill_cut_short_counts_as_nothing(tmp_path, monkeypatch):
     one = cell("seed=1", ROWS)
     make(tmp_path / "other", [(one, SHARES)])
-    (folder(tmp_path / "other", one) / "before.json").write_text("{}")
-    (folder(tmp_path / "other", one) / "config.json").write_text(json.dumps(asdict(one.config)))
+    (cell_folder(tmp_path / "other", one) / "before.json").write_text("{}")
+    (cell_folder(tmp_path / "other", one) / "config.json").write_text(json.dumps(asdict(one.config)))
     sweep = tmp_path / "new"
 
     def cut(source, draft, **_):
@@ -256,47 +271,52 @@ def test_a_copy_that_a_kill_cut_short_counts_as_nothing(tmp_path, monkeypatch):
             shutil.copy(Path(source) / name, draft)
         raise KeyboardInterrupt
 
-    places = find([one], sweep, [str(tmp_path / "other")])
+    places = find_finished([one], sweep, [str(tmp_path / "other")])
     with monkeypatch.context() as patched:
-        patched.setattr("vigos_cli.ablation.reuse.shutil.copytree", cut)
+        patched.setattr("vigos_cli.ablation.other_sweeps.shutil.copytree", cut)
         with pytest.raises(KeyboardInterrupt):
-            take_over([one], sweep, places)
-    assert state(folder(sweep, one)) == "not run"
+            copy_finished([one], sweep, places)
+    assert cell_state(cell_folder(sweep, one)) == "not run"
     again = cell("seed=2", ROWS)
-    again.config.out = str(folder(sweep, again))
+    again.config.out = str(cell_folder(sweep, again))
     Path(again.config.out).mkdir()
-    assert not share_before(again.config)  # the half of a cell has nothing to share
-    take_over([one], sweep, places)
-    assert state(folder(sweep, one)) == "done" and not list(sweep.glob(".*.draft"))
+    assert not has_untrained_answers(again.config)  # the half of a cell has nothing to share
+    copy_finished([one], sweep, places)
+    assert cell_state(cell_folder(sweep, one)) == "done" and not list(sweep.glob(".*.draft"))
 
 
 # ---- PALR of cells
 
 
 def test_which_routings_have_a_palr():
-    reasons = {name: left_out(asdict(cell(f"routing={name}").config.routing)) for name in ROUTINGS}
+    reasons = {name: why_no_palr(asdict(cell(f"routing={name}").config.routing)) for name in ROUTINGS}
     assert {name for name, reason in reasons.items() if reason} == {"sft", "two_pass"}
     told = asdict(cell("routing.reference_text=solution").config.routing)
-    assert "solution" in str(left_out(told)) and not left_out(told | {"reasoning": "none", "answer": "none"})
+    assert "solution" in str(why_no_palr(told)) and not why_no_palr(
+        told | {"reasoning": "none", "answer": "none"}
+    )
     plain, structured = (cell(f"routing={name}").config.routing for name in ("opsd", "opsd_structured"))
-    assert diagnosed(plain) == replace(structured, name="opsd") and diagnosed(structured) is structured
+    assert (
+        structured_routing(plain) == replace(structured, name="opsd")
+        and structured_routing(structured) is structured
+    )
 
 
 def test_palr_is_measured_where_it_is_asked_for_and_not_there(tmp_path):
     one, without = cell("seed=1", "palr_rows=6"), cell("seed=1", "routing=sft", "palr_rows=6")
     where = finish(tmp_path, one, steps=1)
     config = asdict(one.config)
-    assert wanted(config, 6, where) and not wanted(config, 0, where)
-    assert not wanted(asdict(without.config), 6, where)
-    found = estimate([one, without], tmp_path).cells
-    assert found[0].looks == pytest.approx(6 * TINY_ROW) and found[1].looks == 0
+    assert needs_palr(config, 6, where) and not needs_palr(config, 0, where)
+    assert not needs_palr(asdict(without.config), 6, where)
+    found = forecast([one, without], tmp_path).cells
+    assert found[0].palr == pytest.approx(6 * TINY_ROW) and found[1].palr == 0
     look_at(where, 0.5)
-    assert not wanted(config, 6, where) and wanted(config, 7, where)
+    assert not needs_palr(config, 6, where) and needs_palr(config, 7, where)
     more = cell("seed=2", "palr_rows=6")
-    found = estimate([one, more], tmp_path)
-    assert [one.looks for one in found.cells] == [0, pytest.approx(12.0)]
-    assert "PALR of 1 to measure" in found.total() and found.left and found.cells[1].seconds
-    assert found.left == pytest.approx(found.cells[1].seconds + 12)
+    found = forecast([one, more], tmp_path)
+    assert [one.palr for one in found.cells] == [0, pytest.approx(12.0)]
+    assert "PALR of 1 to measure" in found.total() and found.remaining and found.cells[1].seconds
+    assert found.remaining == pytest.approx(found.cells[1].seconds + 12)
 
 
 def test_untrained_rollouts_are_sampled_once_and_scored_once_a_routing(tmp_path, monkeypatch):
@@ -315,8 +335,8 @@ def test_untrained_rollouts_are_sampled_once_and_scored_once_a_routing(tmp_path,
     begun = as_rollout_run(Path(cells[1].config.out), 5, own=False)
     claim(Path(begun.out), begun)  # by a run that was killed, when there was nothing yet to score again
     for one in cells:
-        look(one.config)
-        assert not wanted(asdict(one.config), 5, Path(one.config.out))
+        measure_palr(one.config)
+        assert not needs_palr(asdict(one.config), 5, Path(one.config.out))
     first = Path(cells[0].config.out).name
     owns = [("vigos", "own", None), ("opsd", "own", None)]
     assert sampled == [("vigos", "base", None), owns[0], ("opsd", "base", first), owns[1], *owns]
@@ -326,7 +346,7 @@ def test_untrained_rollouts_are_sampled_once_and_scored_once_a_routing(tmp_path,
     for rows in (5, 6):
         one = cell("routing=vigos", "seed=1", f"palr_rows={rows}")
         one.config.out = cells[0].config.out
-        look(one.config)
+        measure_palr(one.config)
     assert [name for _, name, _ in sampled] == ["base", "own"]  # of other rows
 
 
@@ -352,7 +372,7 @@ def test_a_statistic_over_seeds_and_rows():
 
 
 def test_the_report_of_palr(tmp_path, monkeypatch):
-    monkeypatch.setattr("vigos_cli.ablation.report.draw_all", lambda *_: [])
+    monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])
     cells = [
         (cell(f"routing={routing}", f"seed={seed}", ROWS), SHARES)
         for seed in (1, 2, 3)
@@ -362,7 +382,7 @@ def test_the_report_of_palr(tmp_path, monkeypatch):
     assert read_palr(tmp_path, read_sweep(tmp_path)) is None
     for one, _ in cells[:-2]:
         if "sft" not in one.name:
-            look_at(folder(tmp_path, one), 0.25 if "vigos" in one.name else 0.75)
+            look_at(cell_folder(tmp_path, one), 0.25 if "vigos" in one.name else 0.75)
     found = read_palr(tmp_path, read_sweep(tmp_path))
     assert found
     assert [(row.arm.label, row.rollouts, row.runs) for row in found.rows] == [
@@ -412,17 +432,17 @@ def test_the_time_ahead_comes_from_the_cells_that_are_done(tmp_path):
         cell(f"seed={seed}", "trainer.steps=60", *more)
         for seed, more in ((1, ()), (2, ()), (3, ("routing=two_pass",)))
     ]
-    assert TINY.source in estimate(cells, tmp_path).total()
+    assert TINY.source in forecast(cells, tmp_path).total()
     finish(tmp_path, cells[0])  # 21 s whatever it learns, 150 s for 60 steps of 32
-    found = estimate(cells, tmp_path)
+    found = forecast(cells, tmp_path)
     assert [(one.state, one.seconds and round(one.seconds, 6)) for one in found.cells] == [
         ("done", 171.0),
         ("not run", 171.0),
         ("not run", 21.0),
     ]
-    assert found.left == pytest.approx(192.0) and "from the 1 done here" in found.total()
-    unknown = estimate([cell("model=qwen2vl")], tmp_path)
-    assert unknown.left is None and "unknown" in unknown.total()
+    assert found.remaining == pytest.approx(192.0) and "from the 1 done here" in found.total()
+    unknown = forecast([cell("model=qwen2vl")], tmp_path)
+    assert unknown.remaining is None and "unknown" in unknown.total()
 
 
 # ---- the report
@@ -448,14 +468,18 @@ def test_a_report_of_known_numbers(tmp_path):
     table = read_sweep(tmp_path)
     assert [arm.label for arm in table.arms] == ["untrained, structured prompt", "vigos", "sft"]
     assert table.varied["seed"] == ["1", "2", "3"] and "trainer.lr" in table.fixed
-    rows = compare(table.arms)
+    rows = compare_arms(table.arms)
     score = {row.arm.label: row.means["greedy"]["score"] for row in rows}
     assert score["vigos"] and score["vigos"].mean == 0.5 and score["vigos"].n == 3 * 12
     assert score["sft"] and score["sft"].mean == 0.25
     assert rows[1].differences["greedy"] == {}
     untrained, sft = rows[0].differences["greedy"], rows[2].differences["greedy"]
     assert untrained["score"].mean == -0.5 and sft["score"].mean == -0.25
-    assert sft["score"].items == 36 and sft["prior"].mean == 0 and says(sft["prior"]) == "interval spans zero"
+    assert (
+        sft["score"].items == 36
+        and sft["prior"].mean == 0
+        and verdict_on(sft["prior"]) == "interval spans zero"
+    )
     # Two tests of Score: the smaller p is doubled, the larger stays or follows it.
     small, large = sorted([untrained["score"], sft["score"]], key=lambda d: d.p)
     assert small.p_holm == pytest.approx(min(1, 2 * small.p))
@@ -485,13 +509,13 @@ def test_pass_at_n_is_whether_any_sampled_answer_is_right(tmp_path):
     one, right = cell("seed=1", ROWS), dict.fromkeys(SHARES, 1.0)
     make(tmp_path, [(one, SHARES)])
     assert read_sweep(tmp_path).arms[1].runs[0].kinds["pass@n"] == {}  # of one sample
-    with (folder(tmp_path, one) / "responses.jsonl").open("a") as file:
+    with (cell_folder(tmp_path, one) / "responses.jsonl").open("a") as file:
         for line in answers(one.config, right, seed=1):
             if line["draw"]:
                 file.write(json.dumps({**line, "draw": 2, "valid": False}) + "\n")
-    rows = compare(read_sweep(tmp_path).arms)
-    assert kinds(rows) == ["greedy", "sampled", "pass@n"]
-    score = {kind: rows[1].means[kind]["score"] for kind in kinds(rows)}
+    rows = compare_arms(read_sweep(tmp_path).arms)
+    assert answer_kinds(rows) == ["greedy", "sampled", "pass@n"]
+    score = {kind: rows[1].means[kind]["score"] for kind in answer_kinds(rows)}
     assert [(e.mean, e.n) for e in score.values() if e] == [(0.5, 12), (0.75, 24), (1.0, 12)]
     assert rows[1].means["pass@n"]["valid"] is None
 
@@ -504,7 +528,7 @@ def test_any_benchmark_is_a_column(tmp_path, world):
     ]
     make(tmp_path, [(one, SHARES if world else None) for one in cells])
     for number, one in enumerate(cells):
-        where = folder(tmp_path, one)
+        where = cell_folder(tmp_path, one)
         if not world:
             where.mkdir()
             summary = {"before": {}, "after": {}, "steps": 2, "seconds": {}, "config": asdict(one.config)}
@@ -512,7 +536,7 @@ def test_any_benchmark_is_a_column(tmp_path, world):
         ask(where, "vilp_f", {"agrees": 0.9, "conflicts": 0.75 if number < 3 else 0.25})
         ask(where, "mmsi", {"": 0.5})
     table = read_sweep(tmp_path)
-    rows = {row.arm.label: row for row in compare(table.arms, "vigos")}
+    rows = {row.arm.label: row for row in compare_arms(table.arms, "vigos")}
     benches = ["mmsi", "vilp_f, agrees", "vilp_f, conflicts"]
     shown = list(rows["vigos"].means["greedy"])
     assert shown == (["score", "prior", "other", "description", "valid", *benches] if world else benches)
@@ -530,22 +554,22 @@ def test_any_benchmark_is_a_column(tmp_path, world):
 
 def test_the_reference_can_be_named(tmp_path):
     make(tmp_path, pair(seeds=(1,)))
-    rows = compare(read_sweep(tmp_path).arms, "sft")
+    rows = compare_arms(read_sweep(tmp_path).arms, "sft")
     assert rows[1].differences["greedy"]["score"].mean == 0.25 and rows[2].differences["greedy"] == {}
     with pytest.raises(ConfigError, match="did you mean sft"):
-        compare(read_sweep(tmp_path).arms, "stf")
+        compare_arms(read_sweep(tmp_path).arms, "stf")
 
 
 @pytest.fixture
 def no_plots(monkeypatch):
     """One test draws them; the others have no need to wait for that."""
-    monkeypatch.setattr("vigos_cli.ablation.report.draw_all", lambda *_: [])
+    monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])
 
 
 def test_what_is_not_done_is_said_and_not_counted(tmp_path, no_plots):
     cells = pair(seeds=(1, 2))
     make(tmp_path, [*cells[:3], (cells[3][0], None)])
-    failed = folder(tmp_path, cells[3][0])
+    failed = cell_folder(tmp_path, cells[3][0])
     failed.mkdir()
     (failed / ERROR).write_text("Traceback\nRuntimeError: <b>boom</b>\n")
     write_report(tmp_path)
@@ -553,7 +577,7 @@ def test_what_is_not_done_is_said_and_not_counted(tmp_path, no_plots):
     assert "1 of 4 cells: failed" in page and "fewer than three seeds" in page
     assert "different numbers of seeds" in page
     assert "RuntimeError: &lt;b&gt;boom&lt;/b&gt;" in page and "<b>boom" not in page
-    sft = compare(read_sweep(tmp_path).arms)[2]
+    sft = compare_arms(read_sweep(tmp_path).arms)[2]
     assert sft.differences["greedy"]["score"].items == 12  # the seed that both have
 
 
@@ -600,8 +624,8 @@ def test_a_failed_cell_does_not_stop_the_others_and_is_tried_again(vigos, tmp_pa
     sweep = ["ablate", "adapter.targets=[q_proj],[nope]", "seed=1", "out=s", *SMALL, *QUIET]
     code, said = vigos(*sweep)
     assert code == 1 and "cells that failed: 1 (" in said and "matches no layer" in said
-    listed = [tmp_path / "s" / line["folder"] for line in remembered(tmp_path / "s")]
-    assert [state(path) for path in listed] == ["done", "failed"]
+    listed = [tmp_path / "s" / line["folder"] for line in read_list(tmp_path / "s")]
+    assert [cell_state(path) for path in listed] == ["done", "failed"]
     assert "Traceback" in (listed[1] / ERROR).read_text()
     # The failed one took over the untrained answers before it failed: they do not depend on the adapter.
     assert (listed[1] / "before.jsonl").read_text() == (listed[0] / "before.jsonl").read_text()
@@ -624,7 +648,7 @@ def test_palr_of_a_sweep(vigos, tmp_path, no_plots, monkeypatch):
     sweep = ["ablate", "routing=vigos,opsd", "seed=1", "out=s", *SMALL, *QUIET]
     code, said = vigos(*sweep, "palr_rows=3")
     assert code == 0 and "PALR of 2 to measure" in said
-    listed = [tmp_path / "s" / line["folder"] for line in remembered(tmp_path / "s")]
+    listed = [tmp_path / "s" / line["folder"] for line in read_list(tmp_path / "s")]
     texts = {}
     for path in listed:
         for name in ("base", "own"):
@@ -650,7 +674,7 @@ def test_palr_of_a_sweep(vigos, tmp_path, no_plots, monkeypatch):
     monkeypatch.setattr("vigos_cli.analysis.rollout_run.sample_settled", fail)
     code, said = vigos(*sweep, "palr_rows=4")
     assert code == 1 and "measurements of PALR that failed: 2 (" in said
-    assert all(state(path) == "done" for path in listed)
+    assert all(cell_state(path) == "done" for path in listed)
     assert "failed (RuntimeError: no such luck)" in (tmp_path / "s" / "report.html").read_text()
 
 
@@ -669,14 +693,14 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    states = {line["folder"]: state(sweep / line["folder"]) for line in remembered(sweep)}
+    states = {line["folder"]: cell_state(sweep / line["folder"]) for line in read_list(sweep)}
     first, second = states
     assert states[first] == "done" and states[second] != "done"
     finished = (sweep / first / "summary.json").stat().st_mtime_ns
     assert start(tmp_path, "seed=1,2,3").wait(300) == 0
-    listed = [line["folder"] for line in remembered(sweep)]
+    listed = [line["folder"] for line in read_list(sweep)]
     assert listed[:2] == [first, second] and len(listed) == 3
-    assert all(state(sweep / name) == "done" for name in listed)
+    assert all(cell_state(sweep / name) == "done" for name in listed)
     assert (sweep / first / "summary.json").stat().st_mtime_ns == finished
     assert "3 of 3 runs are done" in (sweep / "report.html").read_text()
 
@@ -685,6 +709,6 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
 def test_cells_side_by_side(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     assert start(tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2").wait(300) == 0
-    listed = remembered(tmp_path / "s")
-    assert len(listed) == 2 and all(state(tmp_path / "s" / line["folder"]) == "done" for line in listed)
+    listed = read_list(tmp_path / "s")
+    assert len(listed) == 2 and all(cell_state(tmp_path / "s" / line["folder"]) == "done" for line in listed)
     assert (tmp_path / "s" / "report.html").exists()

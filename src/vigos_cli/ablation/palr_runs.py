@@ -26,7 +26,7 @@ from typing import Any, cast
 from vigos_cli.ablation.cells import SUMMARY
 from vigos_cli.ablation.made_once import find_made, lock_file, made_once
 from vigos_cli.config.provenance import recorded
-from vigos_cli.config.schema import KINDS, AblateRun, RolloutRun, RoutingConfig, RunConfig
+from vigos_cli.config.schema import KINDS, AblateRun, RolloutRun, RoutingConfig, RunConfig, may_change
 from vigos_cli.utils.files import drafted_folder, write_json
 
 LOOKING, BASE, OWN = "looking", "base", "own"  # folders
@@ -162,7 +162,13 @@ def _started_key(place: Path, ignored: tuple[str, ...]) -> dict[str, Any] | None
 
 
 def _key(config: Mapping[str, Any], ignored: tuple[str, ...]) -> dict[str, Any]:
-    """What a run's rollouts depend on, without some groups; the student's form stays, as it is the prompt."""
-    left_out = {"out", "resume", *ignored}
+    """The configuration on which a run's rollouts depend, without the ignored groups.
+
+    Keys that may change in a resumed run do not count. The student's form always counts: it is the prompt.
+    """
     content = recorded(json.loads(json.dumps(config)), RolloutRun)
-    return {k: v for k, v in content.items() if k.split(".")[0] not in left_out or k == "routing.student"}
+    return {
+        k: v
+        for k, v in content.items()
+        if k == "routing.student" or not (may_change(k) or k.split(".")[0] in ignored)
+    }

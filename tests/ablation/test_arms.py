@@ -15,7 +15,7 @@ from vigos_cli.config.run_digest import as_distill, digest
 from vigos_cli.utils.errors import ConfigError
 
 
-def test_a_record_from_before_a_key_existed_is_of_the_same_arm_and_cell(tmp_path):
+def test_a_record_that_lacks_a_new_key_belongs_to_the_same_arm_and_cell(tmp_path):
     before, after = cell("seed=1", ROWS), cell("seed=2", ROWS)
     assert digest(cell("seed=1", ROWS, "rollout.url=http://elsewhere/v1").config) == before.key
     for one in (before, after):
@@ -37,7 +37,7 @@ def test_a_record_from_before_a_key_existed_is_of_the_same_arm_and_cell(tmp_path
     assert has_untrained_answers(third.config)
 
 
-def test_arms_are_called_by_what_tells_them_apart():
+def test_an_arm_is_named_after_the_keys_in_which_it_differs():
     configs = [
         {"seed": 1, "routing.name": "vigos", "routing.spans": "paper", "loss.beta": 0.5},
         {"seed": 2, "routing.name": "vigos", "routing.spans": "paper", "loss.beta": 0.5},

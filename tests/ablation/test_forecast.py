@@ -6,7 +6,7 @@ from sweeps import cell, finish
 from vigos_cli.ablation.forecast import TINY, forecast
 
 
-def test_the_time_ahead_comes_from_the_cells_that_are_done(tmp_path):
+def test_the_remaining_time_is_estimated_from_finished_cells(tmp_path):
     cells = [
         cell(f"seed={seed}", "trainer.steps=60", *more)
         for seed, more in ((1, ()), (2, ()), (3, ("routing=two_pass",)))

@@ -15,7 +15,7 @@ from vigos_cli.ablation.untrained_answers import has_untrained_answers
 from vigos_cli.utils.errors import ConfigError
 
 
-def test_a_cell_that_another_sweep_has_done_is_taken_over(tmp_path):
+def test_a_cell_that_another_sweep_has_finished_is_copied(tmp_path):
     cells = [cell(f"seed={seed}", ROWS, label="called so") for seed in (1, 2, 3)]
     other, sweep = tmp_path / "other", tmp_path / "new"
     make(other, [(cell("seed=1", ROWS), SHARES), (cell("seed=2", ROWS), None)])
@@ -45,7 +45,7 @@ def test_a_cell_that_another_sweep_has_done_is_taken_over(tmp_path):
         find_finished(cells, sweep, [str(tmp_path)])
 
 
-def test_a_copy_that_a_kill_cut_short_counts_as_nothing(tmp_path, monkeypatch):
+def test_a_copy_that_was_interrupted_does_not_count(tmp_path, monkeypatch):
     one = cell("seed=1", ROWS)
     make(tmp_path / "other", [(one, SHARES)])
     (cell_folder(tmp_path / "other", one) / "before.json").write_text("{}")

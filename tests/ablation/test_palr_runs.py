@@ -34,7 +34,7 @@ def test_which_routings_have_a_palr():
     )
 
 
-def test_palr_is_measured_where_it_is_asked_for_and_not_there(tmp_path):
+def test_palr_is_measured_if_it_is_asked_for_and_missing(tmp_path):
     one, without = cell("seed=1", "palr_rows=6"), cell("seed=1", "routing=sft", "palr_rows=6")
     where = finish(tmp_path, one, steps=1)
     config = asdict(one.config)

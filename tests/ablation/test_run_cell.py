@@ -13,8 +13,8 @@ from vigos_cli.ablation.run_cell import run_cell
 from vigos_cli.ablation.untrained_answers import has_untrained_answers
 
 
-def test_cells_that_start_together_measure_their_untrained_base_once(tmp_path, monkeypatch):
-    """Both arrive before either has it; the second waits, and takes over what the first has made."""
+def test_cells_that_start_together_make_the_untrained_answers_once(tmp_path, monkeypatch):
+    """Both arrive before either has it; the second waits, and copies what the first one made."""
     made, runs = [], []
 
     def distill(config) -> dict:

@@ -107,7 +107,7 @@ def start(tmp_path, *overrides):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path):
+def test_a_killed_sweep_continues_and_repeats_no_finished_cell(tmp_path):
     sweep = tmp_path / "s"
     process = start(tmp_path, "seed=1,2")
     deadline = time.monotonic() + 300

@@ -88,7 +88,7 @@ def test_any_benchmark_is_a_column(tmp_path, world):
     assert (tmp_path / "plots" / "score_prior.png").exists() == world
 
 
-def test_what_is_not_done_is_said_and_not_counted(tmp_path, no_plots):
+def test_cells_that_are_not_done_are_listed_and_not_counted(tmp_path, no_plots):
     cells = pair(seeds=(1, 2))
     make(tmp_path, [*cells[:3], (cells[3][0], None)])
     failed = cell_folder(tmp_path, cells[3][0])
@@ -103,7 +103,7 @@ def test_what_is_not_done_is_said_and_not_counted(tmp_path, no_plots):
     assert sft.differences["greedy"]["score"].items == 12  # the seed that both have
 
 
-def test_what_a_model_wrote_is_text_and_no_markup(tmp_path, no_plots):
+def test_model_output_is_escaped(tmp_path, no_plots):
     evil = '</p><script>alert(1)</script><img src=x onerror="alert(2)">'
     make(tmp_path, pair(seeds=(1,)))
     for path in tmp_path.glob("*/responses.jsonl"):

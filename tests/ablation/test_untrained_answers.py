@@ -9,7 +9,7 @@ from vigos_cli.ablation.cells import cell_folder
 from vigos_cli.ablation.untrained_answers import has_untrained_answers
 
 
-def test_untrained_answers_are_shared_where_they_would_be_the_same(tmp_path):
+def test_untrained_answers_are_copied_only_between_cells_with_the_same_key(tmp_path):
     done = finish(tmp_path, cell("seed=1", ROWS), steps=1)
     (done / "before.json").write_text('{"score": 0.0}')
     (done / "config.json").write_text(json.dumps(json.loads((done / "summary.json").read_text())["config"]))

@@ -1,4 +1,4 @@
-"""Which cells a sweep has, which of them are the same, where each one is stored, and its state.
+"""The cells of a sweep: their configurations, keys, folders and states.
 
     cells = plan_cells(config)       # of a composed `vigos ablate`; runs none of them
     cells[0].name, cells[0].key      # "routing=vigos,seed=1", "3f2a9c1b5e"

@@ -1,4 +1,4 @@
-"""Examples for a sweep's report: the answers of several arms to the same picture, coloured by segment."""
+"""Examples for the report: answers of several arms to the same picture, coloured by segment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PALR and visual dependency of a sweep's arms, read from the files of `ablation/palr_runs.py`.
+"""PALR and visual dependency of a sweep's arms, read from the folders of their cells.
 
 found = read_palr(sweep, results)     # None if nothing was measured
 found.rows[0].palr["reasoning"]       # Estimate: the mean over seeds, of one arm on one kind of rollouts
@@ -25,8 +25,8 @@ from vigos_cli.analysis.palr import mean, palr_sums, share_by_answer, visual_sum
 from vigos_cli.utils.files import read_lines
 from vigos_cli.utils.stats import Estimate, crossed_statistic
 
-GROUPS = ("description", "reasoning", "answer", "reasoning+answer", "turn")  # groups of tokens
-VISUAL = ("description", "reasoning", "answer", "delimiters")  # kinds of tokens, for visual dependency
+SHOWN_GROUPS = ("description", "reasoning", "answer", "reasoning+answer", "turn")  # groups of tokens
+VISUAL_KINDS = ("description", "reasoning", "answer", "delimiters")  # kinds of tokens, for visual dependency
 ROLLOUTS = {BASE: "rollouts of the untrained student", OWN: "each arm's own rollouts"}
 PAGE = "rollouts.html"
 
@@ -71,7 +71,7 @@ def read_palr(sweep: Path, results: SweepResults) -> SweepPalr | None:
             places = [path for run in arm.runs if (path := _folder(sweep, run.folder, rollouts))]
             if places:
                 several = [read_lines(path / "rollouts.jsonl") for path in places]
-                rows.append(_measured(arm, rollouts, several[:1] if rollouts == BASE else several))
+                rows.append(_palr_row(arm, rollouts, several[:1] if rollouts == BASE else several))
         for run in arm.runs:
             links = {
                 rollouts: f"{quote(run.folder)}/{LOOKING}/{rollouts}/{PAGE}#colour=palr"
@@ -91,8 +91,8 @@ def _folder(sweep: Path, cell: str, rollouts: str) -> Path | None:
     return path if (path / SUMMARY).exists() else None
 
 
-def _measured(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]]) -> PalrRow:
-    sums = {group: [palr_sums(lines, group) for lines in runs] for group in GROUPS}
+def _palr_row(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]]) -> PalrRow:
+    sums = {group: [palr_sums(lines, group) for lines in runs] for group in SHOWN_GROUPS}
     pulls = {group: crossed_statistic(several, mean) for group, several in sums.items()}
     return PalrRow(
         arm,
@@ -100,7 +100,10 @@ def _measured(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]])
         len(runs),
         {group: crossed_statistic(several, share_by_answer) for group, several in sums.items()},
         {group: found and found.mean for group, found in pulls.items()},
-        {kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean) for kind in VISUAL},
+        {
+            kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean)
+            for kind in VISUAL_KINDS
+        },
     )
 
 

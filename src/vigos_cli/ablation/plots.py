@@ -24,7 +24,7 @@ from vigos_cli.ablation.figure_style import (
     save_plot,
     shared_legend,
 )
-from vigos_cli.ablation.palr_results import GROUPS, ROLLOUTS, PalrRow
+from vigos_cli.ablation.palr_results import ROLLOUTS, SHOWN_GROUPS, PalrRow
 from vigos_cli.ablation.report_text import measure_name
 from vigos_cli.reporting.report import held_out
 from vigos_cli.types import Kind
@@ -87,7 +87,7 @@ def score_against_prior(rows: Sequence[ArmRow], looks: Mapping[str, ArmStyle]) -
     text = (
         "Each point is an arm; the bars are 95 % intervals. Higher is better. An arm further left than the "
         "others answers worse where the picture shows the usual look. Hollow markers: not trained. The "
-        "horizontal axis does not start at 0."
+        "horizontal axis does not show the whole range from 0 to 1."
     )
     return figure, "Score against Prior", text
 
@@ -183,7 +183,7 @@ def palr_by_segment(measured: Sequence[PalrRow], looks: Mapping[str, ArmStyle]) 
         of = [one for one in measured if one.rollouts == rollouts]
         for number, one in enumerate(of):
             look, shift = looks[one.arm.label], 0.7 * ((number + 0.5) / len(of) - 0.5)
-            found = {place: e for place, name in enumerate(GROUPS) if (e := one.palr[name])}
+            found = {place: e for place, name in enumerate(SHOWN_GROUPS) if (e := one.palr[name])}
             axis.errorbar(
                 [place + shift for place in found],
                 [e.mean for e in found.values()],
@@ -196,10 +196,10 @@ def palr_by_segment(measured: Sequence[PalrRow], looks: Mapping[str, ArmStyle]) 
                 capsize=2.5,
                 label=one.arm.label,
             )
-        for place in range(1, len(GROUPS)):
+        for place in range(1, len(SHOWN_GROUPS)):
             axis.axvline(place - 0.5, linewidth=0.5, color="#dddddd")
-        axis.set_xticks(range(len(GROUPS)), [name.replace("+", " +\n") for name in GROUPS])
-        axis.set(title=title, xlabel="tokens of", xlim=(-0.5, len(GROUPS) - 0.5), ylim=SHARE)
+        axis.set_xticks(range(len(SHOWN_GROUPS)), [name.replace("+", " +\n") for name in SHOWN_GROUPS])
+        axis.set(title=title, xlabel="tokens of", xlim=(-0.5, len(SHOWN_GROUPS) - 0.5), ylim=SHARE)
     axes[0].set_ylabel("PALR: share of the support due to the answer")
     shared_legend(figure, axes)
     text = (

@@ -1,4 +1,4 @@
-"""The tables of a sweep: report.md, cells.csv, arms.csv, palr.csv, and the table in the terminal."""
+"""The tables of a sweep: report.md, CSV files, and the table in the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from vigos_cli.ablation.arms import ANSWERS, Arm, SweepResults, override_text
 from vigos_cli.ablation.compare_arms import ArmRow, compared, measures, verdict_on
-from vigos_cli.ablation.palr_results import GROUPS, ROLLOUTS, PalrRow
+from vigos_cli.ablation.palr_results import ROLLOUTS, SHOWN_GROUPS, PalrRow
 from vigos_cli.ablation.report_text import (
     ANSWER_NAMES,
     answer_kinds,
@@ -78,14 +78,14 @@ def _answer_table(rows: Sequence[ArmRow], base: Arm, kind: str) -> list[str]:
 
 def palr_table(rows: Sequence[PalrRow]) -> list[str]:
     """PALR with its pull in nats per token, as Markdown."""
-    heads = ["rollouts", "arm", *(f"{name}: PALR, pull, n" for name in GROUPS)]
+    heads = ["rollouts", "arm", *(f"{name}: PALR, pull, n" for name in SHOWN_GROUPS)]
     cells = []
     for row in rows:
         values = [
             f"{palr_text(found)}, {nats(row.pull[name])}, {found.n}"
             if (found := row.palr[name])
             else "no teacher"
-            for name in GROUPS
+            for name in SHOWN_GROUPS
         ]
         cells.append([ROLLOUTS[row.rollouts], row.arm.label, *values])
     return _markdown_table(heads, cells)

@@ -1,4 +1,4 @@
-"""Run one cell of a sweep: train, evaluate, measure PALR; a failure is written to the cell's folder."""
+"""Run one cell of a sweep: train, evaluate, measure PALR, and record a failure."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from vigos_cli.ablation.compare_arms import (
 )
 from vigos_cli.ablation.example_rollouts import examples
 from vigos_cli.ablation.other_sweeps import REUSED
-from vigos_cli.ablation.palr_results import GROUPS, ROLLOUTS, VISUAL, SweepPalr, read_palr
-from vigos_cli.ablation.paper_results import COLUMNS, PALR, PALR_COLUMNS, paper_results
+from vigos_cli.ablation.palr_results import ROLLOUTS, SHOWN_GROUPS, VISUAL_KINDS, SweepPalr, read_palr
+from vigos_cli.ablation.paper_results import PAPER_COLUMNS, PAPER_PALR, PAPER_PALR_COLUMNS, paper_results
 from vigos_cli.ablation.plots import draw_all, draw_palr
 from vigos_cli.ablation.report_tables import print_arms, report_markdown, write_arms, write_cells, write_palr
 from vigos_cli.ablation.report_text import (
@@ -88,7 +88,7 @@ def _context(sweep: Path, results: SweepResults, rows: Sequence[ArmRow], base: A
         "warnings": warnings(results),
         "limitations": limitations(results),
         "plots": draw_all(results.arms, rows, sweep / "plots"),
-        "paper_columns": COLUMNS,
+        "paper_columns": PAPER_COLUMNS,
         "paper_rows": [(row, found) for row in rows if (found := paper_results(row.arm))],
         "examples": examples(results, base),
         "made": how_it_was_made(results) | _reused(sweep, results),
@@ -112,10 +112,10 @@ def _palr_context(sweep: Path, results: SweepResults, palr: SweepPalr | None) ->
         "palr": palr,
         "palr_plot": draw_palr(results.arms, palr.rows, sweep / "plots") if palr else None,
         "rollouts": ROLLOUTS,
-        "palr_groups": GROUPS,
-        "visual_kinds": VISUAL,
-        "paper_palr": PALR,
-        "paper_palr_columns": PALR_COLUMNS,
+        "palr_groups": SHOWN_GROUPS,
+        "visual_kinds": VISUAL_KINDS,
+        "paper_palr": PAPER_PALR,
+        "paper_palr_columns": PAPER_PALR_COLUMNS,
     }
 
 

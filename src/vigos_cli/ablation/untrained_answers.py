@@ -1,6 +1,6 @@
-"""The untrained student's answers to the benchmarks: made by one cell, copied by all that need the same.
+"""The untrained student's answers, which one cell makes and the other cells copy.
 
-They depend on the model, the prompt, the form of the student's turn and the benchmark, and on nothing else.
+The answers depend only on the model, the prompt, the form of the student's turn and the benchmarks.
 """
 
 from __future__ import annotations

@@ -21,6 +21,12 @@ QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
 
 
 @pytest.fixture
+def no_plots(monkeypatch):
+    """Leave out the figures, which take long; one test draws them."""
+    monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])
+
+
+@pytest.fixture
 def vigos(monkeypatch, capsys, tmp_path):
     """Call `vigos ...` in an empty folder; gives exit code and what was printed."""
     monkeypatch.chdir(tmp_path)

@@ -13,6 +13,12 @@ from vigos_cli.ablation.compare_arms import compare_arms, verdict_on
 from vigos_cli.ablation.sweep_report import write_report
 
 
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Leave out the figures, which take long; one test draws them."""
+    monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])
+
+
 @pytest.mark.slow
 def test_a_report_of_known_numbers(tmp_path):
     make(tmp_path, pair())

@@ -1,4 +1,4 @@
-"""Sweeps that nobody ran: cells with the files of a finished run, and answers whose shares are known."""
+"""Folders of sweeps made up for tests: cells with the files of a finished run, answers with known shares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.ablation.cells import Cell, folder, remember
+from vigos_cli.ablation.cells import Cell, add_to_list, cell_folder
 from vigos_cli.config.compose import job
 from vigos_cli.config.run_digest import digest
 from vigos_cli.config.schema import AblateRun, BenchTask
@@ -17,6 +17,7 @@ from vigos_cli.evaluation.benchmarks import priorworld
 from vigos_cli.types import Sample
 from vigos_cli.utils.rng import key as drawn
 
+ROWS = "bench.tasks.priorworld.rows=6"
 SHARES = {"score": 0.5, "prior": 1.0, "other": 1.0}
 
 
@@ -74,7 +75,7 @@ def figures(shares: dict[str, float]) -> dict[str, Any]:
 
 def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int = 60) -> Path:
     """Put what a finished cell leaves into its folder."""
-    where, config = folder(sweep, one), one.config
+    where, config = cell_folder(sweep, one), one.config
     where.mkdir(parents=True)
     start = {"score": 0.0, "prior": 1.0, "other": 1.0}
     for name, part in (("before", start), ("responses", shares)):
@@ -145,8 +146,8 @@ def ask(where: Path, bench: str, shares: dict[str, float], items: int = 20) -> N
         (where / "summary.json").write_text(json.dumps(summary))
 
 
-def look_at(where: Path, by_answer: float, rows: int = 6, seed: int = 0) -> None:
-    """What ablation/look.py leaves in a finished cell; PALR of its reasoning is `by_answer`."""
+def add_palr(where: Path, by_answer: float, rows: int = 6, seed: int = 0) -> None:
+    """What ablation/palr_runs.py leaves in a finished cell; PALR of its reasoning is `by_answer`."""
     for name in ("base", "own"):
         folder = where / "looking" / name
         folder.mkdir(parents=True)
@@ -171,7 +172,19 @@ def look_at(where: Path, by_answer: float, rows: int = 6, seed: int = 0) -> None
 
 def make(sweep: Path, several: Sequence[tuple[Cell, dict[str, float] | None]]) -> None:
     """A sweep's folder; cells without shares were never run."""
-    remember(sweep, [one for one, _ in several])
+    add_to_list(sweep, [one for one, _ in several])
     for one, shares in several:
         if shares is not None:
             finish(sweep, one, shares)
+
+
+def pair(
+    seeds: Sequence[int] = (1, 2, 3), shares: dict[str, float] | None = None
+) -> list[tuple[Cell, dict[str, float] | None]]:
+    """Two arms over seeds; the second is right on half as many contradicting pictures."""
+    low = {**SHARES, "score": 0.25}
+    return [
+        (cell(f"routing={routing}", f"seed={seed}", ROWS), own)
+        for seed in seeds
+        for routing, own in (("vigos", SHARES), ("sft", shares or low))
+    ]

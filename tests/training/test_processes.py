@@ -20,8 +20,8 @@ from runs import ENVIRONMENT, RUN, adapter, same, steps_logged
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
-from vigos_cli.ablation.cell import run_cell
 from vigos_cli.ablation.cells import ERROR
+from vigos_cli.ablation.run_cell import run_cell
 from vigos_cli.config.compose import job
 from vigos_cli.utils import group
 

@@ -1,10 +1,10 @@
-"""The cells of a sweep as arms: runs that differ in nothing but their seed; beside them the untrained model.
+"""Read a sweep's folder: its cells as arms, which are runs that differ only in their seed.
 
-cells        config.json, summary.json, metrics.jsonl; PriorWorld's before.jsonl and responses.jsonl, the
-             verdicts on other benchmarks in before/NAME and after/NAME
-  -> Run     what one cell, or the untrained model, answered: items by measure
-  -> Arm     the runs of one configuration, in the order in which they were asked for
-  -> Table   arms, untrained rows first; what was varied, what was held fixed
+cells              config.json, summary.json, metrics.jsonl; before.jsonl and responses.jsonl of PriorWorld,
+                   verdicts on other benchmarks in before/NAME and after/NAME
+  -> Run           the answers of one cell, or of the untrained model: items by measure
+  -> Arm           the runs of one configuration, in the order in which they were asked for
+  -> SweepResults  the arms, untrained ones first; which keys were varied and which were held fixed
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.ablation.cell import untrained
-from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, remembered, state
+from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, cell_state, read_list
+from vigos_cli.ablation.untrained_answers import untrained_key
 from vigos_cli.config.provenance import recorded
 from vigos_cli.config.schema import BenchTask, DistillRun, may_change
 from vigos_cli.evaluation.benchmarks import priorworld
@@ -25,40 +25,40 @@ from vigos_cli.types import Response, Sample
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import read_lines
 
-DRAWN = ("greedy", "sampled")  # an item's first answer, and the others
-KINDS = (*DRAWN, "pass@n")  # Pass@n: whether any of an item's n sampled answers is right
-NOT_RIGHTNESS = ("description", "valid", "capture")  # measures that have no Pass@n
+DRAWN = ("greedy", "sampled")  # an item's first answer, and its further answers
+ANSWERS = (*DRAWN, "pass@n")  # Pass@n: whether any of an item's n sampled answers is right
+NO_PASS = ("description", "valid", "capture")  # measures that do not count right answers: no Pass@n
 
-Items = dict[str, tuple[Hashable, list[float]]]  # item -> its cluster, and its answers' values (0 to 1)
-Measures = dict[str, Items]
+Items = dict[str, tuple[Hashable, list[float]]]  # item -> its cluster, and the values of its answers (0 to 1)
+Measures = dict[str, Items]  # measure -> items
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was answered: measures by kind of answer, and the greedy texts by item."""
+    """The answers of one cell, or of the untrained model."""
 
-    seed: int | None  # None: the untrained model, which has none
-    kinds: dict[str, Measures]
-    texts: dict[str, Response]
+    seed: int | None  # None: the untrained model, which has no seed
+    kinds: dict[str, Measures]  # by kind of answer: greedy, sampled, pass@n
+    texts: dict[str, Response]  # the greedy answer by item
     folder: str
     metrics: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
-    spans: str = "paper"  # the rules by which its texts were parsed
+    spans: str = "paper"  # the rules by which its texts are split into segments
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """The runs of one configuration. `settings` are its values of the keys that the sweep varied."""
+    """The runs of one configuration."""
 
     label: str
     trained: bool
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # its values of the keys that the sweep varied, without the seed
     runs: list[Run]
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """One line of the sweep's list and what became of it."""
+class CellRecord:
+    """One line of the sweep's list, with the state of its cell."""
 
     name: str
     folder: str
@@ -70,19 +70,22 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SweepResults:
     """A sweep, read from its folder."""
 
-    cells: list[Listed]
+    cells: list[CellRecord]
     arms: list[Arm]
     varied: dict[str, list[str]]  # key -> its values, seed included
     fixed: dict[str, Any]
-    samples: dict[str, Sample]
+    samples: dict[str, Sample]  # the items of PriorWorld
 
 
-def read_sweep(sweep: Path) -> Table:
-    """Everything that is there; cells that are not done are listed and have no arm."""
-    lines = remembered(sweep)
+def read_sweep(sweep: Path) -> SweepResults:
+    """Read everything that a sweep has left; cells that are not done are listed and belong to no arm.
+
+    Keys that may change while a run is resumed (`may_change`) do not separate arms.
+    """
+    lines = read_list(sweep)
     if not lines:
         raise ConfigError(f"{sweep / LIST} lists no cell")
     configs = [recorded(line["config"], DistillRun) for line in lines]
@@ -90,7 +93,7 @@ def read_sweep(sweep: Path) -> Table:
     values = {key: list(dict.fromkeys(repr(config.get(key)) for config in configs)) for key in names}
     varied = [key for key in names if len(values[key]) > 1 and not may_change(key)]
     labels = arm_labels(configs, [line["label"] for line in lines], varied)
-    cells = [_listed(sweep, line, label) for line, label in zip(lines, labels, strict=True)]
+    cells = [_cell_record(sweep, line, label) for line, label in zip(lines, labels, strict=True)]
 
     samples: dict[str, Sample] = {}
     untouched: dict[str, Arm] = {}
@@ -105,43 +108,43 @@ def read_sweep(sweep: Path) -> Table:
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
         spans = cell.config["routing"]["spans"]
         arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", items, cell.seed, spans))
-        start = json.dumps(untrained(cell.config), sort_keys=True)
+        start = json.dumps(untrained_key(cell.config), sort_keys=True)
         if start not in untouched:
             label = f"untrained, {cell.config['routing']['student']} prompt"
             same = [arm for arm in untouched.values() if arm.label.startswith(label)]
-            label += f" ({cell.arm})" if same else ""  # where more than the prompt differs
+            label += f" ({cell.arm})" if same else ""  # if more than the prompt differs
             run = _run(sweep / cell.folder, "before.jsonl", items, None, spans)
             untouched[start] = Arm(label, False, {}, [run])
     order = list(dict.fromkeys(cell.arm for cell in cells))
     shown = sorted(varied, key=lambda key: (key == "seed", names.index(key)))
-    return Table(
+    return SweepResults(
         cells,
         [*untouched.values(), *(trained[label] for label in order if label in trained)],
-        {key: list(dict.fromkeys(text(config.get(key)) for config in configs)) for key in shown},
+        {key: list(dict.fromkeys(override_text(config.get(key)) for config in configs)) for key in shown},
         {key: configs[0].get(key) for key in names if key not in varied and not may_change(key)},
         samples,
     )
 
 
-def text(value: Any) -> str:
-    """A value as one would type it."""
+def override_text(value: Any) -> str:
+    """A value as it is written on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
-        return f"[{','.join(map(text, value))}]"
+        return f"[{','.join(map(override_text, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _listed(sweep: Path, line: Mapping[str, Any], arm: str) -> Listed:
+def _cell_record(sweep: Path, line: Mapping[str, Any], arm: str) -> CellRecord:
     folder = sweep / line["folder"]
-    found = state(folder)
-    return Listed(
+    state = cell_state(folder)
+    return CellRecord(
         name=line["name"],
         folder=line["folder"],
         arm=arm,
         seed=line["config"]["seed"],
-        state=found,
-        error=(folder / ERROR).read_text(encoding="utf-8") if found == "failed" else "",
+        state=state,
+        error=(folder / ERROR).read_text(encoding="utf-8") if state == "failed" else "",
         config=line["config"],
     )
 
@@ -149,10 +152,11 @@ def _listed(sweep: Path, line: Mapping[str, Any], arm: str) -> Listed:
 def arm_labels(
     configs: Sequence[Mapping[str, Any]], given: Sequence[str | None], varied: Sequence[str]
 ) -> list[str]:
-    """The arm of every cell: the same for cells that differ in their seed alone, another for all others.
+    """The label of every cell's arm: the same for cells that differ only in their seed, otherwise different.
 
-    An arm has the name that its experiment gave it, or is called by the options and keys that tell it from
-    the others; where that leaves two alike, by what else they differ in.
+    `configs` have dotted keys, `given` are the names from the experiment's `arms`. An arm without such a name
+    is called by the options and keys in which it differs from the others. If two arms would have the same
+    name, the other keys in which they differ are added.
     """
     keys = [key for key in varied if key != "seed"]
     by_option = {key.split(".")[0] for key in keys if key.endswith(".name")}
@@ -160,21 +164,21 @@ def arm_labels(
     settings = [tuple(repr(config.get(key)) for key in keys) for config in configs]
     names: dict[tuple[str, ...], str] = {}
     for config, own, setting in zip(configs, given, settings, strict=True):
-        names.setdefault(setting, own or _called(config, short) or "all")
+        names.setdefault(setting, own or _name_by(config, short) or "all")
     for name in dict.fromkeys(names.values()):
         alike = [setting for setting in names if names[setting] == name]
         if len(alike) > 1:
             differ = [key for i, key in enumerate(keys) if len({setting[i] for setting in alike}) > 1]
             for setting in alike:
-                more = _called(configs[settings.index(setting)], differ)
+                more = _name_by(configs[settings.index(setting)], differ)
                 names[setting] = f"{name}, {more}"
     return [names[setting] for setting in settings]
 
 
-def _called(config: Mapping[str, Any], keys: Sequence[str]) -> str:
+def _name_by(config: Mapping[str, Any], keys: Sequence[str]) -> str:
     if len(keys) == 1 and keys[0].endswith(".name"):
-        return text(config.get(keys[0]))
-    return ", ".join(f"{key.removesuffix('.name')}={text(config.get(key))}" for key in keys)
+        return override_text(config.get(keys[0]))
+    return ", ".join(f"{key.removesuffix('.name')}={override_text(config.get(key))}" for key in keys)
 
 
 @cache
@@ -183,7 +187,7 @@ def _items(task: str) -> dict[str, Sample]:
 
 
 def _benches(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A line for every answer to another benchmark that rules can grade, with the measure it belongs to."""
+    """Measure and verdict of every answer to a benchmark other than PriorWorld that is graded by rules."""
     for file in sorted(folder.glob("*/verdicts.jsonl")):
         if json.loads((file.parent / "scores.json").read_text()).get("accuracy"):
             for line in read_lines(file):
@@ -197,7 +201,7 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
         for line in read_lines(folder / answers)
         if line["sample_id"] in samples
     ]
-    kinds: dict[str, Measures] = {kind: {} for kind in KINDS}
+    kinds: dict[str, Measures] = {kind: {} for kind in ANSWERS}
 
     def add(draw: int, measure: str, item: str, cluster: Hashable, value: float) -> None:
         kinds[DRAWN[draw > 0]].setdefault(measure, {}).setdefault(item, (cluster, []))[1].append(value)
@@ -211,7 +215,7 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
     kinds["pass@n"] = {
         measure: {item: (cluster, [max(values)]) for item, (cluster, values) in items.items()}
         for measure, items in kinds["sampled"].items()
-        if measure not in NOT_RIGHTNESS and any(len(values) > 1 for _, values in items.values())
+        if measure not in NO_PASS and any(len(values) > 1 for _, values in items.values())
     }
     return Run(
         seed=seed,

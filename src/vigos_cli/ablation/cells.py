@@ -1,11 +1,11 @@
-"""Which cells a sweep has, what makes two of them the same, and where each of them lives.
+"""The cells of a sweep: their configurations, keys, folders and states.
 
-    cells = planned(config)          # of a composed `vigos ablate`, without running any
+    cells = plan_cells(config)       # of a composed `vigos ablate`; runs none of them
     cells[0].name, cells[0].key      # "routing=vigos,seed=1", "3f2a9c1b5e"
-    folder(sweep, cells[0])          # sweep/routing=vigos,seed=1-3f2a9c1b5e
+    cell_folder(sweep, cells[0])     # sweep/routing=vigos,seed=1-3f2a9c1b5e
 
-A cell is known by the digest of its whole configuration. So the same command, or another that has a cell in
-common with it, finds a cell that is done whatever its number or its place in the sweep was.
+The key of a cell is the digest of its whole configuration. So a cell that is done is found again by the same
+command, and by any other command that has this cell, whatever its place in the sweep.
 """
 
 from __future__ import annotations
@@ -34,18 +34,24 @@ State = Literal["done", "failed", "cut short", "not run"]
 class Cell:
     """One combination of a sweep's values."""
 
-    name: str  # what is swept, as overrides
+    name: str  # the values that are swept, as overrides
     key: str  # digest of the whole configuration
     config: AblateRun
 
 
-def planned(config: DictConfig) -> list[Cell]:
-    """The cells of a sweep in order. Raises ConfigError for a bad value in any of them, and for repeats."""
+def plan_cells(config: DictConfig) -> list[Cell]:
+    """The cells of a sweep in order.
+
+    Raises ConfigError for a bad value in any cell, for two cells that are the same, and for a Hydra sweeper
+    that chooses the cells itself.
+    """
     from hydra import compose
 
     chosen = config.hydra.runtime.choices["hydra/sweeper"]
     if chosen != "basic":
-        raise ConfigError(f"hydra/sweeper={chosen}: ablate compares a fixed grid; vigos distill -m searches")
+        raise ConfigError(
+            f"hydra/sweeper={chosen}: vigos ablate compares a fixed grid; to search, use vigos distill -m"
+        )
     of_hydra = list(config.hydra.overrides.hydra)
     cells: dict[str, Cell] = {}
     for overrides in combinations(config):
@@ -59,7 +65,7 @@ def planned(config: DictConfig) -> list[Cell]:
 
 
 def combinations(config: DictConfig) -> list[list[str]]:
-    """The overrides of each job, as Hydra's own sweeper makes them: what is named last wins."""
+    """The overrides of each job, as Hydra's own sweeper makes them: the last value of a key counts."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
@@ -73,13 +79,13 @@ def combinations(config: DictConfig) -> list[list[str]]:
     return [list(choice) for choice in product(*values.values())]
 
 
-def folder(sweep: Path, cell: Cell) -> Path:
-    """Where a cell lives."""
+def cell_folder(sweep: Path, cell: Cell) -> Path:
+    """The folder of a cell."""
     return sweep / cell_folder_name(sweep, cell.name, cell.key)
 
 
-def state(cell: Path) -> State:
-    """What has become of the cell in this folder."""
+def cell_state(cell: Path) -> State:
+    """The state of the cell in this folder, read from the files that it left."""
     if (cell / SUMMARY).exists():
         return "done"
     if (cell / ERROR).exists():
@@ -87,19 +93,19 @@ def state(cell: Path) -> State:
     return "cut short" if (cell / STARTED).exists() else "not run"
 
 
-def remember(sweep: Path, cells: Sequence[Cell]) -> None:
-    """Add cells to the sweep's list: what was asked for before, in the same folder, stays on it."""
-    listed = remembered(sweep)
+def add_to_list(sweep: Path, cells: Sequence[Cell]) -> None:
+    """Add cells to the sweep's list; cells of earlier commands with the same folder stay on it."""
+    listed = read_list(sweep)
     known = {line["folder"] for line in listed}
     for cell in cells:
-        line = {"folder": folder(sweep, cell).name, "name": cell.name, "label": cell.config.label}
+        line = {"folder": cell_folder(sweep, cell).name, "name": cell.name, "label": cell.config.label}
         if line["folder"] not in known:
             listed.append({**line, "config": asdict(as_distill(cell.config))})
     sweep.mkdir(parents=True, exist_ok=True)
     write_json(sweep / LIST, listed)
 
 
-def remembered(sweep: Path) -> list[dict[str, Any]]:
-    """The sweep's list: folder, name, label and configuration of every cell."""
+def read_list(sweep: Path) -> list[dict[str, Any]]:
+    """The sweep's list: folder, name, label and configuration of every cell; empty if there is none."""
     path = sweep / LIST
     return json.loads(path.read_text()) if path.exists() else []

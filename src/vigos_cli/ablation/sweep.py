@@ -1,8 +1,8 @@
-"""What happens before the first cell of a sweep and after the last.
+"""What `vigos ablate` does before the first cell of a sweep and after the last one.
 
-before    every cell is composed, so that a bad value in any stops the sweep before it starts; they are
-          listed, and those that another sweep has done are copied
-after     the report; the exit code is 1 where a cell failed
+before    every cell is composed, so that a bad value in any of them stops the sweep before it starts; the
+          cells are listed, and those that another sweep has finished are copied
+after     the report is written; the exit code is 1 if a cell failed
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, cast
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vigos_cli.ablation.cells import planned, remember, remembered, state
-from vigos_cli.ablation.estimate import estimate
-from vigos_cli.ablation.look import ERROR, LOOKING
-from vigos_cli.ablation.reuse import find, take_over
+from vigos_cli.ablation.cells import add_to_list, cell_state, plan_cells, read_list
+from vigos_cli.ablation.forecast import forecast
+from vigos_cli.ablation.other_sweeps import copy_finished, find_finished
+from vigos_cli.ablation.palr_runs import ERROR, LOOKING
 from vigos_cli.config import processes
 from vigos_cli.config.compose import typed
 from vigos_cli.config.schema import AblateRun
@@ -24,30 +24,30 @@ from vigos_cli.utils.errors import ConfigError, Refused, Stopped
 
 
 class Sweep(Callback):
-    """Hydra calls it around the cells (`hydra.callbacks` in conf/ablate.yaml)."""
+    """Hydra calls it before and after the cells (`hydra.callbacks` in conf/ablate.yaml)."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """List the cells, or write the report of what is there, and stop where no more is asked for."""
+        """List the cells and copy finished ones; with cells=list or cells=report do only that and stop."""
         try:
             sweep = Path(config.hydra.sweep.dir)
             run = cast(AblateRun, typed(config, "ablate"))
             if run.cells == "report":
-                if not remembered(sweep):
+                if not read_list(sweep):
                     raise ConfigError(f"cells=report: {sweep} holds no sweep; name its folder with out=")
                 raise Stopped(_report(sweep, run.reference))
-            cells = planned(config)
-            elsewhere = find(cells, sweep, run.reuse)
-            found = estimate(cells, sweep, elsewhere)
+            cells = plan_cells(config)
+            elsewhere = find_finished(cells, sweep, run.reuse)
+            expected = forecast(cells, sweep, elsewhere)
         except Exception as error:
             raise Refused from error
         if run.cells == "list":
-            print("\n".join(found.lines()))
+            print("\n".join(expected.lines()))
             raise Stopped(0)
         if processes.rank() == 0:
-            print(found.total())
-        take_over(cells, sweep, elsewhere)
+            print(expected.total())
+        copy_finished(cells, sweep, elsewhere)
         if processes.rank() == 0:
-            remember(sweep, cells)
+            add_to_list(sweep, cells)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the report."""
@@ -57,17 +57,17 @@ class Sweep(Callback):
 
 
 def _report(sweep: Path, reference: str | None) -> int:
-    """The exit code."""
-    from vigos_cli.ablation.report import write_report
+    """Write the report and name what failed; returns the exit code."""
+    from vigos_cli.ablation.sweep_report import write_report
 
     try:
         write_report(sweep, reference)
     except Exception as error:
         raise Refused from error
-    lines = remembered(sweep)
-    failed = [line["name"] for line in lines if state(sweep / line["folder"]) == "failed"]
-    unlooked = [line["name"] for line in lines if (sweep / line["folder"] / LOOKING / ERROR).exists()]
-    for names, what in ((failed, "cells"), (unlooked, "measurements of PALR")):
+    lines = read_list(sweep)
+    failed = [line["name"] for line in lines if cell_state(sweep / line["folder"]) == "failed"]
+    unmeasured = [line["name"] for line in lines if (sweep / line["folder"] / LOOKING / ERROR).exists()]
+    for names, what in ((failed, "cells"), (unmeasured, "measurements of PALR")):
         if names:
             print(f"{what} that failed: {len(names)} ({'; '.join(names)})")
-    return 1 if failed or unlooked else 0
+    return 1 if failed or unmeasured else 0

@@ -7,6 +7,6 @@ from vigos_cli.config.schema import AblateRun
 
 def run(config: AblateRun) -> float | None:
     """Return the cell's Score after training; a cell that is done is not run again."""
-    from vigos_cli.ablation.cell import run_cell
+    from vigos_cli.ablation.run_cell import run_cell
 
     return run_cell(config)

@@ -1,9 +1,9 @@
-"""What the figures of a report have in common: panels, one legend, how an arm looks, PNG and SVG on disk.
+"""The common parts of a report's figures: panels, legend, the style of each arm, files.
 
-looks = styles(arms)                     # by label; told apart by marker and dash, not by colour alone
+looks = arm_styles(arms)       # by label; arms differ in marker and dash, not only in colour
 figure, axes = panels(1, 2, height=4.6)
 ...
-save(folder, "score_prior", figure, title, text)      # a Plot
+save_plot(folder, "score_prior", figure, title, text)      # writes PNG and SVG, returns a Plot
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, dark and light in turn, so that neighbours differ in a grey print as well.
+# The colours of Okabe and Ito, dark and light in turn, so that neighbours also differ when printed in grey.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#7A7A7A")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (8, 2, 1, 1, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p", "h")
-SHARE = (-0.04, 1.04)
+SHARE = (-0.04, 1.04)  # limits of an axis for values from 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """One figure on disk, `name`.png and `name`.svg, and what to say of it."""
+    """One figure on disk, `name`.png and `name`.svg, with its title and caption."""
 
     name: str
     title: str
@@ -38,8 +38,8 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """How an arm looks in every figure."""
+class ArmStyle:
+    """The colour, line and marker of an arm in every figure."""
 
     colour: str
     dash: Any
@@ -47,25 +47,25 @@ class Style:
     fill: str
 
 
-def styles(arms: Sequence[Arm]) -> dict[str, Style]:
-    """A look for each arm; hollow markers for the untrained."""
+def arm_styles(arms: Sequence[Arm]) -> dict[str, ArmStyle]:
+    """The style of each arm by label; untrained arms have hollow markers."""
     found = {}
     for i, arm in enumerate(arms):
         colour = COLOURS[i % len(COLOURS)]
-        found[arm.label] = Style(
+        found[arm.label] = ArmStyle(
             colour, DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)], colour if arm.trained else "white"
         )
     return found
 
 
 def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure and its panels, in reading order."""
+    """A figure and its panels, row by row."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    pyplot.rcParams["svg.fonttype"] = "none"  # text stays text: small, and it can be searched
+    pyplot.rcParams["svg.fonttype"] = "none"  # text is stored as text: the file is small and can be searched
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(11, height), layout="constrained", squeeze=False, sharey=sharey
     )
@@ -74,13 +74,13 @@ def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> t
     return figure, list(axes.flat)
 
 
-def reach(*estimates: Estimate) -> list[list[float]]:
-    """How far the ends of intervals are from their means, as an error bar wants them."""
+def error_bars(*estimates: Estimate) -> list[list[float]]:
+    """The distances of the intervals' ends from the means, in the form that matplotlib takes."""
     return [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
 
 
-def draw_line(axis: Axes, points: Mapping[int, float], arm: Arm, looks: Mapping[str, Style]) -> None:
-    """One arm's curve; nothing where it has no points."""
+def draw_line(axis: Axes, points: Mapping[int, float], arm: Arm, looks: Mapping[str, ArmStyle]) -> None:
+    """Draw one arm's curve; an arm without points draws nothing."""
     if not points:
         return
     look = looks[arm.label]
@@ -97,8 +97,8 @@ def draw_line(axis: Axes, points: Mapping[int, float], arm: Arm, looks: Mapping[
     )
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One for all panels, below them."""
+def shared_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Draw one legend for all panels below them."""
     handles: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -114,8 +114,8 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
         )
 
 
-def save(folder: Path, name: str, figure: Figure, title: str, text: str) -> Plot:
-    """Put the figure on disk, and close it."""
+def save_plot(folder: Path, name: str, figure: Figure, title: str, text: str) -> Plot:
+    """Write the figure as PNG and SVG, and close it."""
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
-"""PALR and visual dependency of a sweep's arms, read from what ablation/look.py has left in their cells.
+"""PALR and visual dependency of a sweep's arms, read from the folders of their cells.
 
-found = read(sweep, table)            # None where nothing was measured
+found = read_palr(sweep, results)     # None if nothing was measured
 found.rows[0].palr["reasoning"]       # Estimate: the mean over seeds, of one arm on one kind of rollouts
-found.rows[0].pull["reasoning"]       # nats a token: a PALR without its pull says little
-found.notes                           # which arms have none, and why
+found.rows[0].pull["reasoning"]       # nats per token; if it is near zero, PALR means little
+found.notes                           # which arms have no PALR, and why
 
-Intervals: a bootstrap over seeds and rows of the data at once, over rows alone under three seeds. The
-untrained student's rollouts are the same for all seeds of an arm and count once.
+Intervals: a bootstrap over seeds and rows of the data together, or over rows only under three seeds. The
+rollouts of the untrained student are the same for all seeds of an arm and count once.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from vigos_cli.ablation.arms import Arm, Table
+from vigos_cli.ablation.arms import Arm, SweepResults
 from vigos_cli.ablation.cells import SUMMARY
-from vigos_cli.ablation.look import BASE, ERROR, LOOKED, LOOKING, OWN, left_out
+from vigos_cli.ablation.palr_runs import BASE, ERROR, LOOKED, LOOKING, OWN, why_no_palr
 from vigos_cli.analysis.palr import mean, palr_sums, share_by_answer, visual_sums
 from vigos_cli.utils.files import read_lines
 from vigos_cli.utils.stats import Estimate, crossed_statistic
 
-SHOWN = ("description", "reasoning", "answer", "reasoning+answer", "turn")  # groups of tokens
-LOOKS_AT = ("description", "reasoning", "answer", "delimiters")  # kinds, for visual dependency
+SHOWN_GROUPS = ("description", "reasoning", "answer", "reasoning+answer", "turn")  # groups of tokens
+VISUAL_KINDS = ("description", "reasoning", "answer", "delimiters")  # kinds of tokens, for visual dependency
 ROLLOUTS = {BASE: "rollouts of the untrained student", OWN: "each arm's own rollouts"}
 PAGE = "rollouts.html"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One arm on one kind of rollouts. None: no token of the group has a teacher."""
+class PalrRow:
+    """One arm on one kind of rollouts, by group of tokens. None: no token of the group has a teacher."""
 
     arm: Arm
     rollouts: str  # a key of ROLLOUTS
@@ -44,8 +44,8 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Where a cell's rollouts can be looked at, token by token, as links from the sweep's folder."""
+class RolloutPages:
+    """Links from the sweep's folder to the pages that show a cell's rollouts token by token."""
 
     arm: str
     seed: int | None
@@ -53,25 +53,25 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Palr:
-    """All that was measured in a sweep."""
+class SweepPalr:
+    """PALR of all arms of a sweep in which it was measured."""
 
-    rows: list[Measured]
-    pages: list[Page]
+    rows: list[PalrRow]
+    pages: list[RolloutPages]
     notes: list[str]
 
 
-def read(sweep: Path, table: Table) -> Palr | None:
-    """Of every cell that was measured."""
-    arms = [arm for arm in table.arms if arm.trained]
-    rows: list[Measured] = []
-    pages: list[Page] = []
+def read_palr(sweep: Path, results: SweepResults) -> SweepPalr | None:
+    """Read every cell in which PALR was measured; None if there is none."""
+    arms = [arm for arm in results.arms if arm.trained]
+    rows: list[PalrRow] = []
+    pages: list[RolloutPages] = []
     for arm in arms:
         for rollouts in ROLLOUTS:
             places = [path for run in arm.runs if (path := _folder(sweep, run.folder, rollouts))]
             if places:
                 several = [read_lines(path / "rollouts.jsonl") for path in places]
-                rows.append(_measured(arm, rollouts, several[:1] if rollouts == BASE else several))
+                rows.append(_palr_row(arm, rollouts, several[:1] if rollouts == BASE else several))
         for run in arm.runs:
             links = {
                 rollouts: f"{quote(run.folder)}/{LOOKING}/{rollouts}/{PAGE}#colour=palr"
@@ -79,11 +79,11 @@ def read(sweep: Path, table: Table) -> Palr | None:
                 if _folder(sweep, run.folder, rollouts)
             }
             if links:
-                pages.append(Page(arm.label, run.seed, links))
+                pages.append(RolloutPages(arm.label, run.seed, links))
     if not rows:
         return None
     rows.sort(key=lambda row: list(ROLLOUTS).index(row.rollouts))
-    return Palr(rows, pages, _notes(sweep, arms))
+    return SweepPalr(rows, pages, _notes(sweep, arms))
 
 
 def _folder(sweep: Path, cell: str, rollouts: str) -> Path | None:
@@ -91,27 +91,30 @@ def _folder(sweep: Path, cell: str, rollouts: str) -> Path | None:
     return path if (path / SUMMARY).exists() else None
 
 
-def _measured(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]]) -> Measured:
-    sums = {group: [palr_sums(lines, group) for lines in runs] for group in SHOWN}
+def _palr_row(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]]) -> PalrRow:
+    sums = {group: [palr_sums(lines, group) for lines in runs] for group in SHOWN_GROUPS}
     pulls = {group: crossed_statistic(several, mean) for group, several in sums.items()}
-    return Measured(
+    return PalrRow(
         arm,
         rollouts,
         len(runs),
         {group: crossed_statistic(several, share_by_answer) for group, several in sums.items()},
         {group: found and found.mean for group, found in pulls.items()},
-        {kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean) for kind in LOOKS_AT},
+        {
+            kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean)
+            for kind in VISUAL_KINDS
+        },
     )
 
 
 def _notes(sweep: Path, arms: Sequence[Arm]) -> list[str]:
-    """What a reader must know of the arms before the figures."""
+    """What a reader must know about the arms before reading the numbers."""
     notes, rows = [], set()
     for arm in arms:
         config = arm.runs[0].summary["config"]
         looked = [path for run in arm.runs if (path := sweep / run.folder / LOOKING / LOOKED).exists()]
         rows |= {json.loads(path.read_text())["rows"] for path in looked}
-        if reason := left_out(config["routing"]):
+        if reason := why_no_palr(config["routing"]):
             notes.append(f"{arm.label} has no PALR: {reason}")
             continue
         if len(looked) < len(arm.runs):
@@ -122,11 +125,13 @@ def _notes(sweep: Path, arms: Sequence[Arm]) -> list[str]:
                 notes.append(f"{arm.label}, seed {run.seed}: failed ({last})")
         if config["routing"]["student"] == "plain":
             notes.append(
-                f"{arm.label} learned under a plain prompt, which has no description; here it is asked, and "
-                "its teacher told, in the structured form"
+                f"{arm.label} was trained with a plain prompt, which asks for no description; PALR is "
+                "measured with the structured prompt for the student and for its teacher"
             )
         if config["teacher"]["weights"] != "base":
-            notes.append(f"{arm.label}: the teachers here are the initial weights, not those it learned from")
+            notes.append(
+                f"{arm.label}: in PALR the teachers have the initial weights, unlike in its training"
+            )
     if len(rows) > 1:
         notes.append(f"runs were measured on different numbers of rows: {', '.join(map(str, sorted(rows)))}")
     return notes

@@ -1,38 +1,39 @@
-"""What the paper reports for arms that exist there: another model, other questions, another scale.
+"""Results that the paper (arXiv 2606.19120) reports for arms which a sweep may have as well.
 
-Facts from arXiv 2606.19120; only what a reader could set beside an arm of ours.
+The paper has other models, other questions and another scale: only the order of arms can be compared.
 """
 
 from __future__ import annotations
 
 from vigos_cli.ablation.arms import Arm
 
-COLUMNS = (
+PAPER_COLUMNS = (
     "Table A.II: Qwen2.5-VL 3B, structured prompt, Pass@5 / Avg@5 in %",
     "Figure 4: ViLP Score / Prior of the base under this prompt",
 )
-FIGURES: dict[str, tuple[str, str]] = {
+PAPER_RESULTS: dict[str, tuple[str, str]] = {
     "vigos": ("71.97 / 41.35", ""),
     "opsd_structured": ("70.13 / 37.20", ""),
     "untrained, structured prompt": ("71.05 / 39.83", "0.687 / 0.887"),
     "untrained, plain prompt": ("", "0.56 / 0.81"),
 }
 
-PALR_COLUMNS = ("3B, reasoning+answer", "3B, turn", "7B, reasoning+answer", "7B, turn")
-PALR: dict[str, tuple[float, float, float, float]] = {  # %, on the untrained student's rollouts (figure 2)
+PAPER_PALR_COLUMNS = ("3B, reasoning+answer", "3B, turn", "7B, reasoning+answer", "7B, turn")
+# Figure 2, on the untrained student's rollouts, in %
+PAPER_PALR: dict[str, tuple[float, float, float, float]] = {
     "OPSD": (17.26, 5.59, 26.01, 7.55),
     "ViGOS": (6.33, 3.07, 7.56, 3.72),
 }
 
 
-def figures(arm: Arm) -> tuple[str, str] | None:
-    """The paper's figures beside an arm that differs from the method's recipe in its routing alone."""
+def paper_results(arm: Arm) -> tuple[str, str] | None:
+    """The paper's results for an arm; None if more than the routing differs from the method's recipe."""
     if not arm.trained:
-        return FIGURES.get(arm.label)
+        return PAPER_RESULTS.get(arm.label)
     config = arm.runs[0].summary["config"]
     recipe = {config["loss"]["name"], config["loss"]["segment"], config["teacher"]["weights"]}
     if recipe != {"vigos", "forward_kl", "base"} or any(
         not key.startswith("routing.") for key in arm.settings
     ):
         return None
-    return FIGURES.get(config["routing"]["name"])
+    return PAPER_RESULTS.get(config["routing"]["name"])

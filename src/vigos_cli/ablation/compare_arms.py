@@ -1,13 +1,14 @@
 """Each arm's means over seeds, and its paired difference from the reference arm.
 
-    rows = compare(table.arms, reference="vigos")
+    rows = compare_arms(sweep.arms, reference="vigos")
     rows[1].means["greedy"]["score"]          # Estimate over seeds and questions
     rows[1].differences["greedy"]["score"]    # Difference from the reference on the same items and seeds
 
-Interval: a bootstrap over seeds and questions at once, over questions alone under three seeds. Test: the sign
-of each question's difference, summed over its pictures and over seeds, flipped at random. Holm's correction
-is over the arms, within a measure and a kind of answer; look at the first measure, greedy, first. A
-difference is called one only where test and interval agree.
+Interval: a bootstrap over seeds and questions together, or over questions only under three seeds. Test: the
+differences of a question are summed over its pictures and over seeds, and the signs of these sums are flipped
+at random. Holm's correction is over the arms, separately for each measure and kind of answer. The main result
+is the first measure of the greedy answers. An arm is called higher or lower only if the interval excludes
+zero and the corrected p is below 0.05.
 """
 
 from __future__ import annotations
@@ -17,57 +18,63 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vigos_cli.ablation.arms import KINDS, Arm, Items, Measures, Run
+from vigos_cli.ablation.arms import ANSWERS, Arm, Items, Measures, Run
 from vigos_cli.evaluation.compare import Difference, holm, sign_flips
 from vigos_cli.utils.errors import ConfigError, nearest
 from vigos_cli.utils.stats import Estimate, crossed_difference, crossed_interval
 
-WORLD = ("score", "prior", "other", "description", "valid")  # PriorWorld's, in the order of the table
-UNTESTED = ("valid",)
+WORLD = (
+    "score",
+    "prior",
+    "other",
+    "description",
+    "valid",
+)  # PriorWorld's measures, in the order of the table
+UNTESTED = ("valid",)  # measures that are shown without a difference
 LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One arm in the table; the reference has no differences."""
+class ArmRow:
+    """One arm in the table; the reference arm has no differences. Keys: kind of answer, then measure."""
 
     arm: Arm
     means: dict[str, dict[str, Estimate | None]]
     differences: dict[str, dict[str, Difference]]
 
 
-def compare(arms: Sequence[Arm], reference: str | None = None) -> list[Row]:
-    """A row an arm. Raises ConfigError for a reference that is not among them."""
+def compare_arms(arms: Sequence[Arm], reference: str | None = None) -> list[ArmRow]:
+    """One row per arm. Raises ConfigError if no arm has the label `reference`."""
     base = find_reference(arms, reference)
     shown, rows = measures(arms), []
     for arm in arms:
         means = {
             kind: {measure: _mean([run.kinds[kind] for run in arm.runs], measure) for measure in shown}
-            for kind in KINDS
+            for kind in ANSWERS
         }
-        found: dict[str, dict[str, Difference]] = {kind: {} for kind in KINDS}
+        found: dict[str, dict[str, Difference]] = {kind: {} for kind in ANSWERS}
         if base is not None and arm is not base:
-            for kind in KINDS:
-                for measure in tested(shown):
+            for kind in ANSWERS:
+                for measure in compared(shown):
                     if difference := _difference(arm, base, kind, measure):
                         found[kind][measure] = difference
-        rows.append(Row(arm, means, found))
-    return _corrected(rows, tested(shown))
+        rows.append(ArmRow(arm, means, found))
+    return _corrected(rows, compared(shown))
 
 
 def measures(arms: Sequence[Arm]) -> tuple[str, ...]:
-    """What any arm was measured by, PriorWorld's first; the first of all is the one to look at first."""
-    found = dict.fromkeys(m for arm in arms for run in arm.runs for kind in KINDS for m in run.kinds[kind])
+    """All measures that any arm has, PriorWorld's first. The first one is the main result."""
+    found = dict.fromkeys(m for arm in arms for run in arm.runs for kind in ANSWERS for m in run.kinds[kind])
     return tuple([m for m in WORLD if m in found] + sorted(found.keys() - {*WORLD, "capture"}))
 
 
-def tested(shown: Sequence[str]) -> tuple[str, ...]:
-    """The measures that arms are compared in."""
+def compared(shown: Sequence[str]) -> tuple[str, ...]:
+    """The measures for which differences between arms are tested."""
     return tuple(measure for measure in shown if measure not in UNTESTED)
 
 
 def find_reference(arms: Sequence[Arm], label: str | None) -> Arm | None:
-    """The arm of this label; without one, the first that was trained."""
+    """The arm with this label; without a label the first arm that was trained. Raises ConfigError."""
     if label is None:
         return next((arm for arm in arms if arm.trained), None)
     labels = {arm.label: arm for arm in arms}
@@ -76,8 +83,8 @@ def find_reference(arms: Sequence[Arm], label: str | None) -> Arm | None:
     return labels[label]
 
 
-def says(difference: Difference) -> str:
-    """In words."""
+def verdict_on(difference: Difference) -> str:
+    """What a difference shows: "higher", "lower", or why it shows nothing."""
     if difference.low <= 0 <= difference.high:
         return "interval spans zero"
     if difference.p_holm >= LEVEL:
@@ -96,7 +103,7 @@ def _mean(runs: Sequence[Measures], measure: str) -> Estimate | None:
 
 
 def _difference(arm: Arm, base: Arm, kind: str, measure: str) -> Difference | None:
-    """Over the seeds that both have; the untrained model, which has none, stands beside every seed."""
+    """Over the seeds that both arms have; the untrained model has no seed and is paired with every seed."""
     pairs = [
         paired(a.kinds[kind].get(measure, {}), b.kinds[kind].get(measure, {}))
         for a, b in _side_by_side(arm.runs, base.runs)
@@ -137,7 +144,7 @@ def _side_by_side(one: Sequence[Run], two: Sequence[Run]) -> list[tuple[Run, Run
 
 
 def paired(one: Items, two: Items) -> dict[Hashable, list[tuple[float, float]]]:
-    """Cluster -> the two means of each of its items that both have."""
+    """Cluster -> the two means of each item that both have."""
     pairs: dict[Hashable, list[tuple[float, float]]] = {}
     for item in one.keys() & two.keys():
         (cluster, first), (_, second) = one[item], two[item]
@@ -145,10 +152,10 @@ def paired(one: Items, two: Items) -> dict[Hashable, list[tuple[float, float]]]:
     return dict(sorted(pairs.items(), key=lambda pair: str(pair[0])))
 
 
-def _corrected(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
+def _corrected(rows: Sequence[ArmRow], columns: Sequence[str]) -> list[ArmRow]:
     """Holm's correction over the arms, for each kind of answer and each measure."""
-    found = {kind: dict[str, list[Difference | None]]() for kind in KINDS}
-    for kind in KINDS:
+    found = {kind: dict[str, list[Difference | None]]() for kind in ANSWERS}
+    for kind in ANSWERS:
         for measure in columns:
             column = [row.differences[kind].get(measure) for row in rows]
             corrected = iter(holm([d.p for d in column if d]))
@@ -158,7 +165,7 @@ def _corrected(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
             row,
             differences={
                 kind: {measure: d for measure, column in found[kind].items() if (d := column[i])}
-                for kind in KINDS
+                for kind in ANSWERS
             },
         )
         for i, row in enumerate(rows)

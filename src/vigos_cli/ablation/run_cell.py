@@ -1,0 +1,51 @@
+"""Run one cell of a sweep: train, evaluate, measure PALR, and record a failure."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+
+from vigos_cli.ablation.cells import ERROR, SUMMARY
+from vigos_cli.ablation.made_once import made_once
+from vigos_cli.ablation.palr_runs import measure_palr
+from vigos_cli.ablation.untrained_answers import has_untrained_answers, untrained_lock
+from vigos_cli.config import processes
+from vigos_cli.config.run_digest import as_distill
+from vigos_cli.config.schema import AblateRun
+from vigos_cli.models.out_of_memory import with_advice
+from vigos_cli.utils.quiet import quieten
+
+
+def run_cell(config: AblateRun) -> float | None:
+    """Return the cell's Score after training, or None if it failed; error.txt then holds the traceback.
+
+    With several processes a failure ends the whole sweep: the process that failed would start the next cell
+    while the other processes still wait for it in this one.
+    """
+    quieten()
+    from vigos_cli.models.student import pick_device
+    from vigos_cli.reporting.measures import main_figure
+    from vigos_cli.training.distill import distill
+    from vigos_cli.utils import group
+
+    out = Path(config.out)
+    try:
+        with with_advice(config), ExitStack() as held:
+            if not (out / SUMMARY).exists() and processes.rank() == 0:
+                (out / ERROR).unlink(missing_ok=True)
+                held.enter_context(made_once(untrained_lock(config), lambda: has_untrained_answers(config)))
+            summary = distill(as_distill(config))  # makes the untrained answers where they are missing
+        if config.palr_rows:
+            group.start(pick_device(config.model.device))
+            with group.first_alone() as mine:
+                if mine:
+                    measure_palr(config)
+        return main_figure(summary["after"]) if summary else None
+    except Exception as error:
+        (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+        print(f"vigos: {out.name} failed: {error} (traceback in {out / ERROR})", file=sys.stderr)
+        if processes.several():
+            raise
+        return None

@@ -1,0 +1,31 @@
+"""Which cells are the same, and the list of a sweep."""
+
+import pytest
+from sweeps import cell, finish
+
+from vigos_cli.ablation.cells import add_to_list, cell_folder, cell_state, read_list
+from vigos_cli.config.run_digest import digest
+
+
+@pytest.mark.slow
+def test_the_key_of_a_cell_has_all_keys_that_make_another_run_and_no_others(tmp_path):
+    one = cell("seed=1")
+    assert digest(cell("seed=1", label="called so").config) == one.key
+    assert digest(cell("seed=1", "reference=vigos", "cells=list").config) == one.key
+    assert digest(cell("seed=1", "reuse=[elsewhere]", "palr_rows=7").config) == one.key
+    assert digest(cell("seed=2").config) != one.key
+    assert digest(cell("seed=1", "trainer.lr=1e-4").config) != one.key
+    assert digest(cell("seed=1", "rollout.batch=4", "rollout.url=http://elsewhere/v1").config) == one.key
+    finish(tmp_path, one, steps=1)
+    other = cell("seed=1", "routing=vigos")  # the same by another name
+    assert (
+        cell_folder(tmp_path, other) == cell_folder(tmp_path, one)
+        and cell_state(cell_folder(tmp_path, other)) == "done"
+    )
+
+
+def test_a_sweeps_list_grows_and_keeps_its_order(tmp_path):
+    cells = [cell(f"seed={seed}") for seed in (1, 2, 3)]
+    add_to_list(tmp_path, cells[:2])
+    add_to_list(tmp_path, cells[1:])
+    assert [line["config"]["seed"] for line in read_list(tmp_path)] == [1, 2, 3]

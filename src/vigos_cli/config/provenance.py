@@ -30,7 +30,7 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
-        if not git("ls-files", "config.py"):
+        if not git("ls-files", "__init__.py"):
             return None
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
     except (OSError, subprocess.SubprocessError):

@@ -1,0 +1,54 @@
+"""The groups `model` and `adapter`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vigos_cli.config.checks import check_at_least, check_choice, check_positive
+from vigos_cli.utils.errors import ConfigError
+
+
+@dataclass
+class ModelConfig:
+    """Which vision-language model learns."""
+
+    name: str = "tiny"  # the option's name, used in reports
+    path: str = "builtin:tiny"  # a hub id, a folder with safetensors, or `builtin:tiny`
+    revision: str | None = None  # hub commit or tag; the hub's default branch when null
+    dtype: str = "auto"  # auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float16
+    attention: str = "sdpa"  # attn_implementation given to transformers
+    device: str = "auto"  # auto (CUDA when there is one), cpu, cuda, cuda:1
+    max_pixels: int | None = None  # larger images are scaled down to this many pixels
+    min_pixels: int | None = None  # smaller images are scaled up to this many pixels
+    max_prompt: int = 32768  # a prompt with more tokens is left out and counted
+
+    def __post_init__(self) -> None:
+        check_choice("model.dtype", self.dtype)
+        check_positive(model__max_pixels=self.max_pixels, model__min_pixels=self.min_pixels)
+        check_at_least(1, model__max_prompt=self.max_prompt)
+        if not self.path:
+            raise ConfigError("model.path is missing: a hub id, a folder with safetensors, or builtin:tiny")
+
+
+@dataclass
+class AdapterConfig:
+    """The LoRA weights that train; everything else is frozen."""
+
+    name: str = "lora"  # the option's name, used in reports
+    path: str | None = None  # start from (distill) or use (eval, rollout) this saved adapter
+    r: int = 64  # rank
+    alpha: int = 128  # LoRA alpha; the update is scaled by alpha / r
+    dropout: float = 0.05  # dropout on the adapter's input while learning
+    targets: list[str] = field(  # names of the linear layers that get an adapter
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    )
+    vision: bool = False  # also adapt layers of those names in the vision tower
+    quantise: str = "none"  # none, or nf4: 4-bit base weights with double quantisation
+
+    def __post_init__(self) -> None:
+        check_choice("adapter.quantise", self.quantise)
+        check_at_least(1, adapter__r=self.r, adapter__alpha=self.alpha)
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"adapter.dropout={self.dropout}: must be at least 0 and below 1")
+        if not self.targets:
+            raise ConfigError("adapter.targets is empty: name at least one linear layer, such as q_proj")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from vigos_cli.utils import stats
-from vigos_cli.utils.stats import Estimate, crossed_interval, mean_interval, wilson
+from vigos_cli.utils.stats import IntervalEstimate, crossed_interval, mean_interval, wilson
 
 
-def bounds(estimate: Estimate | None) -> tuple[float, float]:
+def bounds(estimate: IntervalEstimate | None) -> tuple[float, float]:
     assert estimate is not None
     return estimate.low, estimate.high
 
@@ -126,7 +126,7 @@ def test_values_of_a_cluster_stand_and_fall_together():
 # ---------------------------------------------------------------- how often the truth is inside
 
 
-def covered(estimates: list[Estimate | None], truth: float) -> float:
+def covered(estimates: list[IntervalEstimate | None], truth: float) -> float:
     inside = Counter(bool(e and e.low <= truth <= e.high) for e in estimates)
     return inside[True] / len(estimates)
 

@@ -19,7 +19,7 @@ from typing import Any
 from vigos_cli.ablation.cells import ERROR, STARTED, SUMMARY
 from vigos_cli.ablation.look import look
 from vigos_cli.ablation.once import once
-from vigos_cli.config import processes
+from vigos_cli.config import torchrun
 from vigos_cli.config.provenance import recorded
 from vigos_cli.config.run_digest import as_distill, hashed
 from vigos_cli.config.schema import AblateRun, DistillRun, may_change
@@ -40,25 +40,25 @@ def run_cell(config: AblateRun) -> float | None:
     from vigos_cli.models.student import pick_device
     from vigos_cli.reporting.report import main_figure
     from vigos_cli.training.distill import distill
-    from vigos_cli.utils import group
+    from vigos_cli.utils import process_group
 
     out = Path(config.out)
     try:
         with with_advice(config), ExitStack() as held:
-            if not (out / SUMMARY).exists() and processes.rank() == 0:
+            if not (out / SUMMARY).exists() and torchrun.launched_rank() == 0:
                 (out / ERROR).unlink(missing_ok=True)
                 held.enter_context(once(_lock(config), lambda: has_before(config)))
             summary = distill(as_distill(config))
         if config.palr_rows:
-            group.start(pick_device(config.model.device))
-            with group.first_alone() as mine:
+            process_group.start(pick_device(config.model.device))
+            with process_group.first_alone() as mine:
                 if mine:
                     look(config)
         return main_figure(summary["after"]) if summary else None
     except Exception as error:
         (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         print(f"vigos: {out.name} failed: {error} (traceback in {out / ERROR})", file=sys.stderr)
-        if processes.several():
+        if torchrun.several_processes():
             raise
         return None
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli.ablation.arms import Arm
 from vigos_cli.utils.files import drafted
-from vigos_cli.utils.stats import Estimate
+from vigos_cli.utils.stats import IntervalEstimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> t
     return figure, list(axes.flat)
 
 
-def reach(*estimates: Estimate) -> list[list[float]]:
+def reach(*estimates: IntervalEstimate) -> list[list[float]]:
     """How far the ends of intervals are from their means, as an error bar wants them."""
     return [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
 

@@ -1,7 +1,7 @@
 """PALR and visual dependency of a sweep's arms, read from what ablation/look.py has left in their cells.
 
 found = read(sweep, table)            # None where nothing was measured
-found.rows[0].palr["reasoning"]       # Estimate: the mean over seeds, of one arm on one kind of rollouts
+found.rows[0].palr["reasoning"]       # the mean over seeds, of one arm on one kind of rollouts
 found.rows[0].pull["reasoning"]       # nats a token: a PALR without its pull says little
 found.notes                           # which arms have none, and why
 
@@ -23,7 +23,7 @@ from vigos_cli.ablation.cells import SUMMARY
 from vigos_cli.ablation.look import BASE, ERROR, LOOKED, LOOKING, OWN, left_out
 from vigos_cli.analysis.palr import mean, palr_sums, share_by_answer, visual_sums
 from vigos_cli.utils.files import read_lines
-from vigos_cli.utils.stats import Estimate, crossed_statistic
+from vigos_cli.utils.stats import IntervalEstimate, crossed_statistic
 
 SHOWN = ("description", "reasoning", "answer", "reasoning+answer", "turn")  # groups of tokens
 LOOKS_AT = ("description", "reasoning", "answer", "delimiters")  # kinds, for visual dependency
@@ -38,9 +38,9 @@ class Measured:
     arm: Arm
     rollouts: str  # a key of ROLLOUTS
     runs: int
-    palr: dict[str, Estimate | None]
+    palr: dict[str, IntervalEstimate | None]
     pull: dict[str, float | None]
-    visual: dict[str, Estimate | None]
+    visual: dict[str, IntervalEstimate | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vigos_cli.ablation.cells import Cell, folder, remembered, state
-from vigos_cli.config import processes
+from vigos_cli.config import torchrun
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import drafted_folder, write_json
 
@@ -39,7 +39,7 @@ def take_over(cells: Sequence[Cell], sweep: Path, places: Mapping[str, Path]) ->
         if (source := places.get(cell.key)) is None:
             continue
         home = folder(sweep, cell)
-        if processes.rank():  # the first process copies; the others must see the cell done as well
+        if torchrun.launched_rank():  # the first process copies; the others must see the cell done as well
             while state(home) != "done":
                 time.sleep(0.2)
             continue

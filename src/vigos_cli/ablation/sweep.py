@@ -17,10 +17,10 @@ from vigos_cli.ablation.cells import planned, remember, remembered, state
 from vigos_cli.ablation.estimate import estimate
 from vigos_cli.ablation.look import ERROR, LOOKING
 from vigos_cli.ablation.reuse import find, take_over
-from vigos_cli.config import processes
+from vigos_cli.config import torchrun
 from vigos_cli.config.compose import typed
 from vigos_cli.config.schema import AblateRun
-from vigos_cli.utils.errors import ConfigError, Refused, Stopped
+from vigos_cli.utils.errors import ConfigError, RunRefused, Stopped
 
 
 class Sweep(Callback):
@@ -39,19 +39,19 @@ class Sweep(Callback):
             elsewhere = find(cells, sweep, run.reuse)
             found = estimate(cells, sweep, elsewhere)
         except Exception as error:
-            raise Refused from error
+            raise RunRefused from error
         if run.cells == "list":
             print("\n".join(found.lines()))
             raise Stopped(0)
-        if processes.rank() == 0:
+        if torchrun.launched_rank() == 0:
             print(found.total())
         take_over(cells, sweep, elsewhere)
-        if processes.rank() == 0:
+        if torchrun.launched_rank() == 0:
             remember(sweep, cells)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the report."""
-        if processes.rank() == 0:
+        if torchrun.launched_rank() == 0:
             run = cast(AblateRun, typed(config, "ablate"))
             raise Stopped(_report(Path(config.hydra.sweep.dir), run.reference))
 
@@ -63,7 +63,7 @@ def _report(sweep: Path, reference: str | None) -> int:
     try:
         write_report(sweep, reference)
     except Exception as error:
-        raise Refused from error
+        raise RunRefused from error
     lines = remembered(sweep)
     failed = [line["name"] for line in lines if state(sweep / line["folder"]) == "failed"]
     unlooked = [line["name"] for line in lines if (sweep / line["folder"] / LOOKING / ERROR).exists()]

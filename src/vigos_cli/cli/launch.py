@@ -27,10 +27,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vigos_cli.cli import mistakes
-from vigos_cli.config import compose, processes
+from vigos_cli.config import compose, torchrun
 from vigos_cli.config.compose import register, typed
 from vigos_cli.config.paths import config_dir
-from vigos_cli.utils.errors import ConfigError, Refused, Stopped, UserError
+from vigos_cli.utils.errors import ConfigError, RunRefused, Stopped, UserError
 
 # What Hydra and the launchers leave in a folder by themselves; anything else is a result.
 _TRACES = re.compile(r"\.hydra|\.slurm|\.submitit|multirun\.yaml|optimization_results\.yaml|[^/]*\.log")
@@ -73,10 +73,10 @@ class Guard(Callback):
     def _check(self, config: DictConfig, out: str) -> None:
         try:
             typed(config, config.hydra.job.config_name)
-            if config.resume == "never" and processes.rank() == 0:
+            if config.resume == "never" and torchrun.launched_rank() == 0:
                 refuse_results(Path(out))
         except Exception as error:
-            raise Refused from error
+            raise RunRefused from error
 
 
 def refuse_results(out: Path) -> None:
@@ -103,7 +103,7 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.argv = ["vigos", *_arguments(command, overrides, flags)]
-        processes.agree_on_start()
+        torchrun.agree_on_start_time()
         os.environ[compose.STARTED] = compose.started.isoformat()
         register()
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(_task)()
@@ -112,8 +112,8 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
         return 130
     except (TaskFailed, Stopped) as error:
         return error.code
-    except (Exception, Refused) as error:
-        cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ else error
+    except (Exception, RunRefused) as error:
+        cause = error.__cause__ if isinstance(error, RunRefused) and error.__cause__ else error
         message = mistakes.explain(cause, command, overrides)
         if message is None:  # not the user's doing
             traceback.print_exception(cause)
@@ -155,7 +155,7 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
     # A sweep's folders are named by what is swept, not by what all its jobs share.
     fixed = ["out", "resume", *mistakes.fixed_keys(overrides)]
     naming = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"
-    return [*arguments, "--", naming, *processes.quiet_overrides(), *overrides]
+    return [*arguments, "--", naming, *torchrun.overrides_for_rank(), *overrides]
 
 
 def _quoted(override: str) -> str:

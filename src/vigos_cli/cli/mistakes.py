@@ -41,7 +41,7 @@ def groups(command: str) -> list[str]:
     return [item.name for item in fields(COMMANDS[command]) if is_dataclass(hints[item.name])]
 
 
-def split(override: str) -> tuple[str, str, str | None]:
+def split_override(override: str) -> tuple[str, str, str | None]:
     """An override's sign, key and value; the value is None without `=`."""
     body = override.lstrip(_SIGNS)
     key, equals, value = body.partition("=")
@@ -52,7 +52,7 @@ def check_groups(command: str, overrides: list[str]) -> None:
     """A ConfigError for a group that exists but that this command has no use for."""
     foreign = {item.name for item in fields(AnyRun)} - {item.name for item in fields(COMMANDS[command])}
     for override in overrides:
-        head = re.split(r"[.@]", split(override)[1])[0]
+        head = re.split(r"[.@]", split_override(override)[1])[0]
         if head in foreign:
             raise ConfigError(f"{override}: `vigos {command}` does not use {head}")
 
@@ -113,7 +113,7 @@ def _culprit(error: BaseException, command: str, overrides: list[str]) -> str | 
     """The override to blame, found by looking at each rather than by reading Hydra's prose."""
     chain = str(error) + str(error.__cause__ or "")
     for override in overrides:
-        sign, key, value = split(override)
+        sign, key, value = split_override(override)
         if value is None and "~" not in sign:
             meant = f", such as {key}=..." if _known(key, command) else _meant(key, command)
             return f"{override}: an override is KEY=VALUE{meant}"

@@ -17,7 +17,7 @@ class ConfigError(UserError):
     """A mistake in the user's configuration; the message is one line that names it, exit 2."""
 
 
-class Refused(BaseException):
+class RunRefused(BaseException):
     """A mistake found before the run; not an Exception, since Hydra swallows those in callbacks."""
 
 

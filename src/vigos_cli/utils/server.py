@@ -52,7 +52,7 @@ class CutShort(NoReply):
     """A reply that ends too early: worth asking again."""
 
 
-class Refused(NoReply):
+class RequestRefused(NoReply):
     """The server will not answer this question as it is put; `status` is its code."""
 
     def __init__(self, status: int, message: str):
@@ -153,7 +153,7 @@ class Server:
         if status == 404:
             named = f", and does it have {body['model']}" if "model" in body else ""
             return NoServer(f"answered 404{said}: is the address right{named}?", status)
-        return Refused(status, f"answered {status}{said}")
+        return RequestRefused(status, f"answered {status}{said}")
 
     def _clean(self, text: str) -> str:
         """Someone else's words for one line of ours: printable, short, without the key."""

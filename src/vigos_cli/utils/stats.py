@@ -1,7 +1,7 @@
 """A mean with its 95 % interval.
 
 >>> mean_interval([1, 0, 1, 1], clusters=["a", "a", "b", "b"])
-Estimate(mean=0.75, low=..., high=..., n=4)
+IntervalEstimate(mean=0.75, low=..., high=..., n=4)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class IntervalEstimate:
     """A mean, its 95 % interval, and how many values it is of."""
 
     mean: float
@@ -38,12 +38,14 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
 
 
-def same(shares: np.ndarray) -> bool:
+def no_spread(shares: np.ndarray) -> bool:
     """Whether there is no spread that could be resampled."""
     return bool(np.ptp(shares) < 1e-12)
 
 
-def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], seed: int = 0) -> Estimate | None:
+def mean_interval(
+    values: Sequence[float], clusters: Sequence[Hashable], seed: int = 0
+) -> IntervalEstimate | None:
     """The mean of values from 0 to 1 whose clusters are independent; None of no values.
 
     Single yes-or-no values: Wilson's interval. Otherwise a bootstrap over clusters; where all clusters agree
@@ -57,15 +59,15 @@ def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], seed: i
     sizes = np.bincount(member)
     mean = float(np.mean(values))
     single = len(names) == len(values) and set(values) <= {0, 1}
-    if single or same(totals / sizes):
-        return Estimate(mean, *wilson(mean, len(names)), len(values))
+    if single or no_spread(totals / sizes):
+        return IntervalEstimate(mean, *wilson(mean, len(names)), len(values))
     picks = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
     means = totals[picks].sum(1) / sizes[picks].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(mean, float(low), float(high), len(values))
+    return IntervalEstimate(mean, float(low), float(high), len(values))
 
 
-def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> Estimate | None:
+def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> IntervalEstimate | None:
     """The mean over runs that differ in their seed, each a mapping from cluster to its values (0 to 1).
 
     A bootstrap over seeds and over clusters at once, the same clusters in every run. With fewer than three
@@ -78,14 +80,14 @@ def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) 
     mean, n = float(totals.sum() / sizes.sum()), int(sizes.sum())
     crossed = len(cells) >= 3
     shares = totals[sizes > 0] / sizes[sizes > 0] if crossed else totals.sum(0) / sizes.sum(0)
-    if same(shares):
-        return Estimate(mean, *wilson(mean, sizes.shape[1]), n)
+    if no_spread(shares):
+        return IntervalEstimate(mean, *wilson(mean, sizes.shape[1]), n)
     means = _crossed_means(totals, sizes, crossed, seed)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(mean, float(low), float(high), n)
+    return IntervalEstimate(mean, float(low), float(high), n)
 
 
-def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> Estimate | None:
+def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> IntervalEstimate | None:
     """As crossed_interval, for paired differences (-1 to 1): the mean over runs, resampled as there.
 
     Where all differ by the same, the interval is Wilson's of the share that does; no difference anywhere
@@ -95,18 +97,18 @@ def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0
     if not sizes.size:
         return None
     mean, n = float(totals.sum() / sizes.sum()), int(sizes.sum())
-    if same(totals[sizes > 0] / sizes[sizes > 0]):
+    if no_spread(totals[sizes > 0] / sizes[sizes > 0]):
         low, high = wilson(min(1.0, abs(mean)), sizes.shape[1])
         if mean < 0:
             low, high = -high, -low
-        return Estimate(mean, -high if mean == 0 else low, high, n)
+        return IntervalEstimate(mean, -high if mean == 0 else low, high, n)
     low, high = np.quantile(_crossed_means(totals, sizes, len(cells) >= 3, seed), [0.025, 0.975])
-    return Estimate(mean, float(low), float(high), n)
+    return IntervalEstimate(mean, float(low), float(high), n)
 
 
 def crossed_statistic(
     runs: Sequence[Mapping[Any, np.ndarray]], statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
-) -> Estimate | None:
+) -> IntervalEstimate | None:
     """As crossed_interval, for a statistic of sums over clusters: its mean over runs; n counts clusters.
 
     Each run maps clusters to their sums; `statistic` takes sums of any leading shape, the parts last, and is
@@ -126,7 +128,7 @@ def crossed_statistic(
     if not whole.size:
         return None
     low, high = np.quantile(sums[counts > 0] / counts[counts > 0], [0.025, 0.975])
-    return Estimate(float(whole.mean()), float(low), float(high), sum(map(len, runs)))
+    return IntervalEstimate(float(whole.mean()), float(low), float(high), sum(map(len, runs)))
 
 
 def _by_run_and_cluster(cells: Sequence[Mapping[Any, list[float]]]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,12 +16,12 @@ from vigos_cli.utils.errors import ConfigError
 _kept: list[Any] = []  # the store must outlive the reading: closing it would end the others' rendezvous
 
 
-def rank() -> int:
+def launched_rank() -> int:
     """This process among those of the run; 0 when it is alone."""
     return int(os.environ.get("RANK", "0")) if _world_size() > 1 else 0
 
 
-def several() -> bool:
+def several_processes() -> bool:
     """Whether this run has more than one process."""
     return _world_size() > 1
 
@@ -30,12 +30,12 @@ def _world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def quiet_overrides() -> list[str]:
+def overrides_for_rank() -> list[str]:
     """What keeps the processes other than rank 0 from writing `.hydra` and the job's log as well."""
-    return ["hydra.output_subdir=null", "hydra/job_logging=stdout"] if rank() else []
+    return ["hydra.output_subdir=null", "hydra/job_logging=stdout"] if launched_rank() else []
 
 
-def agree_on_start() -> None:
+def agree_on_start_time() -> None:
     """Give every process the time at which rank 0 started."""
     if _world_size() == 1:
         return
@@ -51,12 +51,12 @@ def agree_on_start() -> None:
         int(os.environ["MASTER_PORT"]),
         _world_size(),
         # torchrun's agent may already be serving this address; otherwise rank 0 does, here as later.
-        is_master=rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+        is_master=launched_rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
         wait_for_workers=False,
         multi_tenant=True,
     )
     _kept.append(store)
     key = f"vigos/started/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if rank() == 0:
+    if launched_rank() == 0:
         store.set(key, compose.started.isoformat())
     compose.started = datetime.fromisoformat(store.get(key).decode())

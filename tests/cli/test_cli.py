@@ -90,6 +90,8 @@ def ran(monkeypatch):
         (["distill", "data=jsonl"], "data.path"),
         (["distill", "-m", "hydra/launcher=joblb"], "hydra/launcher=joblb"),
         (["eval", "loss=jsd"], "does not use loss"),
+        (["distill", "model.min_pixels=9"], "model.min_pixels was removed"),
+        (["eval", "bench=mathvista", "bench.schema=plain"], "use bench=plain bench.path=FILE"),
         (["eval", "trainer.steps=3"], "does not use trainer"),
         (["distill", "--mulitrun"], "--multirun"),
         (["distill", "--cfg", "jobb"], "'job'"),

@@ -338,18 +338,17 @@ def test_no_more_questions_are_open_than_allowed(stage, folder):
 
 
 def test_what_is_known_is_not_asked_again(stage, folder):
-    shared = str(folder / "shared" / "known.jsonl")
-    first = run(folder, asking(stage, cache=shared), out="a")
+    first = run(folder, asking(stage))
     assert len(stage.asked) == 4
-    assert run(folder, asking(stage, cache=shared), out="b") == first and len(stage.asked) == 4
+    assert run(folder, asking(stage)) == first and len(stage.asked) == 4
     for other in ({"model": "other"}, {"options": {"temperature": 1}}):
         stage.asked.clear()
-        run(folder, asking(stage, cache=shared, **other))
+        run(folder, asking(stage, **other))
         assert len(stage.asked) == 4
     stage.asked.clear()
     items = [{**item, "answer": "2"} if item["id"] == "1" else item for item in ITEMS]
     write(folder / "items.jsonl", items)
-    run(folder, asking(stage, cache=shared))
+    run(folder, asking(stage))
     assert len(stage.asked) == 1
 
 
@@ -448,12 +447,6 @@ def test_a_mistake_in_the_configuration_is_one_line_without_the_key(wrong, says)
     with pytest.raises(ConfigError, match=says) as caught:
         JudgeConfig(**{"name": "openai", "model": "m", **wrong})
     assert KEY not in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_cache_that_cannot_be_written_is_found_before_any_work(stage, folder):
-    with pytest.raises(ConfigError, match=r"judge\.cache="):
-        run(folder, asking(stage, cache=str(folder)))
-    assert not stage.asked and not (folder / "out").exists()
 
 
 # ---------------------------------------------------------------- the words

@@ -142,7 +142,7 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
             raise ConfigError(f"--{name} only means something with --cfg job")
     if flags.config_dir and not flags.config_dir.is_dir():
         raise ConfigError(f"--config-dir {flags.config_dir}: there is no such folder")
-    mistakes.check_groups(command, overrides)
+    mistakes.check_known(command, overrides)
     overrides = [_quoted(override) for override in overrides]
     if command == "ablate" and not mistakes.sweeps(overrides):
         overrides = ["+experiment=main", *overrides]

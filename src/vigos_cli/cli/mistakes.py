@@ -11,6 +11,7 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from vigos_cli.config.removed_keys import REMOVED
 from vigos_cli.config.schema import COMMANDS, AnyRun
 from vigos_cli.utils.errors import ConfigError, UserError
 
@@ -48,11 +49,14 @@ def split_override(override: str) -> tuple[str, str, str | None]:
     return override[: len(override) - len(body)], key.strip(), value if equals else None
 
 
-def check_groups(command: str, overrides: list[str]) -> None:
-    """A ConfigError for a group that exists but that this command has no use for."""
+def check_known(command: str, overrides: list[str]) -> None:
+    """Raise a ConfigError for a removed key, or a group that this command does not use."""
     foreign = {item.name for item in fields(AnyRun)} - {item.name for item in fields(COMMANDS[command])}
     for override in overrides:
-        head = re.split(r"[.@]", split_override(override)[1])[0]
+        key = split_override(override)[1]
+        if key in REMOVED:
+            raise ConfigError(f"{override}: the key {key} was removed; {REMOVED[key].instead}")
+        head = re.split(r"[.@]", key)[0]
         if head in foreign:
             raise ConfigError(f"{override}: `vigos {command}` does not use {head}")
 

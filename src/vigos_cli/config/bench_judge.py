@@ -30,7 +30,6 @@ class BenchConfig:
 
     tasks: dict[str, BenchTask] = field(default_factory=dict)  # benchmark name -> its settings
     path: str | None = None  # the only benchmark's data: a file or folder with its columns
-    schema: str = "own"  # own: the benchmark's columns; plain: problem, answer, images (re-packed copies)
     scorer: str = "ours"  # ours, or official: the benchmark's own rule where the two differ
     samples: int = 5  # answers sampled per item, besides the greedy one
     temperature: float = 1.0  # of those samples
@@ -41,7 +40,6 @@ class BenchConfig:
     seed: int = 42  # of those samples
 
     def __post_init__(self) -> None:
-        check_choice("bench.schema", self.schema)
         check_choice("bench.scorer", self.scorer)
         check_at_least(0, bench__samples=self.samples, bench__top_k=self.top_k)
         check_positive(bench__temperature=self.temperature, bench__top_p=self.top_p)
@@ -61,7 +59,6 @@ class JudgeConfig:
     concurrency: int = 8  # questions that are open at a time
     timeout: float = 60.0  # seconds for one request
     patience: float = 180.0  # seconds for one verdict, with its retries and the waits between them
-    cache: str | None = None  # verdicts that are known, shared by runs; null: judge.jsonl in the run's folder
 
     def __post_init__(self) -> None:
         check_choice("judge.name", self.name)

@@ -38,7 +38,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.optimizer": ("adamw", "paged_adamw_8bit"),
     "rollout.name": ("hf", "openai", "vllm"),
     "rollout.prefill": ("auto", "continue", "none"),
-    "bench.schema": ("own", "plain"),
     "bench.scorer": ("ours", "official"),
     "judge.name": ("none", "openai"),
     "tracking.name": ("jsonl", "wandb", "tensorboard"),

@@ -16,15 +16,13 @@ class ModelConfig:
     path: str = "builtin:tiny"  # a hub id, a folder with safetensors, or `builtin:tiny`
     revision: str | None = None  # hub commit or tag; the hub's default branch when null
     dtype: str = "auto"  # auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float16
-    attention: str = "sdpa"  # attn_implementation given to transformers
     device: str = "auto"  # auto (CUDA when there is one), cpu, cuda, cuda:1
     max_pixels: int | None = None  # larger images are scaled down to this many pixels
-    min_pixels: int | None = None  # smaller images are scaled up to this many pixels
     max_prompt: int = 32768  # a prompt with more tokens is left out and counted
 
     def __post_init__(self) -> None:
         check_choice("model.dtype", self.dtype)
-        check_positive(model__max_pixels=self.max_pixels, model__min_pixels=self.min_pixels)
+        check_positive(model__max_pixels=self.max_pixels)
         check_at_least(1, model__max_prompt=self.max_prompt)
         if not self.path:
             raise ConfigError("model.path is missing: a hub id, a folder with safetensors, or builtin:tiny")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.paths import PACKAGE
+from vigos_cli.config.removed_keys import without_removed
 from vigos_cli.config.schema import RunConfig, may_change, on_resume
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import write_json
@@ -90,7 +91,7 @@ def differences(saved: dict[str, Any], config: RunConfig) -> Iterator[tuple[str,
 
 def recorded(saved: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
     """A recorded configuration with dotted keys; one that is younger than the record had its default then."""
-    return {**flat(asdict(schema())), **flat(saved)}
+    return {**flat(asdict(schema())), **without_removed(flat(saved))}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

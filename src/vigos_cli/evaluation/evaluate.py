@@ -105,7 +105,7 @@ def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
 
 
 def _adapter(config: EvalRun, name: str) -> Bench:
-    return registry.get("plain" if config.bench.schema == "plain" else name)
+    return registry.get(name)
 
 
 def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
@@ -157,7 +157,7 @@ def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
-    """The tasks, `bench.path` and `bench.schema` given to the only one that can have meant."""
+    """The tasks, `bench.path` given to the only one that can have meant."""
     bench, tasks = config.bench, config.bench.tasks
     if not tasks:
         raise ConfigError("bench: no task; name one, such as bench=mathvista")

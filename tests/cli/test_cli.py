@@ -95,7 +95,7 @@ def ran(monkeypatch):
         (["eval", "trainer.steps=3"], "does not use trainer"),
         (["distill", "--mulitrun"], "--multirun"),
         (["distill", "--cfg", "jobb"], "'job'"),
-        (["distill", "--cfg", "job", "-m"], "exclude each other"),
+        (["distill", "--cfg", "job", "-m"], "cannot be used together"),
         (["distill", "-p", "trainer"], "--cfg"),
         (["distill", "--config-dir", "nowhere"], "nowhere"),
         (["distil"], "Did you mean 'distill'?"),

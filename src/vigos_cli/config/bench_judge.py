@@ -11,14 +11,14 @@ from vigos_cli.utils.errors import ConfigError
 
 @dataclass
 class BenchTask:
-    """One benchmark of a run."""
+    """The settings of one benchmark."""
 
-    path: str | None = None  # a file or folder with the benchmark's columns, instead of the hub
-    split: str | None = None  # the benchmark's own when null; priorworld: heldout or validation
-    revision: str | None = None  # hub commit or tag; when null the newest, which scores.json names
-    limit: int | None = None  # the first so many items; null: all, or as many as the run's own `limit`
-    rows: int = 60  # priorworld: question rows, three pictures each
-    seed: int = 0  # priorworld: which rows
+    path: str | None = None  # a file or folder with the benchmark's columns; null: from the hub
+    split: str | None = None  # null: the benchmark's own; priorworld: heldout or validation
+    revision: str | None = None  # commit or tag on the hub; null: the newest, which scores.json names
+    limit: int | None = None  # use only this many items, the first ones; null: the run's `limit`
+    rows: int = 60  # priorworld: number of questions, each with three pictures
+    seed: int = 0  # priorworld: seed of the pictures
 
     def __post_init__(self) -> None:
         check_at_least(1, rows=self.rows, limit=self.limit)
@@ -26,18 +26,18 @@ class BenchTask:
 
 @dataclass
 class BenchConfig:
-    """What is measured, and how answers are sampled."""
+    """The benchmarks, and how answers are sampled."""
 
-    tasks: dict[str, BenchTask] = field(default_factory=dict)  # benchmark name -> its settings
-    path: str | None = None  # the only benchmark's data: a file or folder with its columns
-    scorer: str = "ours"  # ours, or official: the benchmark's own rule where the two differ
-    samples: int = 5  # answers sampled per item, besides the greedy one
-    temperature: float = 1.0  # of those samples
-    top_p: float = 0.9  # of those samples
-    top_k: int = 20  # of those samples
-    max_new_tokens: int = 4096  # length limit of an answer
-    batch: int = 32  # rows generated at once
-    seed: int = 42  # of those samples
+    tasks: dict[str, BenchTask] = field(default_factory=dict)  # name of a benchmark -> its settings
+    path: str | None = None  # with one benchmark: a file or folder with its columns
+    scorer: str = "ours"  # ours, or official: the benchmark's own rule, where it differs from ours
+    samples: int = 5  # number of sampled answers per item, in addition to the greedy answer
+    temperature: float = 1.0  # sampling temperature
+    top_p: float = 0.9  # nucleus sampling; 1 keeps all tokens
+    top_k: int = 20  # number of most probable tokens kept; 0 keeps all
+    max_new_tokens: int = 4096  # greatest number of sampled tokens
+    batch: int = 32  # number of rows generated at once
+    seed: int = 42  # seed of the sampled answers
 
     def __post_init__(self) -> None:
         check_choice("bench.scorer", self.scorer)
@@ -49,16 +49,16 @@ class BenchConfig:
 
 @dataclass
 class JudgeConfig:
-    """A language model that grades answers beside the rules; their verdicts stay as they are."""
+    """A language model that grades answers in addition to the rules, whose verdicts do not change."""
 
-    name: str = "none"  # none, or openai: any server that speaks OpenAI's chat completions
-    url: str = "https://api.openai.com/v1"  # the server's address, without /chat/completions
-    model: str = ""  # the judge, as the server calls it
-    key_env: str | None = "OPENAI_API_KEY"  # the environment variable that holds the key; null: send none
-    options: dict[str, Any] = field(default_factory=dict)  # sent along: temperature, max_tokens, ...
-    concurrency: int = 8  # questions that are open at a time
-    timeout: float = 60.0  # seconds for one request
-    patience: float = 180.0  # seconds for one verdict, with its retries and the waits between them
+    name: str = "none"  # none, or openai: any server with OpenAI's chat completions
+    url: str = "https://api.openai.com/v1"  # address of the server, without /chat/completions
+    model: str = ""  # the server's name for the judge model
+    key_env: str | None = "OPENAI_API_KEY"  # environment variable with the key; null: send no key
+    options: dict[str, Any] = field(default_factory=dict)  # of the request: temperature, max_tokens, ...
+    concurrency: int = 8  # number of requests at the same time
+    timeout: float = 60.0  # seconds until a request is given up
+    patience: float = 180.0  # seconds for one verdict, retries and waits included
 
     def __post_init__(self) -> None:
         check_choice("judge.name", self.name)
@@ -67,5 +67,5 @@ class JudgeConfig:
         if self.name == "none":
             return
         if not self.model:
-            raise ConfigError("judge.model is missing: the judge, as the server calls it")
+            raise ConfigError("judge.model is missing: set it to the server's name for the judge model")
         check_server("judge", self.url, self.key_env)

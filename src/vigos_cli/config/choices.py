@@ -1,10 +1,11 @@
-"""The keys that take one of a few words, with their words."""
+"""The keys that take one of a few values, and these values."""
 
 from __future__ import annotations
 
-KINDS = ("description", "reasoning", "answer", "delimiters", "end", "invalid")  # rows of a routing table
-CELLS = ("none", "perception", "reasoning", "reference", "privileged", "target")  # its cells
-CARDS = {  # GiB
+# The rows of a routing table are kinds of token; each row has one or more of the values in CELLS.
+KINDS = ("description", "reasoning", "answer", "delimiters", "end", "invalid")
+CELLS = ("none", "perception", "reasoning", "reference", "privileged", "target")
+CARDS = {  # memory of GPUs in GiB
     "t4": 16,
     "rtx4080": 16,
     "rtx3090": 24,

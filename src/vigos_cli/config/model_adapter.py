@@ -10,38 +10,40 @@ from vigos_cli.utils.errors import ConfigError
 
 @dataclass
 class ModelConfig:
-    """Which vision-language model learns."""
+    """The vision-language model that learns or is evaluated."""
 
-    name: str = "tiny"  # the option's name, used in reports
-    path: str = "builtin:tiny"  # a hub id, a folder with safetensors, or `builtin:tiny`
-    revision: str | None = None  # hub commit or tag; the hub's default branch when null
+    name: str = "tiny"  # name of the option; appears in reports
+    path: str = "builtin:tiny"  # a Hugging Face id, a folder with safetensors, or `builtin:tiny`
+    revision: str | None = None  # commit or tag on the Hugging Face hub; null: its default branch
     dtype: str = "auto"  # auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float16
-    device: str = "auto"  # auto (CUDA when there is one), cpu, cuda, cuda:1
-    max_pixels: int | None = None  # larger images are scaled down to this many pixels
-    max_prompt: int = 32768  # a prompt with more tokens is left out and counted
+    device: str = "auto"  # auto (CUDA if available), cpu, cuda, cuda:1
+    max_pixels: int | None = None  # larger images are scaled down to it; null: the processor's own limit
+    max_prompt: int = 32768  # samples whose prompt has more tokens are left out and counted
 
     def __post_init__(self) -> None:
         check_choice("model.dtype", self.dtype)
         check_positive(model__max_pixels=self.max_pixels)
         check_at_least(1, model__max_prompt=self.max_prompt)
         if not self.path:
-            raise ConfigError("model.path is missing: a hub id, a folder with safetensors, or builtin:tiny")
+            raise ConfigError(
+                "model.path is missing: a Hugging Face id, a folder of weights, or builtin:tiny"
+            )
 
 
 @dataclass
 class AdapterConfig:
-    """The LoRA weights that train; everything else is frozen."""
+    """The LoRA adapter that is trained; all other weights are frozen."""
 
-    name: str = "lora"  # the option's name, used in reports
-    path: str | None = None  # start from (distill) or use (eval, rollout) this saved adapter
-    r: int = 64  # rank
+    name: str = "lora"  # name of the option; appears in reports
+    path: str | None = None  # a saved adapter: distill starts from it, eval and rollout use it
+    r: int = 64  # rank of the update
     alpha: int = 128  # LoRA alpha; the update is scaled by alpha / r
-    dropout: float = 0.05  # dropout on the adapter's input while learning
-    targets: list[str] = field(  # names of the linear layers that get an adapter
+    dropout: float = 0.05  # dropout on the adapter's input during training
+    targets: list[str] = field(  # names of the linear layers that are adapted
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
-    vision: bool = False  # also adapt layers of those names in the vision tower
-    quantise: str = "none"  # none, or nf4: 4-bit base weights with double quantisation
+    vision: bool = False  # also adapt the layers with these names in the vision tower
+    quantise: str = "none"  # none, or nf4: base weights in 4 bits with double quantisation
 
     def __post_init__(self) -> None:
         check_choice("adapter.quantise", self.quantise)

@@ -1,4 +1,4 @@
-"""Configuration keys of earlier versions that no longer exist, and what to do instead."""
+"""Keys of earlier versions that no longer exist, and what to do instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The groups `routing`, `loss` and `teacher`: the method."""
+"""The groups `routing`, `loss` and `teacher`, which define the method."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from vigos_cli.config.choices import KINDS
 
 @dataclass
 class RoutingConfig:
-    """The method: which teacher supervises which kind of token (a cell is a role, a list, or none)."""
+    """Which teacher supervises which kind of token: one role, a list of roles, or none."""
 
-    name: str = "vigos"  # the option's name, used in reports
-    student: str = "structured"  # structured (describe, think, answer) or plain (think, answer)
+    name: str = "vigos"  # name of the option; appears in reports
+    student: str = "structured"  # format: structured (describe, think, answer) or plain (think, answer)
     description: Any = "perception"  # teacher of the description's tokens
-    reasoning: Any = "reasoning"  # teacher of the rationale's tokens
+    reasoning: Any = "reasoning"  # teacher of the reasoning's tokens
     answer: Any = "reasoning"  # teacher of the tokens inside the box
     delimiters: Any = "none"  # teacher of tags, `\boxed{` and `}`
-    end: Any = "none"  # teacher of the end-of-turn token and of what follows the box
-    invalid: Any = "reference"  # teacher of every token of a rollout whose format broke
-    spans: str = "paper"  # paper: content tokens only; code: the wider spans of the authors' program
-    reasoning_sees_description: bool = True  # the reasoning teacher's prefix holds the student's description
-    perception_sees_prefill: bool = True  # the perception teacher's turn starts with the student's pre-fill
-    reference_text: str = "answer"  # what the teachers are told: answer, solution, or other_answer (control)
-    perception_image: str = "own"  # own, or noise (control): what the perception teacher sees
-    completion: str = "student"  # student rollouts; reference (SFT); two_pass (caption pasted, no training)
+    end: Any = "none"  # teacher of the end-of-turn token and of all tokens after the box
+    invalid: Any = "reference"  # teacher of every token of a rollout with an invalid format
+    spans: str = "paper"  # paper: only the content of each part; code: the wider spans of the authors' code
+    reasoning_sees_description: bool = True  # the reasoning teacher sees the student's description
+    perception_sees_prefill: bool = True  # the perception teacher's turn starts with the prefill
+    reference_text: str = "answer"  # told to the teachers: answer, solution, other_answer (control)
+    perception_image: str = "own"  # seen by the perception teacher: own (the sample's), noise (control)
+    completion: str = "student"  # student (rollouts), reference (SFT), two_pass (pasted caption, no training)
 
     def __post_init__(self) -> None:
         for key in ("student", "spans", "reference_text", "perception_image", "completion"):
@@ -36,7 +36,7 @@ class RoutingConfig:
                 check_choice(f"routing.{kind}", role)
 
     def roles(self, *kinds: str) -> set[str]:
-        """The words that stand in the cells of these kinds of token."""
+        """The teachers of these kinds of token, `none` included."""
         return {role for kind in kinds for role in _as_list(getattr(self, kind))}
 
 
@@ -46,23 +46,23 @@ def _as_list(cell: Any) -> list[Any]:
 
 @dataclass
 class LossConfig:
-    """How far the student is from its teachers, and how tokens are weighed (eq. 18-21)."""
+    """The divergence between student and teachers, and the weights of its terms (eq. 18-21)."""
 
-    name: str = "vigos"  # the option's name, used in reports
-    segment: str = "forward_kl"  # divergence on tokens of the segment teachers
-    reference: str = "reverse_kl"  # divergence on tokens of the reference teacher
-    description_weight: float = 1.0  # weight of the description's term
+    name: str = "vigos"  # name of the option; appears in reports
+    segment: str = "forward_kl"  # divergence for every teacher except the reference teacher
+    reference: str = "reverse_kl"  # divergence for the reference teacher
+    description_weight: float = 1.0  # weight of the description term
     reasoning_weight: float = 1.0  # weight of the reasoning and answer term
     reference_weight: float = 2.0  # weight of the reference term
-    clip: str = "token"  # none; token or entry: no gradient above clip_value; scale: held, gradient kept
-    clip_value: float = 0.05  # nats a token (entry: nats a vocabulary entry); see zero_gradient_rate
-    temperature: float = 1.0  # softens both distributions
-    beta: float = 0.5  # jsd: weight of the teacher in the mixture
-    alpha: float = 0.1  # skew_kl: weight of the teacher mixed into the student
-    top_k: int = 64  # topk_kl: entries kept, by the teacher's probability
-    tail: str = "bucket"  # topk_kl: the rest as one bucket, or renormalise the kept entries
-    reduction: str = "term_tokens"  # one mean per term over the batch's tokens, or a mean per rollout
-    chunk: int = 64  # token positions projected to the vocabulary at a time
+    clip: str = "token"  # none; token, entry: no gradient above clip_value; scale: limited, with gradient
+    clip_value: float = 0.05  # in nats per token (entry: per vocabulary entry); see zero_gradient_rate
+    temperature: float = 1.0  # divides the logits of both distributions
+    beta: float = 0.5  # jsd: the teacher's share of the mixture
+    alpha: float = 0.1  # skew_kl: the teacher's share of the mixture with the student
+    top_k: int = 64  # topk_kl: number of entries kept, the most probable for the teacher
+    tail: str = "bucket"  # topk_kl: bucket (the other entries as one) or renormalise (the kept entries)
+    reduction: str = "term_tokens"  # term_tokens (mean per term over the batch) or rollout (mean per rollout)
+    chunk: int = 64  # number of token positions that are projected to the vocabulary at once
 
     def __post_init__(self) -> None:
         for key in ("segment", "reference", "clip", "tail", "reduction"):
@@ -80,11 +80,11 @@ class LossConfig:
 
 @dataclass
 class TeacherConfig:
-    """Whose weights the teachers use."""
+    """The weights of the teachers."""
 
-    name: str = "base"  # the option's name, used in reports
-    weights: str = "base"  # base (adapter off), ema (average of the adapter), live (the current adapter)
-    ema_decay: float = 0.999  # ema: share of the old average kept each step
+    name: str = "base"  # name of the option; appears in reports
+    weights: str = "base"  # base (no adapter), ema (average of the adapter), live (current adapter)
+    ema_decay: float = 0.999  # ema: share of the old average that each step keeps
 
     def __post_init__(self) -> None:
         check_choice("teacher.weights", self.weights)

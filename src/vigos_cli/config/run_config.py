@@ -16,12 +16,12 @@ from vigos_cli.utils.errors import ConfigError
 
 @dataclass
 class RunConfig:
-    """The keys every command shares."""
+    """The keys that all commands share."""
 
-    seed: int = 0  # of every random draw of the run
-    out: str = ""  # the run's folder
-    resume: str = "never"  # never: a non-empty `out` is an error; auto: go on from the last checkpoint
-    limit: int | None = None  # use only the first so many samples
+    seed: int = 0  # seed of every random number of the run
+    out: str = ""  # folder of the run
+    resume: str = "never"  # never: `out` must be empty or new; auto: resume from the last checkpoint
+    limit: int | None = None  # use only this many samples, the first ones; null: all
     model: ModelConfig = field(default_factory=ModelConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
@@ -37,10 +37,10 @@ class RunConfig:
 
 @dataclass
 class RolloutRun(RunConfig):
-    """`vigos rollout`."""
+    """The configuration of `vigos rollout`."""
 
-    rollouts: str | None = None  # rollout: score an earlier run's rollouts (its folder) under this routing
-    looking: bool = False  # rollout: also PALR and visual dependency of each token; doubles the time on a CPU
+    rollouts: str | None = None  # rollout: folder of an earlier run, whose rollouts are scored again
+    looking: bool = False  # rollout: also measure PALR and visual dependency; about twice the time on a CPU
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
@@ -48,49 +48,53 @@ class RolloutRun(RunConfig):
         told = self.routing.roles(*(kind for kind in KINDS if kind != "invalid"))
         told &= {"reasoning", "reference", "privileged"}
         if self.looking and told and self.routing.reference_text == "solution":
-            raise ConfigError(
-                "looking=true: wrong answers are no solutions; set routing.reference_text=answer"
-            )
+            raise ConfigError("looking=true needs wrong answers: set routing.reference_text=answer")
 
 
 @dataclass
 class EvalRun(RunConfig):
-    """`vigos eval`."""
+    """The configuration of `vigos eval`."""
 
     bench: BenchConfig = field(default_factory=BenchConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
-    ids: list[str] = field(default_factory=list)  # eval: only these items
-    responses: str | None = None  # eval: grade these JSON lines of id and response; no model is asked
-    compare: list[str] = field(default_factory=list)  # eval: two runs to compare, or one to compare with
-    diagnostic: str = "none"  # eval: shown for a picture: blind, blank, noise, swap, description_only
+    ids: list[str] = field(default_factory=list)  # eval: ids of the items to use; empty: all
+    responses: str | None = None  # eval: file of JSON lines (id, response) to grade; no model is loaded
+    compare: list[str] = field(default_factory=list)  # eval: folders of two runs, or of one for this run
+    diagnostic: str = "none"  # eval: replaces the picture: blind, blank, noise, swap, description_only
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
         check_choice("diagnostic", self.diagnostic)
         if self.diagnostic != "none" and self.responses is not None:
-            raise ConfigError(f"diagnostic={self.diagnostic} asks a model; responses= were answered before")
+            raise ConfigError(f"diagnostic={self.diagnostic} needs a model: leave out responses=")
         if self.diagnostic == "description_only" and self.routing.student != "structured":
-            raise ConfigError("diagnostic=description_only: only routing.student=structured describes")
+            raise ConfigError(
+                "diagnostic=description_only needs descriptions: set routing.student=structured"
+            )
         if self.diagnostic == "description_only" and self.routing.completion == "two_pass":
-            raise ConfigError("diagnostic=description_only: routing.completion=two_pass puts another there")
+            raise ConfigError("diagnostic=description_only does not work with routing.completion=two_pass")
         if self.rollout.name == "openai" and self.responses is None:
             if self.diagnostic == "description_only":
-                raise ConfigError("diagnostic=description_only continues tokens: rollout=hf or rollout=vllm")
+                raise ConfigError(
+                    "diagnostic=description_only needs token ids: use rollout=hf or rollout=vllm"
+                )
             if self.routing.completion == "two_pass":
-                raise ConfigError("routing.completion=two_pass continues tokens: rollout=hf or rollout=vllm")
+                raise ConfigError(
+                    "routing.completion=two_pass needs token ids: use rollout=hf or rollout=vllm"
+                )
 
 
 @dataclass
 class DistillRun(RunConfig):
-    """`vigos distill`."""
+    """The configuration of `vigos distill`."""
 
     loss: LossConfig = field(default_factory=LossConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    plan: bool = False  # estimate the memory that the run would need on `card`, and stop
-    card: str = "rtx4090"  # the GPU that `plan` asks about
+    plan: bool = False  # only estimate the memory that the run needs on `card`
+    card: str = "rtx4090"  # the GPU that `plan` compares with
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
@@ -99,58 +103,60 @@ class DistillRun(RunConfig):
         _check_whole_prompts(self.trainer.batch, self.rollout.n)
         _check_some_weight(self.loss, self.routing)
         if self.rollout.name != "hf" and self.trainer.dry_run:
-            raise ConfigError("trainer.dry_run measures rollouts in process: rollout=hf")
+            raise ConfigError("trainer.dry_run measures rollouts in process: use rollout=hf")
 
 
 @dataclass
 class AblateRun(DistillRun):
-    """`vigos ablate`."""
+    """The configuration of `vigos ablate`."""
 
-    cells: str = "run"  # ablate: run those not done; list them with their time; report those that are done
-    label: str | None = None  # ablate: the arm's name in the report (arms of an experiment bring theirs)
-    reference: str | None = None  # ablate: the arm that the others are compared with; null for the first
-    reuse: list[str] = field(default_factory=list)  # ablate: sweeps from which cells done there are copied
-    palr_rows: int = 0  # ablate: training rows on which each cell's PALR is measured afterwards; 0: none
+    cells: str = "run"  # ablate: run the missing cells, list all with their time, or report the finished
+    label: str | None = None  # ablate: name of the arm in the report; an experiment's arms set it
+    reference: str | None = None  # ablate: arm that the others are compared with; null: the first
+    reuse: list[str] = field(default_factory=list)  # ablate: sweeps whose finished cells are copied
+    palr_rows: int = 0  # ablate: training rows for measuring each cell's PALR; 0: do not measure
 
     def __post_init__(self) -> None:
         DistillRun.__post_init__(self)
         check_choice("cells", self.cells)
         check_at_least(0, palr_rows=self.palr_rows)
         if self.plan or self.trainer.dry_run:
-            raise ConfigError("plan and trainer.dry_run are for vigos distill; ablate has cells=list")
+            raise ConfigError(
+                "plan and trainer.dry_run are keys of vigos distill: use cells=list with vigos ablate"
+            )
 
 
 @dataclass
 class MergeRun(RunConfig):
-    """`vigos merge`."""
+    """The configuration of `vigos merge`."""
 
 
 @dataclass
 class AnyRun(EvalRun, AblateRun, RolloutRun):
-    """Every key of every command: what Hydra is told of, so that a model's recipe fits all of them."""
+    """Every key of every command. Hydra checks this one, so a model's recipe fits all commands."""
 
 
 def _check_whole_prompts(batch: int, n: int) -> None:
-    """A ConfigError unless a step holds a whole number of prompts, one at least, of `n` rollouts each."""
+    """Raise a ConfigError unless a step has a whole number of prompts, with `n` rollouts each."""
     if n > batch:
         raise ConfigError(
-            f"rollout.n={n} is larger than trainer.batch={batch}, the rollouts of a step, so a step would "
-            f"hold no prompt: set trainer.batch={n} or a multiple of it"
+            f"rollout.n={n} (rollouts per prompt) is larger than trainer.batch={batch} (rollouts per step): "
+            f"set trainer.batch={n} or a multiple of it"
         )
     if batch % n:
         raise ConfigError(
-            f"trainer.batch={batch} is not a multiple of rollout.n={n}, the rollouts of a prompt, so a step "
-            f"would hold only {batch // n * n}: set trainer.batch={batch // n * n} or {(batch // n + 1) * n}"
+            f"trainer.batch={batch} (rollouts per step) is not a multiple of rollout.n={n} (rollouts per "
+            f"prompt): set trainer.batch={batch // n * n} or {(batch // n + 1) * n}"
         )
 
 
 def _check_some_weight(loss: LossConfig, routing: RoutingConfig) -> None:
-    """A ConfigError where every teacher of the routing has the weight zero."""
+    """Raise a ConfigError if every teacher of the routing has the weight zero."""
     weights = ("description_weight", "reasoning_weight", "reference_weight")
-    other_roles = routing.roles(*KINDS) & {"privileged", "target"}  # no weight applies to these
+    other_roles = routing.roles(*KINDS) & {"privileged", "target"}  # these have no weight
     if not any(getattr(loss, name) for name in weights) and not other_roles:
         raise ConfigError(
-            f"loss.{', loss.'.join(weights)} are all 0, so nothing is learned: raise one of them"
+            f"loss.{', loss.'.join(weights)} are all 0, so nothing would be learned: increase one"
         )
 
 

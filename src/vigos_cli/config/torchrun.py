@@ -1,7 +1,8 @@
-"""Before Hydra starts, when torchrun or `accelerate launch` started several processes of one run.
+"""The processes that torchrun or `accelerate launch` started, before Hydra starts.
 
-All of them must mean the same folder, although its default name holds the time: they take rank 0's
-clock reading, by the rendezvous that torch.distributed will use anyway. Only rank 0 writes Hydra's files.
+All processes of a run must use the same folder, and its default name contains the start time. So they take
+the start time of rank 0, through the rendezvous that torch.distributed uses later. Only rank 0 writes
+Hydra's files. `vigos_cli.utils.process_group` has what the processes exchange after that.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any
 from vigos_cli.config import compose
 from vigos_cli.utils.errors import ConfigError
 
-_kept: list[Any] = []  # the store must outlive the reading: closing it would end the others' rendezvous
+_kept: list[Any] = []  # keeps the store open: closing it would end the rendezvous of the others
 
 
 def launched_rank() -> int:
-    """This process among those of the run; 0 when it is alone."""
+    """The rank of this process; 0 if the run has only one."""
     return int(os.environ.get("RANK", "0")) if _world_size() > 1 else 0
 
 
@@ -31,26 +32,26 @@ def _world_size() -> int:
 
 
 def overrides_for_rank() -> list[str]:
-    """What keeps the processes other than rank 0 from writing `.hydra` and the job's log as well."""
+    """The overrides that stop processes other than rank 0 from writing `.hydra` and a log file."""
     return ["hydra.output_subdir=null", "hydra/job_logging=stdout"] if launched_rank() else []
 
 
 def agree_on_start_time() -> None:
-    """Give every process the time at which rank 0 started."""
+    """Set the start time of every process to that of rank 0."""
     if _world_size() == 1:
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise ConfigError(
-            f"WORLD_SIZE is set but {missing[0]} is not: start with torchrun or accelerate launch"
+            f"WORLD_SIZE is set but {missing[0]} is not: start vigos with torchrun or accelerate launch"
         )
-    from torch import distributed  # several processes will need it soon anyway
+    from torch import distributed  # here, because a single process does not need it yet
 
     store = distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         _world_size(),
-        # torchrun's agent may already be serving this address; otherwise rank 0 does, here as later.
+        # torchrun's agent may already serve this address; otherwise rank 0 serves it.
         is_master=launched_rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
         wait_for_workers=False,
         multi_tenant=True,

@@ -9,22 +9,22 @@ from vigos_cli.config.checks import check_at_least, check_choice, check_positive
 
 @dataclass
 class TrainerConfig:
-    """One run of learning."""
+    """The training run."""
 
-    name: str = "default"  # the option's name, used in reports
-    steps: int | None = None  # optimizer steps; null for one pass over the data, whole batches only
-    batch: int = 32  # rollouts a step, over all processes; a multiple of rollout.n
-    micro_batch: int = 1  # rows learned from at once; changes memory and speed, never the gradient
+    name: str = "default"  # name of the option; appears in reports
+    steps: int | None = None  # optimizer steps; null: one pass over the data, without a last partial batch
+    batch: int = 32  # rollouts per step, over all processes; a multiple of rollout.n
+    micro_batch: int = 1  # rows per backward pass; changes memory and speed but not the gradient
     lr: float = 5e-6  # peak learning rate
-    schedule: str = "linear"  # linear, cosine (both to zero), constant
-    warmup: int = 0  # steps of linear warm-up
-    weight_decay: float = 0.0  # AdamW
-    max_grad_norm: float = 0.1  # gradient clipping
+    schedule: str = "linear"  # of the learning rate: linear or cosine (both to zero), constant
+    warmup: int = 0  # number of steps of linear warm-up
+    weight_decay: float = 0.0  # weight decay of AdamW
+    max_grad_norm: float = 0.1  # gradients with a larger norm are scaled down to it
     optimizer: str = "adamw"  # adamw, paged_adamw_8bit
-    gradient_checkpointing: bool = True  # recompute activations in the backward pass to save memory
-    checkpoint_every: int = 50  # steps between checkpoints; the last step always leaves one
-    eval_every: int = 0  # steps between greedy evaluations; 0 for before and after only
-    dry_run: bool = False  # one step at its largest instead of the run: its memory by phase, its time
+    gradient_checkpointing: bool = True  # recompute activations in the backward pass, which saves memory
+    checkpoint_every: int = 50  # steps between checkpoints; the last step always writes one
+    eval_every: int = 0  # steps between greedy evaluations; 0: only before and after training
+    dry_run: bool = False  # run one step of the largest size and report its memory and time
 
     def __post_init__(self) -> None:
         check_choice("trainer.schedule", self.schedule)
@@ -38,9 +38,9 @@ class TrainerConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where metrics go besides metrics.jsonl."""
+    """Where metrics are written, besides metrics.jsonl."""
 
-    name: str = "jsonl"  # jsonl alone, or wandb or tensorboard as well
+    name: str = "jsonl"  # jsonl (nothing else), wandb, tensorboard
     project: str = "vigos"  # wandb project
     mode: str = "offline"  # wandb: online, offline, disabled
 

@@ -271,7 +271,7 @@ def test_a_stream_may_hold_what_elsewhere_ends_a_line():
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(401, "it wants a key, see rollout.key_env"), (404, "does it have NAME"), (400, "no")],
+    [(401, "it needs a key, see rollout.key_env"), (404, "does it have NAME"), (400, "no")],
 )
 def test_a_refusal_is_one_line(serve, tmp_path, status, says):
     server = serve()

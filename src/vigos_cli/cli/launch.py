@@ -187,9 +187,7 @@ def _task(config: DictConfig) -> float | None:
 def _fail(error: Exception, message: str | None) -> NoReturn:
     """Print the error and end the job: a single run ends, a sweep continues with its other jobs."""
     if message is None:
-        error.__traceback__ = (
-            error.__traceback__ and error.__traceback__.tb_next
-        )  # not _task's frame
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # not _task's frame
         traceback.print_exception(error)
     else:
         print(f"vigos: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A mean with its 95 % interval.
+"""Means, differences and other statistics with their 95 % intervals.
 
 >>> mean_interval([1, 0, 1, 1], clusters=["a", "a", "b", "b"])
 IntervalEstimate(mean=0.75, low=..., high=..., n=4)
@@ -19,7 +19,7 @@ Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 @dataclass(frozen=True, slots=True)
 class IntervalEstimate:
-    """A mean, its 95 % interval, and how many values it is of."""
+    """A mean, its 95 % interval, and the number of values."""
 
     mean: float
     low: float
@@ -31,7 +31,7 @@ class IntervalEstimate:
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `n` yes-or-no values."""
+    """Wilson's 95 % interval for a share of `n` yes-or-no values."""
     assert 0 <= share <= 1
     centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
@@ -39,17 +39,18 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def no_spread(shares: np.ndarray) -> bool:
-    """Whether there is no spread that could be resampled."""
+    """Whether all shares are equal, so that a bootstrap would give an interval of width zero."""
     return bool(np.ptp(shares) < 1e-12)
 
 
 def mean_interval(
     values: Sequence[float], clusters: Sequence[Hashable], seed: int = 0
 ) -> IntervalEstimate | None:
-    """The mean of values from 0 to 1 whose clusters are independent; None of no values.
+    """The mean of values in [0, 1] with independent clusters; None if there are no values.
 
-    Single yes-or-no values: Wilson's interval. Otherwise a bootstrap over clusters; where all clusters agree
-    the bootstrap knows no spread, and Wilson's interval for as many values as clusters is the honest one.
+    If each cluster has one yes-or-no value: Wilson's interval. Otherwise: a bootstrap over clusters. If all
+    clusters have the same mean, the bootstrap has no spread; then Wilson's interval is used, with the number
+    of clusters as the number of values.
     """
     if not values:
         return None
@@ -68,11 +69,11 @@ def mean_interval(
 
 
 def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> IntervalEstimate | None:
-    """The mean over runs that differ in their seed, each a mapping from cluster to its values (0 to 1).
+    """The mean over runs with different seeds; each run maps a cluster to its values in [0, 1].
 
-    A bootstrap over seeds and over clusters at once, the same clusters in every run. With fewer than three
-    runs the seeds say nothing about their spread, and only clusters are resampled. Without any spread:
-    Wilson's interval for as many values as clusters.
+    The bootstrap resamples runs and clusters together, the same clusters in every run. With fewer than three
+    runs it resamples only clusters, because the spread between runs is then unknown. If there is no spread:
+    Wilson's interval, with the number of clusters as the number of values.
     """
     totals, sizes = _by_run_and_cluster(cells)
     if not sizes.size:
@@ -88,10 +89,10 @@ def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) 
 
 
 def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> IntervalEstimate | None:
-    """As crossed_interval, for paired differences (-1 to 1): the mean over runs, resampled as there.
+    """Like crossed_interval, for paired differences in [-1, 1].
 
-    Where all differ by the same, the interval is Wilson's of the share that does; no difference anywhere
-    leaves room for as large a share as Wilson's interval of none does, either way.
+    If all differences are equal, the interval is Wilson's for their absolute value as a share, with their
+    sign. If all are zero, it is plus or minus the upper Wilson bound for 0 of n, n the number of clusters.
     """
     totals, sizes = _by_run_and_cluster(cells)
     if not sizes.size:
@@ -109,10 +110,10 @@ def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0
 def crossed_statistic(
     runs: Sequence[Mapping[Any, np.ndarray]], statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
 ) -> IntervalEstimate | None:
-    """As crossed_interval, for a statistic of sums over clusters: its mean over runs; n counts clusters.
+    """Like crossed_interval, for a statistic of sums over clusters; `n` is the number of clusters.
 
-    Each run maps clusters to their sums; `statistic` takes sums of any leading shape, the parts last, and is
-    not a number where it is not defined. Such runs are left out of a resample's mean.
+    Each run maps a cluster to its sums (P,). `statistic` maps sums (..., P) to values (...), NaN where it is
+    not defined. A resample's mean leaves out runs whose value is NaN.
     """
     names = sorted({name for run in runs for name in run}, key=str)
     if not names:
@@ -132,21 +133,22 @@ def crossed_statistic(
 
 
 def _by_run_and_cluster(cells: Sequence[Mapping[Any, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and numbers of values, a row a run and a column a cluster that any run has values of."""
+    """Sums and numbers of values; one row per run, one column per cluster that some run has."""
     names = sorted({name for cell in cells for name, values in cell.items() if values}, key=str)
     totals = np.array([[sum(cell.get(name, ())) for name in names] for cell in cells], float)
     return totals, np.array([[len(cell.get(name, ())) for name in names] for cell in cells])
 
 
 def _crossed_means(totals: np.ndarray, sizes: np.ndarray, crossed: bool, seed: int) -> np.ndarray:
-    """Means of resampled clusters (columns), and of resampled runs (rows) where `crossed`."""
+    """The means of resampled clusters (columns) and, if `crossed`, of resampled runs (rows)."""
     drawn_runs, drawn_clusters = _draws(len(totals), totals.shape[1], crossed, seed)
+    sums = (drawn_runs @ totals * drawn_clusters).sum(1)
     drawn = (drawn_runs @ sizes * drawn_clusters).sum(1)
-    return (drawn_runs @ totals * drawn_clusters).sum(1)[drawn > 0] / drawn[drawn > 0]  # runs may lack some
+    return sums[drawn > 0] / drawn[drawn > 0]  # a resample may have no values
 
 
 def _draws(runs: int, clusters: int, crossed: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each resample (row) has each run, and each cluster; every run once unless `crossed`."""
+    """How often each resample (row) has each run and each cluster; each run once unless `crossed`."""
     rng = np.random.default_rng(seed)
     drawn_runs = np.ones((RESAMPLES, runs))
     if crossed:

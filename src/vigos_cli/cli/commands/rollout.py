@@ -25,9 +25,7 @@ def run(config: RolloutRun) -> None:
         console.print(f"{line['question']}  reference: {line['reference']}", style="bold", markup=False)
         console.print(f"  {line['text']}\n  {verdict}", markup=False)
     valid, right = sum(line["valid"] for line in lines), sum(line["correct"] for line in lines)
-    console.print(
-        f"{len(lines)} rollouts, {valid} valid, {right} right", markup=False
-    )
+    console.print(f"{len(lines)} rollouts, {valid} valid, {right} right", markup=False)
     if config.looking:
         print_looking(lines)
     console.print(f"all rollouts: {config.out}/{PAGE}", markup=False, soft_wrap=True)

@@ -430,7 +430,7 @@ def test_what_no_header_can_hold_is_refused_and_not_shown(folder, monkeypatch, h
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"key_env": KEY}, "never the key"),
+        ({"key_env": KEY}, "not the key itself"),
         ({"url": f"https://user:{KEY}@host/v1"}, "without user, key or query"),
         ({"url": f"https://host/v1?key={KEY}"}, "without user, key or query"),
         ({"url": "host/v1"}, "HOST"),

@@ -1,4 +1,4 @@
-"""The names of the configuration, for import from one place; `conf/README.md` lists every key.
+"""All names of the configuration, to import from one place.
 
 One dataclass for each group of `conf/`, and one for the whole configuration of each command. The modules
 are named after their groups. The comment after a field is the text of its key in `conf/README.md`, which

@@ -1,4 +1,4 @@
-"""Errors that a user can correct, and exceptions with which a Hydra callback ends the program.
+"""Errors that a user can correct, and exceptions that end the program from a Hydra callback.
 
 `vigos_cli.cli.launch` prints a UserError as one line and chooses the exit code.
 """

@@ -1,7 +1,7 @@
-"""The project's checks: `nox` runs those that every change must pass.
+"""The checks of the project: `nox` runs those that every change must pass.
 
-Sessions use the interpreter that nox runs under (`pip install -e .[dev]` gives it all they need), so that
-torch is installed once and not once a session.
+All sessions use the interpreter of nox, so that torch is installed only once. `pip install -e .[dev]`
+installs everything they need.
 """
 
 import sys
@@ -12,7 +12,7 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "configs", "tests", "slow", "package"]
 PYTHON = sys.executable
-OTHERS = ("--ignore=tests/config/test_config.py", "--ignore=tests/test_package.py")  # sessions of their own
+OTHERS = ("--ignore=tests/config/test_config.py", "--ignore=tests/test_package.py")  # own sessions
 
 
 @nox.session
@@ -31,25 +31,25 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def configs(session: nox.Session) -> None:
-    """Every option and experiment composes, and the reference is current."""
+    """Check that every option and experiment composes, and that conf/README.md is current."""
     session.run(PYTHON, "-m", "pytest", "-q", "tests/config/test_config.py", *session.posargs, external=True)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests that take three minutes in all."""
+    """The fast tests, about three minutes in total."""
     session.run(PYTHON, "-m", "pytest", "-q", "-m", "not slow", *OTHERS, *session.posargs, external=True)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The others: kills and resumes, two processes, every model family."""
+    """The slow tests: kills and resumes, two processes, all model families."""
     session.run(PYTHON, "-m", "pytest", "-q", "-m", "slow", *OTHERS, *session.posargs, external=True)
 
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Wheel and sdist, each installed afresh and run outside the checkout."""
+    """Build wheel and sdist, install each into a new environment, and run it outside the checkout."""
     session.run(PYTHON, "-m", "pytest", "-q", "tests/test_package.py", external=True)
 
 
@@ -64,5 +64,5 @@ def reference(session: nox.Session) -> None:
 
 @nox.session
 def pretrain_tiny(session: nox.Session) -> None:
-    """Make the embedded model again from scratch: up to an hour on two cores."""
+    """Pretrain the tiny model of the package again: up to an hour on two cores."""
     session.run(PYTHON, "-m", "vigos_cli.pretraining.pretrain", *session.posargs, external=True)

@@ -1,4 +1,4 @@
-"""The tiny model once a session, and configurations composed as the command line composes them."""
+"""Fixtures: the tiny model, loaded once per session, and configurations composed by Hydra."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: processes share the cores, threads do not
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the test processes share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
 
 from vigos_cli.config.compose import job
@@ -15,7 +15,7 @@ from vigos_cli.utils.quiet import quieten
 
 
 def distill_config(*overrides: str) -> Any:
-    """What `vigos distill` would run with these overrides."""
+    """The configuration of `vigos distill` with these overrides."""
     return job("distill", ["out=unused", *overrides])
 
 
@@ -29,5 +29,5 @@ def make_student(*overrides: str) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny() -> Any:
-    """A student that no test changes."""
+    """A student with the tiny model; no test may change it."""
     return make_student()

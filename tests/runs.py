@@ -1,4 +1,4 @@
-"""A small `vigos distill` in a process of its own, and what it leaves."""
+"""Helpers: a small `vigos distill` in its own process, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shipped runs outside the checkout: from a wheel, and from an sdist."""
+"""The wheel and the sdist install and run outside the checkout."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def test_an_installed_copy_runs_outside_the_checkout(built, tmp_path, kind):
     (archive,) = built.glob(kind)
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    # The dependencies are those of this environment: only vigos itself is installed.
+    # Only vigos is installed; its dependencies come from this environment.
     site = Path(
         check(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
     )

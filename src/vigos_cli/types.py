@@ -1,16 +1,16 @@
-"""The types that flow through vigos, one a stage.
+"""The types that flow between the folders, from a sample to a loss or a verdict.
 
-    Sample -> Prompt -> Rollout -> Segments -> (routing) -> Term -> loss -> StepReport
-    Sample -> Response -> Verdict -> BenchReport
+    training    Sample -> Prompt -> Rollout -> Segments -> Term (tokens with a teacher and a weight)
+    evaluation  Sample -> Response -> Verdict
 
 Glossary
-    sample      one problem: images, a question, the reference answer (the student never sees the last)
-    role        which context a distribution was conditioned on: student, perception, reasoning, ...
-    prefill     tokens put at the head of the assistant's turn; never sampled, never supervised
+    sample      one problem: images, a question, the reference answer (which the student never sees)
+    role        the context in which tokens are scored: student, perception, reasoning, ...
+    prefill     tokens at the start of the assistant's turn that are given, not sampled; never supervised
     rollout     what the student wrote for one prompt, token by token
-    segment     which part of the structured answer a sampled token belongs to
+    segment     the part of the structured answer that a sampled token belongs to
 
-Shape suffixes used everywhere: B rows, T tokens, N supervised tokens, H hidden width, V vocabulary.
+Shape suffixes of tensors: B rows, T tokens, N supervised tokens, H hidden width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Role(StrEnum):
-    """Whose context a token is scored in (paper sec. 3.1); `privileged` is OPSD's teacher (eq. 4)."""
+    """The context in which a token is scored (paper sec. 3.1); `privileged` is OPSD's teacher (eq. 4)."""
 
     STUDENT = "student"
     PERCEPTION = "perception"
@@ -37,19 +37,19 @@ class Role(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a sampled token is; the rows of a routing table (sec. 3.2)."""
+    """The kind of a sampled token: a row of the routing table (sec. 3.2)."""
 
     DESCRIPTION = "description"
     REASONING = "reasoning"
     ANSWER = "answer"
     DELIMITERS = "delimiters"
-    END = "end"  # the end-of-turn token and anything after the box
-    INVALID = "invalid"  # every token of a rollout whose format broke, the end of turn included
+    END = "end"  # the end-of-turn token and everything after the box
+    INVALID = "invalid"  # every token of a rollout with a broken format, the end-of-turn token included
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What a sample's usual answer is, and whether its picture agrees with it (PriorWorld, ViLP)."""
+    """The usual answer to a sample's question, and whether its picture agrees (PriorWorld, ViLP)."""
 
     usual: str
     agrees: bool
@@ -58,7 +58,7 @@ class Prior:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One problem. `answer` may be empty: such a row is counted and left out by whoever needs one."""
+    """One problem. `answer` may be empty: code that needs an answer counts and leaves out such samples."""
 
     id: str
     question: str
@@ -68,46 +68,47 @@ class Sample:
     options: tuple[str, ...] = ()
     family: str = ""
     prior: Prior | None = None
-    group: str = ""  # items that share it are resampled together (the cluster of a bootstrap)
+    group: str = ""  # the cluster for the bootstrap: items of one group are resampled together
     scene: Mapping[str, object] | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)  # of a benchmark's row, for its own rules
+    fields: Mapping[str, Any] = field(default_factory=dict)  # columns that a benchmark's own rules need
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered context, ready for the model: ids end with the pre-filled head of the assistant's turn."""
+    """A context as token ids and image features. `ids` end with the prefill of the assistant's turn."""
 
     role: Role
     ids: tuple[int, ...]
     prefill: tuple[int, ...]  # the last len(prefill) of ids
     features: Mapping[str, Tensor] = field(default_factory=dict)  # pixel_values, image_grid_thw, ...
     mm_token_types: tuple[int, ...] = ()
-    images: tuple[Image, ...] = ()  # as pictures, for an engine that has its own processor
-    message: str = ""  # the user's text and the pre-fill, for an engine that is told no token ids
-    opening: str = ""
+    images: tuple[Image, ...] = ()  # for an engine that has its own image processor
+    message: str = ""  # the user's text, for an engine that takes no token ids
+    opening: str = ""  # the prefill as text, for the same engine
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What was sampled for one prompt. `ends[i]` is the length of the text once token i has been decoded.
+    """What was sampled for one prompt. `ends[i]` is the length of the decoded text after token i.
 
-    An engine that gives text alone leaves `ids` empty, `ends` with one entry, and says how much it `wrote`.
+    With an engine that returns only text, `ids` is empty, `ends` has one entry, and `wrote` is the number
+    of tokens.
     """
 
     sample_id: str
     draw: int  # which of the n samples of this prompt
     prompt: Prompt
-    ids: tuple[int, ...]  # sampled tokens, the end-of-turn token included when it was drawn
-    text: str  # the whole turn, prefill included, special tokens left out
-    ends: tuple[int, ...]  # one a token of prefill + ids
-    finished: bool  # drew an end-of-turn token before the length limit
-    wrote: int = 0  # tokens, by the engine's own count, where `ids` are not known
-    refused: str = ""  # why a server would not answer
+    ids: tuple[int, ...]  # sampled tokens, with the end-of-turn token if it was sampled
+    text: str  # the whole turn with the prefill, without special tokens
+    ends: tuple[int, ...]  # one entry for each token of prefill + ids
+    finished: bool  # an end-of-turn token was sampled before the length limit
+    wrote: int = 0  # the engine's own count of tokens, if `ids` are not known
+    refused: str = ""  # the reason, if a server refused to answer
 
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """One kind a sampled token, and the texts of the parts. `reason` says what broke when not valid."""
+    """The kind of each sampled token, and the text of each part; `reason` says why it is not valid."""
 
     kinds: tuple[Kind, ...]
     valid: bool
@@ -119,7 +120,7 @@ class Segments:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Tokens of one rollout that one teacher supervises. `tokens` index the rollout's sampled ids."""
+    """Tokens of one rollout that one teacher supervises; `tokens` are positions in the sampled ids."""
 
     role: Role
     kind: Kind
@@ -131,7 +132,8 @@ class Term:
 class Response:
     """One answer to one item of a benchmark. `described` says whether a description was asked for.
 
-    `asked` stands for what was asked: question, pictures, adapter. `refused` is why a server gave no answer.
+    `asked` is a hash of what was asked: question, pictures, adapter. `refused` is the reason if a server
+    refused to answer.
     """
 
     sample_id: str
@@ -142,16 +144,16 @@ class Response:
     valid: bool
     described: bool
     tokens: int
-    finished: bool = True  # before the length limit
+    finished: bool = True  # it ended before the length limit
     asked: str = ""
     refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one response. `unparsed` is wrong, and counted apart."""
+    """The grading result of one response. `unparsed` counts as wrong, and is also counted separately."""
 
     verdict: Literal["right", "wrong", "unparsed"]
-    extracted: str | None  # the answer that was found in the response, None where there was none
-    rule: str  # which grader decided: "choice", "number", "math", "text", a benchmark's own
-    reason: str  # one short clause, for a person who doubts it
+    extracted: str | None  # the answer found in the response; None if there is none
+    rule: str  # the grader that decided: "choice", "number", "math", "text", or a benchmark's own
+    reason: str  # a short explanation of the verdict

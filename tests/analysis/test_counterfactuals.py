@@ -308,6 +308,6 @@ def second_seconds(lines: Sequence[dict[str, Any]], folder: Path) -> list[dict[s
 
 
 def test_wrong_answers_are_no_solutions():
-    with pytest.raises(ConfigError, match="wrong answers are no solutions"):
+    with pytest.raises(ConfigError, match="needs wrong answers"):
         job("rollout", ["looking=true", "routing.reference_text=solution"])
     assert job("rollout", ["looking=true", "routing=sft"]).looking

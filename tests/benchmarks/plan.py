@@ -25,6 +25,7 @@ CASES = {
     "activations kept": ("trainer.gradient_checkpointing=false",),
     "micro-batch 1": ("trainer.gradient_checkpointing=true", "trainer.micro_batch=1"),
 }
+PIXELS = 200_704  # of each picture: the drawn ones are scaled up to it
 RUN = (
     "trainer=gpu24",
     "trainer.optimizer=adamw",
@@ -32,7 +33,7 @@ RUN = (
     "trainer.micro_batch=4",
     "rollout.batch=8",
 )
-RUN = (*RUN, "rollout.max_new_tokens=128", "model.min_pixels=200704", "model.max_pixels=200704")
+RUN = (*RUN, "rollout.max_new_tokens=128", f"model.max_pixels={PIXELS}")
 
 
 def save_model(folder: Path, size: tuple[int, ...]) -> None:
@@ -59,7 +60,9 @@ def save_model(folder: Path, size: tuple[int, ...]) -> None:
     vision.mlp_ratio = 4
     torch.manual_seed(0)
     AutoModelForImageTextToText.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    AutoProcessor.from_pretrained(TINY).save_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(TINY)
+    processor.image_processor.size["shortest_edge"] = PIXELS
+    processor.save_pretrained(folder)
 
 
 def measure(overrides: list[str], results: Any) -> None:

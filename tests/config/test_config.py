@@ -1,4 +1,4 @@
-"""The configuration: everything that can be named composes, and everything wrong is refused."""
+"""The configuration: every option and experiment composes, and wrong values are refused."""
 
 import shlex
 from dataclasses import fields, is_dataclass
@@ -25,7 +25,7 @@ NEEDS = {
     "judge=openai": "judge.model=m",
 }
 OPTIONS = [f"{group}={name}" for group in groups("distill") for name in options(group)]
-ASKED = [*(f"judge={name}" for name in options("judge")), "rollout=openai"]  # of `vigos eval` alone
+ASKED = [*(f"judge={name}" for name in options("judge")), "rollout=openai"]  # only for `vigos eval`
 
 
 def compose(command: str, *overrides: str) -> DistillRun:
@@ -59,8 +59,8 @@ def test_every_experiment_composes(command, experiment):
     compose(command, f"+experiment={experiment}")
 
 
-PRIORWORLD_ONLY = {"conflict_share", "untrue", "wrong_references"}  # their axes are of that data alone
-RECIPES = {name for name in options("experiment") if name.startswith("gpu24_")}  # one run each
+PRIORWORLD_ONLY = {"conflict_share", "untrue", "wrong_references"}  # their keys exist only for that data
+RECIPES = {name for name in options("experiment") if name.startswith("gpu24_")}  # a single run each
 
 
 @pytest.mark.slow
@@ -85,12 +85,12 @@ def split_off_arms(words: list[str]) -> tuple[list[str], list[list[str]]]:
 
 
 def papers_own(experiment: str) -> list[str]:
-    """The overrides that the head of an experiment names, of an arm's several the first."""
+    """The overrides in the first comment of an experiment, with the first value of each list."""
     return [word.split(",")[0] for word in said(experiment)]
 
 
 def said(experiment: str) -> list[str]:
-    """The overrides of the paper's own set-up in an experiment's head, whose lines a backslash joins."""
+    """The overrides of the paper's own set-up in the first comment of an experiment."""
     head = (experiments_dir() / f"{experiment}.yaml").read_text().replace("\\\n#", "")
     return shlex.split(head.split("The paper's own set-up: ")[1].splitlines()[0])
 

@@ -187,9 +187,9 @@ def test_a_missing_picture_is_still_an_error(tmp_path):
     ("overrides", "says"),
     [
         (("diagnostic=blimd",), "did you mean blind"),
-        (("diagnostic=blind", "responses=a.jsonl"), "were answered before"),
-        (("diagnostic=description_only", "routing=opsd"), "structured describes"),
-        (("diagnostic=description_only", "routing=two_pass"), "puts another there"),
+        (("diagnostic=blind", "responses=a.jsonl"), "needs a model: leave out responses="),
+        (("diagnostic=description_only", "routing=opsd"), "set routing.student=structured"),
+        (("diagnostic=description_only", "routing=two_pass"), "does not work with routing.completion"),
         (("diagnostic=blind", "compare=[nowhere]"), "there is no verdicts.jsonl in nowhere"),
     ],
 )

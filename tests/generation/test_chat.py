@@ -271,7 +271,7 @@ def test_a_stream_may_hold_what_elsewhere_ends_a_line():
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(401, "it wants a key, see rollout.key_env"), (404, "does it have NAME"), (400, "no")],
+    [(401, "it needs a key, see rollout.key_env"), (404, "does it have NAME"), (400, "no")],
 )
 def test_a_refusal_is_one_line(serve, tmp_path, status, says):
     server = serve()
@@ -326,10 +326,10 @@ def test_an_adapter_gives_its_prompt_and_not_its_weights(serve, tmp_path):
         ("distill", (), "vigos distill needs token ids.*rollout=vllm"),
         ("ablate", (), "needs token ids"),
         ("rollout", (), "vigos rollout needs token ids"),
-        ("eval", ("diagnostic=description_only",), "continues tokens"),
-        ("eval", ("routing=two_pass",), "continues tokens"),
-        ("eval", ("rollout.url=localhost:8000",), r"rollout\.url must be"),
-        ("eval", ("rollout.key_env=sk-1",), r"rollout\.key_env is no environment variable"),
+        ("eval", ("diagnostic=description_only",), "needs token ids"),
+        ("eval", ("routing=two_pass",), "needs token ids"),
+        ("eval", ("rollout.url=localhost:8000",), r"rollout\.url must have the form"),
+        ("eval", ("rollout.key_env=sk-1",), r"rollout\.key_env must be the name of an environment variable"),
         ("eval", ("rollout.prefill=yes",), "one of auto, continue, none"),
         ("eval", ("rollout.concurrency=0",), r"rollout\.concurrency=0"),
     ],

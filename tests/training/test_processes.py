@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import spawn
 from vigos_cli.ablation.cells import ERROR
 from vigos_cli.ablation.run_cell import run_cell
 from vigos_cli.config.compose import job
-from vigos_cli.utils import group
+from vigos_cli.utils import process_group
 
 TWO = Path(__file__).parents[1] / "two_ranks.py"
 PATIENCE = 150  # seconds for two processes on a busy machine
@@ -107,17 +107,21 @@ def alone_on_the_first(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     initialise = distributed.init_process_group
     distributed.init_process_group = lambda backend: initialise(backend, timeout=timedelta(seconds=1))
-    group.start(torch.device("cpu"))
+    process_group.start(torch.device("cpu"))
     seen: dict[str, Any] = {}
-    with group.first_alone() as mine:
+    with process_group.first_alone() as mine:
         if mine:
             time.sleep(3)
-            seen = {"rank": group.rank(), "size": group.size(), "gathered": group.gather("x")}
-            group.wait()
-    seen |= {"mine": mine, "together": group.gather(rank), "slow": []}
+            seen = {
+                "rank": process_group.rank(),
+                "size": process_group.size(),
+                "gathered": process_group.gather("x"),
+            }
+            process_group.wait()
+    seen |= {"mine": mine, "together": process_group.gather(rank), "slow": []}
     if rank == 1:
         time.sleep(3)  # the others wait for the slow one as well
-    seen["slow"] = group.gather(rank)
+    seen["slow"] = process_group.gather(rank)
     Path(folder, f"{rank}.json").write_text(json.dumps(seen))
     distributed.destroy_process_group()
 
@@ -138,8 +142,8 @@ def test_the_first_process_may_work_by_itself_for_longer_than_the_time_out(tmp_p
 
 
 def test_with_one_process_it_is_the_first_and_alone():
-    with group.first_alone() as mine:
-        assert mine and group.size() == 1
+    with process_group.first_alone() as mine:
+        assert mine and process_group.size() == 1
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -180,7 +184,7 @@ def test_a_signal_counts_whichever_process_it_reached(monkeypatch, tmp_path):
 
     monkeypatch.setattr(trainer, "learn", learn)
     monkeypatch.setattr(trainer, "save", lambda learner, out: saved.append(learner.step))
-    monkeypatch.setattr(group, "gather", lambda value: [value, True])  # the other one was signalled
+    monkeypatch.setattr(process_group, "gather", lambda value: [value, True])  # the other one was signalled
     with pytest.raises(KeyboardInterrupt):
         trainer.train(
             Learner(),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Intervals hold what they promise: their limits are right, and they cover the truth as often as they say."""
+"""Intervals have the right limits and cover the true value with the right frequency."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from vigos_cli.utils import stats
-from vigos_cli.utils.stats import Estimate, crossed_interval, mean_interval, wilson
+from vigos_cli.utils.stats import IntervalEstimate, crossed_interval, mean_interval, wilson
 
 
-def bounds(estimate: Estimate | None) -> tuple[float, float]:
+def bounds(estimate: IntervalEstimate | None) -> tuple[float, float]:
     assert estimate is not None
     return estimate.low, estimate.high
 
@@ -98,7 +98,7 @@ def test_an_interval_lies_in_0_to_1_and_holds_its_mean(clusters):
     assert estimate is not None
     assert estimate.mean == pytest.approx(np.mean(flat)) and estimate.n == len(flat)
     assert 0 <= estimate.low <= estimate.mean <= estimate.high <= 1
-    assert mean_interval(flat, names) == estimate  # the same draws each time
+    assert mean_interval(flat, names) == estimate  # the same resamples each time
     shift = mean_interval([1 - v for v in flat], names)
     assert shift and shift.low == pytest.approx(1 - estimate.high, abs=0.08)
 
@@ -123,10 +123,10 @@ def test_values_of_a_cluster_stand_and_fall_together():
     assert 5**0.5 * 0.85 < ratio < 5**0.5 * 1.15
 
 
-# ---------------------------------------------------------------- how often the truth is inside
+# ---------------------------------------------------------------- coverage of the true value
 
 
-def covered(estimates: list[Estimate | None], truth: float) -> float:
+def covered(estimates: list[IntervalEstimate | None], truth: float) -> float:
     inside = Counter(bool(e and e.low <= truth <= e.high) for e in estimates)
     return inside[True] / len(estimates)
 
@@ -134,7 +134,7 @@ def covered(estimates: list[Estimate | None], truth: float) -> float:
 def test_the_bootstrap_over_clusters_covers_the_truth(few_resamples):
     rng = np.random.default_rng(1)
     estimates = []
-    for _ in range(300):  # a question's two pictures have the same difficulty
+    for _ in range(300):  # both pictures of a question have the same difficulty
         difficulty = rng.beta(1.2, 0.8, 40)
         answers = (rng.random((40, 2)) < difficulty[:, None]).astype(float)
         estimates.append(mean_interval(list(answers.ravel()), [i // 2 for i in range(80)]))
@@ -142,7 +142,7 @@ def test_the_bootstrap_over_clusters_covers_the_truth(few_resamples):
 
 
 def runs(rng: np.random.Generator, seeds: int, clusters: int, between: float) -> list[dict]:
-    """Seeds that differ in skill, questions in difficulty; the mean over both is one half."""
+    """Runs with different skill and questions with different difficulty; the mean is one half."""
     skill = rng.normal(0, between, (seeds, 1, 1))
     difficulty = rng.normal(0, 0.15, (1, clusters, 1))
     answers = rng.random((seeds, clusters, 2)) < np.clip(0.5 + skill + difficulty, 0, 1)
@@ -154,7 +154,7 @@ def test_the_bootstrap_over_seeds_and_clusters_covers_the_truth(few_resamples):
     estimates = [crossed_interval(runs(rng, 6, 20, 0.1)) for _ in range(150)]
     assert 0.86 < covered(estimates, 0.5) <= 1
     items_only = [crossed_interval(runs(rng, 2, 20, 0.1)) for _ in range(150)]
-    assert covered(items_only, 0.5) < 0.9  # two seeds do not say how far seeds differ, as the report admits
+    assert covered(items_only, 0.5) < 0.9  # the spread between two seeds is unknown, as the report says
 
 
 def test_an_interval_over_seeds_is_wider_than_one_over_items():

@@ -1,7 +1,7 @@
 """Each arm's means over seeds, and its paired difference from the reference arm.
 
     rows = compare_arms(sweep.arms, reference="vigos")
-    rows[1].means["greedy"]["score"]          # Estimate over seeds and questions
+    rows[1].means["greedy"]["score"]          # IntervalEstimate over seeds and questions
     rows[1].differences["greedy"]["score"]    # Difference from the reference on the same items and seeds
 
 Interval: a bootstrap over seeds and questions together, or over questions only under three seeds. Test: the
@@ -21,7 +21,7 @@ import numpy as np
 from vigos_cli.ablation.arms import ANSWERS, Arm, Items, Measures, Run
 from vigos_cli.evaluation.compare import Difference, holm, sign_flips
 from vigos_cli.utils.errors import ConfigError, nearest
-from vigos_cli.utils.stats import Estimate, crossed_difference, crossed_interval
+from vigos_cli.utils.stats import IntervalEstimate, crossed_difference, crossed_interval
 
 WORLD = (
     "score",
@@ -39,7 +39,7 @@ class ArmRow:
     """One arm in the table; the reference arm has no differences. Keys: kind of answer, then measure."""
 
     arm: Arm
-    means: dict[str, dict[str, Estimate | None]]
+    means: dict[str, dict[str, IntervalEstimate | None]]
     differences: dict[str, dict[str, Difference]]
 
 
@@ -92,7 +92,7 @@ def verdict_on(difference: Difference) -> str:
     return difference.says
 
 
-def _mean(runs: Sequence[Measures], measure: str) -> Estimate | None:
+def _mean(runs: Sequence[Measures], measure: str) -> IntervalEstimate | None:
     cells = []
     for measures in runs:
         clusters: dict[Hashable, list[float]] = {}

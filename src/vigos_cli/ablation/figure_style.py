@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli.ablation.arms import Arm
 from vigos_cli.utils.files import drafted
-from vigos_cli.utils.stats import Estimate
+from vigos_cli.utils.stats import IntervalEstimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> t
     return figure, list(axes.flat)
 
 
-def error_bars(*estimates: Estimate) -> list[list[float]]:
+def error_bars(*estimates: IntervalEstimate) -> list[list[float]]:
     """The distances of the intervals' ends from the means, in the form that matplotlib takes."""
     return [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
 

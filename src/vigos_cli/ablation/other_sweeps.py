@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vigos_cli.ablation.cells import Cell, cell_folder, cell_state, read_list
 from vigos_cli.ablation.made_once import find_made
-from vigos_cli.config import processes
+from vigos_cli.config import torchrun
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import drafted_folder, write_json
 
@@ -51,7 +51,7 @@ def copy_finished(cells: Sequence[Cell], sweep: Path, places: Mapping[str, Path]
         if (source := places.get(cell.key)) is None:
             continue
         home = cell_folder(sweep, cell)
-        if processes.rank():
+        if torchrun.launched_rank():
             while cell_state(home) != "done":
                 time.sleep(0.2)
             continue

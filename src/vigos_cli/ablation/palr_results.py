@@ -1,7 +1,7 @@
 """PALR and visual dependency of a sweep's arms, read from the folders of their cells.
 
 found = read_palr(sweep, results)     # None if nothing was measured
-found.rows[0].palr["reasoning"]       # Estimate: the mean over seeds, of one arm on one kind of rollouts
+found.rows[0].palr["reasoning"]       # IntervalEstimate over seeds, of one arm and one kind of rollouts
 found.rows[0].pull["reasoning"]       # nats per token; if it is near zero, PALR means little
 found.notes                           # which arms have no PALR, and why
 
@@ -23,7 +23,7 @@ from vigos_cli.ablation.cells import SUMMARY
 from vigos_cli.ablation.palr_runs import BASE, ERROR, LOOKED, LOOKING, OWN, why_no_palr
 from vigos_cli.analysis.palr import mean, palr_sums, share_by_answer, visual_sums
 from vigos_cli.utils.files import read_lines
-from vigos_cli.utils.stats import Estimate, crossed_statistic
+from vigos_cli.utils.stats import IntervalEstimate, crossed_statistic
 
 SHOWN_GROUPS = ("description", "reasoning", "answer", "reasoning+answer", "turn")  # groups of tokens
 VISUAL_KINDS = ("description", "reasoning", "answer", "delimiters")  # kinds of tokens, for visual dependency
@@ -38,9 +38,9 @@ class PalrRow:
     arm: Arm
     rollouts: str  # a key of ROLLOUTS
     runs: int
-    palr: dict[str, Estimate | None]
+    palr: dict[str, IntervalEstimate | None]
     pull: dict[str, float | None]
-    visual: dict[str, Estimate | None]
+    visual: dict[str, IntervalEstimate | None]
 
 
 @dataclass(frozen=True, slots=True)

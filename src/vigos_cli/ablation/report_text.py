@@ -8,7 +8,7 @@ from typing import Any
 from vigos_cli.ablation.arms import ANSWERS, Arm, SweepResults, override_text
 from vigos_cli.ablation.compare_arms import ArmRow, measures, verdict_on
 from vigos_cli.evaluation.compare import Difference
-from vigos_cli.utils.stats import Estimate
+from vigos_cli.utils.stats import IntervalEstimate
 
 NAMES = {
     "score": "Score",
@@ -52,12 +52,12 @@ def measure_meaning(measure: str) -> str:
     return MEANINGS.get(measure, "share of right answers")
 
 
-def mean_text(estimate: Estimate | None) -> str:
+def mean_text(estimate: IntervalEstimate | None) -> str:
     """A mean and its interval."""
     return "-" if estimate is None else f"{estimate.mean:.3f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
-def palr_text(estimate: Estimate | None) -> str:
+def palr_text(estimate: IntervalEstimate | None) -> str:
     """PALR with its interval; a value that is tiny but not zero is not rounded to zero."""
     if estimate is None:
         return "no teacher"

@@ -11,7 +11,7 @@ from vigos_cli.ablation.cells import ERROR, SUMMARY
 from vigos_cli.ablation.made_once import made_once
 from vigos_cli.ablation.palr_runs import measure_palr
 from vigos_cli.ablation.untrained_answers import has_untrained_answers, untrained_lock
-from vigos_cli.config import processes
+from vigos_cli.config import torchrun
 from vigos_cli.config.run_digest import as_distill
 from vigos_cli.config.schema import AblateRun
 from vigos_cli.models.out_of_memory import with_advice
@@ -28,24 +28,24 @@ def run_cell(config: AblateRun) -> float | None:
     from vigos_cli.models.student import pick_device
     from vigos_cli.reporting.measures import main_figure
     from vigos_cli.training.distill import distill
-    from vigos_cli.utils import group
+    from vigos_cli.utils import process_group
 
     out = Path(config.out)
     try:
         with with_advice(config), ExitStack() as held:
-            if not (out / SUMMARY).exists() and processes.rank() == 0:
+            if not (out / SUMMARY).exists() and torchrun.launched_rank() == 0:
                 (out / ERROR).unlink(missing_ok=True)
                 held.enter_context(made_once(untrained_lock(config), lambda: has_untrained_answers(config)))
             summary = distill(as_distill(config))  # makes the untrained answers where they are missing
         if config.palr_rows:
-            group.start(pick_device(config.model.device))
-            with group.first_alone() as mine:
+            process_group.start(pick_device(config.model.device))
+            with process_group.first_alone() as mine:
                 if mine:
                     measure_palr(config)
         return main_figure(summary["after"]) if summary else None
     except Exception as error:
         (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         print(f"vigos: {out.name} failed: {error} (traceback in {out / ERROR})", file=sys.stderr)
-        if processes.several():
+        if torchrun.several_processes():
             raise
         return None

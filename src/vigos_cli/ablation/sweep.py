@@ -17,10 +17,10 @@ from vigos_cli.ablation.cells import add_to_list, cell_state, plan_cells, read_l
 from vigos_cli.ablation.forecast import forecast
 from vigos_cli.ablation.other_sweeps import copy_finished, find_finished
 from vigos_cli.ablation.palr_runs import ERROR, LOOKING
-from vigos_cli.config import processes
+from vigos_cli.config import torchrun
 from vigos_cli.config.compose import typed
 from vigos_cli.config.schema import AblateRun
-from vigos_cli.utils.errors import ConfigError, Refused, Stopped
+from vigos_cli.utils.errors import ConfigError, RunRefused, Stopped
 
 
 class Sweep(Callback):
@@ -39,19 +39,19 @@ class Sweep(Callback):
             elsewhere = find_finished(cells, sweep, run.reuse)
             expected = forecast(cells, sweep, elsewhere)
         except Exception as error:
-            raise Refused from error
+            raise RunRefused from error
         if run.cells == "list":
             print("\n".join(expected.lines()))
             raise Stopped(0)
-        if processes.rank() == 0:
+        if torchrun.launched_rank() == 0:
             print(expected.total())
         copy_finished(cells, sweep, elsewhere)
-        if processes.rank() == 0:
+        if torchrun.launched_rank() == 0:
             add_to_list(sweep, cells)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the report."""
-        if processes.rank() == 0:
+        if torchrun.launched_rank() == 0:
             run = cast(AblateRun, typed(config, "ablate"))
             raise Stopped(_report(Path(config.hydra.sweep.dir), run.reference))
 
@@ -63,7 +63,7 @@ def _report(sweep: Path, reference: str | None) -> int:
     try:
         write_report(sweep, reference)
     except Exception as error:
-        raise Refused from error
+        raise RunRefused from error
     lines = read_list(sweep)
     failed = [line["name"] for line in lines if cell_state(sweep / line["folder"]) == "failed"]
     unmeasured = [line["name"] for line in lines if (sweep / line["folder"] / LOOKING / ERROR).exists()]

@@ -1,1 +1,1 @@
-"""The command line: Typer commands, the launch of Hydra, help, completion and error messages."""
+"""The command line: Typer commands, launching Hydra, help, completion and error messages."""

@@ -1,4 +1,4 @@
-"""The commands and their flags, by Typer. Nothing heavy is imported before a command runs.
+"""The Typer commands and their flags; slow imports wait until a command runs.
 
 vigos distill model=qwen2vl loss=reverse_kl
 vigos distill -m routing=vigos,opsd_structured seed=1,2,3
@@ -15,7 +15,8 @@ from typer.core import TyperCommand
 
 app = typer.Typer(
     help="Visually grounded on-policy self-distillation of vision-language models.",
-    epilog="Every command runs offline on an embedded default; `vigos COMMAND --help` lists what it takes.",
+    epilog="Without arguments, every command runs offline with the small model in the package. "
+    "`vigos COMMAND --help` lists the keys and groups of a command.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -24,10 +25,10 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 class Command(TyperCommand):
-    """A command whose help ends with its configuration, and whose `--info` may stand without a value."""
+    """A command that shows its configuration in its help and accepts `--info` without a value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a bare `--info` the value that Hydra gives it."""
+        """Replace `--info` without a value by `--info all`, as Hydra does."""
         if "--info" in args:
             at = args.index("--info") + 1
             if at == len(args) or args[at] not in INFO:
@@ -35,7 +36,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Typer's help, then the groups, options and defaults."""
+        """Write Typer's help, then the groups with their options and defaults."""
         super().format_help(ctx, formatter)
         from vigos_cli.cli.explain import print_groups
 
@@ -53,31 +54,31 @@ Overrides = Annotated[
     typer.Argument(
         autocompletion=_complete,
         metavar="[OVERRIDES]...",
-        help="Options of groups (model=qwen2vl), keys (trainer.lr=1e-4), +experiment=NAME; with -m, lists "
-        "to sweep (seed=1,2,3).",
+        help="Options of groups (model=qwen2vl), values of keys (trainer.lr=1e-4), +experiment=NAME; with -m "
+        "also lists of values (seed=1,2,3).",
     ),
 ]
 Multirun = Annotated[
-    bool, typer.Option("--multirun", "-m", help="Run every combination of the listed values.")
+    bool, typer.Option("--multirun", "-m", help="Run all combinations of the listed values.")
 ]
 Cfg = Annotated[
     Literal["job", "hydra", "all"] | None,
-    typer.Option("--cfg", "-c", help="Show the composed configuration and stop."),
+    typer.Option("--cfg", "-c", help="Print the composed configuration and exit."),
 ]
-Package = Annotated[str | None, typer.Option("--package", "-p", help="With --cfg: show only this part.")]
-Resolve = Annotated[bool, typer.Option("--resolve", help="With --cfg: fill in interpolations.")]
+Package = Annotated[str | None, typer.Option("--package", "-p", help="With --cfg: print only this part.")]
+Resolve = Annotated[bool, typer.Option("--resolve", help="With --cfg: resolve interpolations.")]
 Info = Annotated[
     Literal["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"] | None,
-    typer.Option("--info", help="Show what Hydra found and where, and stop; `all` when no value follows."),
+    typer.Option("--info", help="Print Hydra's diagnostics and exit; without a value: all of them."),
 ]
 ConfigDir = Annotated[
     Path | None,
-    typer.Option("--config-dir", help="A folder with options of your own, such as routing/mine.yaml."),
+    typer.Option("--config-dir", help="A folder with your own options, such as routing/mine.yaml."),
 ]
 
 
 def _register(name: str, summary: str) -> Callable[..., int]:
-    """Add the command `name`; all commands take the same flags."""
+    """Add the command `name`; all commands have the same flags."""
 
     def command(
         overrides: Overrides = None,
@@ -95,8 +96,8 @@ def _register(name: str, summary: str) -> Callable[..., int]:
     return app.command(name, cls=Command, help=summary)(command)
 
 
-_register("rollout", "Sample from a model or an adapter, parse, and show what it wrote.")
-_register("distill", "Distil a student from its own rollouts under better-informed teachers.")
-_register("eval", "Measure a model, an adapter, or saved responses.")
-_register("ablate", "Compare routings, losses and controls over seeds, in one report.")
-_register("merge", "Write one full model from a base and an adapter.")
+_register("rollout", "Sample from a model or an adapter on a data set, parse and show the rollouts.")
+_register("distill", "Train a student on its own rollouts, supervised by better-informed teachers.")
+_register("eval", "Evaluate a model, an adapter or saved responses on benchmarks.")
+_register("ablate", "Compare routings, losses and controls over several seeds, in one report.")
+_register("merge", "Merge an adapter into its base model and write the full model.")

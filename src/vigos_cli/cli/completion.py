@@ -1,4 +1,4 @@
-"""What <TAB> offers on a command's overrides: groups, options, keys and values. Never imports Hydra.
+"""Shell completion of overrides: groups, options, keys and values, without importing Hydra.
 
 mod<TAB>        model=
 model=q<TAB>    model=qwen25vl_3b  model=qwen2vl ...
@@ -22,18 +22,18 @@ from vigos_cli.config.schema import CHOICES, COMMANDS
 def complete(
     command: str, incomplete: str, environ: Mapping[str, str] = os.environ
 ) -> Iterator[tuple[str, str]]:
-    """Candidates for the word being typed, each with a line of help where the shell shows it."""
-    word, split = _word(incomplete, environ)
+    """The candidates for the word that is being typed, each with a help text for shells that show it."""
+    word, was_split = _word(incomplete, environ)
     for candidate, note in _candidates(command, word):
         if candidate.startswith(word):
-            # Bash replaces only what follows its last `=`; the other shells replace the whole word.
-            # Zsh evaluates what it is given: nothing in a note may mean something to it.
+            # Bash replaces only the text after the last `=`; the other shells replace the whole word.
+            # Zsh evaluates the help text, so it must not contain characters that are special to zsh.
             note = shorten(re.sub(r"[^\w ,.=+-]", " ", note), 60, placeholder=" ...")
-            yield candidate.rpartition("=")[2] if split else candidate, note
+            yield candidate.rpartition("=")[2] if was_split else candidate, note
 
 
 def _word(incomplete: str, environ: Mapping[str, str]) -> tuple[str, bool]:
-    """The whole word, and whether the shell cut it at `=`, as bash does (COMP_WORDBREAKS)."""
+    """The whole word, and whether the shell has split it at `=`, as bash does (COMP_WORDBREAKS)."""
     if environ.get("_VIGOS_COMPLETE") != "complete_bash":
         return incomplete, False
     words, at = environ["COMP_WORDS"].split("\n"), int(environ["COMP_CWORD"])
@@ -49,7 +49,7 @@ def _candidates(command: str, word: str) -> Iterator[tuple[str, str]]:
     sign = word[: len(word) - len(word.lstrip("+~"))]
     key, equals, value = word[len(sign) :].partition("=")
     if equals:
-        # In a sweep, `a,b,c`, only the last value is being typed.
+        # In a sweep, `a,b,c`, the user is typing only the last value.
         done, comma, _ = value.rpartition(",")
         for name, note in _values(command, key, sign).items():
             yield f"{sign}{key}={done}{comma}{name}", note
@@ -58,13 +58,13 @@ def _candidates(command: str, word: str) -> Iterator[tuple[str, str]]:
     for name in names:
         yield f"{sign}{name}=", _note(command, name)
     if len(names) == 1:
-        # A shell puts a space behind the only candidate; with values beside it, it stops at the `=`.
+        # A shell adds a space after a single candidate. With several values it stops after the `=`.
         values = _values(command, names[0], sign) or {"VALUE": ""}
         yield from ((f"{sign}{names[0]}={value}", note) for value, note in values.items())
 
 
 def _names(command: str, key: str, sign: str) -> list[str]:
-    """What can stand before the `=`: groups first; their keys once one is named, so that lists stay short."""
+    """The names before `=`: all groups, and the keys of a group only once that group is typed."""
     if sign:
         return list(ADDED) if sign == "+" else []
     every = [name for name in keys(COMMANDS[command]) if "*" not in name]
@@ -76,7 +76,7 @@ def _names(command: str, key: str, sign: str) -> list[str]:
 
 
 def _note(command: str, name: str) -> str:
-    """A key's comment in config.py, or the first line of its group's docstring."""
+    """The comment of a key in the schema, or the first line of its group's docstring."""
     hints = get_type_hints(COMMANDS[command])
     if name in groups(command):
         return (hints[name].__doc__ or "").splitlines()[0]
@@ -85,7 +85,7 @@ def _note(command: str, name: str) -> str:
 
 
 def _values(command: str, key: str, sign: str) -> dict[str, str]:
-    """What can stand behind the `=`, with its help."""
+    """The values after `=`, each with its help text."""
     if key in groups(command) or (key in ADDED and sign == "+"):
         return options(key)
     if key in CHOICES:

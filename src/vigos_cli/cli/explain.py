@@ -1,4 +1,4 @@
-"""What can be configured: the table under `vigos COMMAND --help`, and the reference in conf/README.md.
+"""The configuration tables in `vigos COMMAND --help` and in conf/README.md.
 
 python -m vigos_cli.cli.explain > conf/README.md
 """
@@ -20,17 +20,18 @@ from vigos_cli.reporting.markdown import markdown_table
 _HEAD = """\
 # Configuration
 
-Generated from `src/vigos_cli/config/schema.py` and the files here by `nox -s reference`.
+`nox -s reference` generates this file from `src/vigos_cli/config/` and the files in this folder.
 
 Choose options with `GROUP=OPTION`, set keys with `KEY=VALUE`, add experiments with `+experiment=NAME`:
-`vigos distill model=qwen2vl loss=reverse_kl trainer.lr=1e-5`. Options of your own go into a folder of the
-same shape, named by `--config-dir`. Defaults are those of `vigos distill` as it stands; an option may bring
-others, and what stands on the command line wins. `rollout` and `eval` take a part of the groups.
+`vigos distill model=qwen2vl loss=reverse_kl trainer.lr=1e-5`. Your own options go into a folder with the
+same subfolders; pass it with `--config-dir`. The defaults below are those of `vigos distill`. An option can
+change other defaults; values on the command line have priority. `rollout` and `eval` use only some of the
+groups.
 """
 
 
 def options(group: str) -> dict[str, str]:
-    """The options of a group, the experiments, each with the first comment of its file, or their arms."""
+    """The options of a group, each with the first comment of its file; also of `experiment` and `arm`."""
     if group == "arm":
         return _arms()
     folder = experiments_dir() if group == "experiment" else config_dir() / group
@@ -38,7 +39,7 @@ def options(group: str) -> dict[str, str]:
 
 
 def _arms() -> dict[str, str]:
-    """What each arm of an experiment sets."""
+    """The arms of all experiments, each with its overrides."""
     import yaml
 
     arms: dict[str, str] = {}
@@ -54,7 +55,7 @@ def _summary(text: str) -> str:
 
 
 def comments(schema: type) -> dict[str, str]:
-    """The comment behind each field of a dataclass of config.py, its parents' fields included."""
+    """The comment after each field of a dataclass of the schema, inherited fields included."""
     found: dict[str, str] = {}
     for cls in reversed(schema.__mro__[:-1]):
         source = inspect.getsource(cls)
@@ -67,7 +68,7 @@ def comments(schema: type) -> dict[str, str]:
 
 
 def print_groups(command: str) -> None:
-    """The groups of a command with options and defaults, and the keys that stand by themselves."""
+    """Print the groups of a command with options and defaults, and the keys outside groups."""
     from rich.console import Console
     from rich.table import Table
 
@@ -86,14 +87,15 @@ def print_groups(command: str) -> None:
     console.print(table)
     console.print(single)
     console.print(
-        f"\nThe keys of a group and their values: vigos {command} --cfg job -p trainer\n", markup=False
+        f"\nTo print the keys of a group with values: vigos {command} --cfg job -p trainer\n",
+        markup=False,
     )
 
 
 def defaults(command: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """The option that stands for each group, and the values of the keys outside groups.
+    """The default option of each group, and the values of the keys outside groups.
 
-    Read from the files as they are: composing them, as Hydra does, takes a second, and help should not.
+    They are read from the files without Hydra, because composing takes a second and help should be fast.
     """
     import yaml
 
@@ -106,13 +108,13 @@ def defaults(command: str) -> tuple[dict[str, str], dict[str, Any]]:
         entries += file["defaults"]
         values |= {key: value for key, value in file.items() if key in values}
     chosen = _choices(entries)
-    chosen |= _choices(read(f"model/{chosen['model']}").get("defaults", []))  # a model brings what suits it
+    chosen |= _choices(read(f"model/{chosen['model']}").get("defaults", []))  # a model overrides options
     own = groups(command)
     return {g: chosen[g] for g in own}, {key: v for key, v in values.items() if key not in own}
 
 
 def _choices(entries: list[Any]) -> dict[str, str]:
-    """The options that a defaults list names: `- group: option`, `- override /group: option`."""
+    """The options in a defaults list: `- group: option`, `- override /group: option`."""
     named = {group: name for entry in entries if isinstance(entry, dict) for group, name in entry.items()}
     return {group.removeprefix("override /"): name for group, name in named.items()}
 
@@ -137,31 +139,31 @@ def reference() -> str:
         ]
         parts += ["", _key_table(hints[group], composed, f"{group}.")]
     parts += ["", "## +experiment", "", _option_table("experiment", None)]
-    parts += ["", "## +arm", "", "Arms of the experiments that have some; `+arm=A,B` runs two.", ""]
+    parts += ["", "## +arm", "", "The arms of the experiments; `+arm=A,B` runs two of them.", ""]
     parts.append(_option_table("arm", None))
     return "\n".join(parts) + "\n"
 
 
 def _resume_table() -> Iterator[str]:
-    """Which keys may change when a run goes on."""
-    yield "## Keys that may change when a run goes on"
+    """The table of keys that may change when a run is resumed."""
+    yield "## Keys that may change when a run is resumed"
     yield ""
-    yield "With `resume=auto` a run goes on in its folder. Its keys fall into three classes:"
+    yield "`resume=auto` resumes the run in its folder. There are three classes of keys:"
     yield ""
     groups = {name for name, kind in get_type_hints(AnyRun).items() if is_dataclass(kind)}
     same_bytes = ", ".join(f"`{key}.*`" if key in groups else f"`{key}`" for key in SAME_BYTES)
     rounding = ", ".join(f"`{key}`" for key in SAME_UP_TO_ROUNDING)
     changed = (
-        "is accepted: sums are taken in another order; with `adapter.dropout` other units are dropped as well"
+        "is accepted: the order of summation changes, and with `adapter.dropout` other units are dropped"
     )
     rows = [
-        ("same bytes", same_bytes, "is accepted: the adapter and every response stay the same"),
+        ("same bytes", same_bytes, "is accepted: the adapter and all responses stay the same"),
         ("same up to rounding", rounding, changed),
-        ("another run", "every other key", "is refused: name another folder with `out=`"),
+        ("another run", "all other keys", "is refused: choose another folder with `out=`"),
     ]
     yield markdown_table(("class", "keys", "a change"), rows)
     yield ""
-    yield "Accepted changes are recorded in `changes.jsonl` in the run's folder and in `summary.json`."
+    yield "`changes.jsonl` in the folder of the run and `summary.json` record the accepted changes."
 
 
 def _option_table(group: str, default: str | None) -> str:
@@ -169,7 +171,7 @@ def _option_table(group: str, default: str | None) -> str:
         (f"`{name}`{' (default)' if name == default else ''}", summary)
         for name, summary in options(group).items()
     ]
-    return markdown_table(("option", "what"), rows)
+    return markdown_table(("option", "meaning"), rows)
 
 
 def _key_table(schema: Any, composed: Any, prefix: str) -> str:
@@ -198,7 +200,7 @@ def _key_rows(schema: Any, composed: Any, prefix: str) -> Iterator[tuple[str, st
 
 
 def _raw(composed: Any, key: str) -> Any:
-    """A value as it is written, its interpolations left alone."""
+    """A value without resolving its interpolations."""
     from omegaconf import OmegaConf
 
     parent, _, name = key.rpartition(".")
@@ -207,7 +209,7 @@ def _raw(composed: Any, key: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value as one would type it."""
+    """A value as a user would type it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value) if value != "" else '""'

@@ -1,9 +1,9 @@
-"""From a command line to a running task: Hydra's argv, the task, and the exit code.
+"""Launch a command: build Hydra's arguments, run the task, and return the exit code.
 
     launch("distill", ["seed=1,2"], Flags(multirun=True))
-    -> argv `vigos --multirun -- seed=1,2` -> hydra.main -> `_task`, once a combination
+    -> argv `vigos --multirun -- seed=1,2` -> hydra.main -> `_task`, once per combination
 
-Exit codes: 0 done; 1 the task failed; 2 a mistake in the configuration; 130 Ctrl-C.
+Exit codes: 0 success; 1 the task failed; 2 a mistake in the configuration; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from vigos_cli.cli import mistakes
-from vigos_cli.config import compose, processes
+from vigos_cli.config import compose, torchrun
 from vigos_cli.config.compose import register, typed
 from vigos_cli.config.paths import config_dir
-from vigos_cli.utils.errors import ConfigError, Refused, Stopped, UserError
+from vigos_cli.utils.errors import ConfigError, RunRefused, Stopped, UserError
 
-# What Hydra and the launchers leave in a folder by themselves; anything else is a result.
+# Files that Hydra and the launchers write by themselves; all other files are results.
 _TRACES = re.compile(r"\.hydra|\.slurm|\.submitit|multirun\.yaml|optimization_results\.yaml|[^/]*\.log")
 
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """Hydra's flags, as the command line declares them."""
+    """The flags of a command, which are those of Hydra."""
 
     multirun: bool = False
     cfg: str | None = None
@@ -49,7 +49,7 @@ class Flags:
 
 
 class TaskFailed(Exception):
-    """A task failed and has said so; carries the exit code past Hydra, launchers and sweepers."""
+    """A task failed and its error was printed; carries the exit code through Hydra and its launchers."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -60,50 +60,50 @@ class TaskFailed(Exception):
 
 
 class Guard(Callback):
-    """Looks at a run before Hydra writes anything: bad values, and a folder that holds another run."""
+    """Hydra callback that refuses bad values and a folder with results before anything is written."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Before a single run."""
+        """Check a single run."""
         self._check(config, config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Before a sweep; the values of its jobs are checked when each starts."""
+        """Check a sweep; the values of each job are checked when the job starts."""
         self._check(config, config.hydra.sweep.dir)
 
     def _check(self, config: DictConfig, out: str) -> None:
         try:
             typed(config, config.hydra.job.config_name)
-            if config.resume == "never" and processes.rank() == 0:
+            if config.resume == "never" and torchrun.launched_rank() == 0:
                 refuse_results(Path(out))
         except Exception as error:
-            raise Refused from error
+            raise RunRefused from error
 
 
 def refuse_results(out: Path) -> None:
-    """A ConfigError when `out` holds results: an earlier run is never written over."""
+    """Raise a ConfigError if `out` contains results, so that no run is overwritten."""
     if out.is_file():
-        raise ConfigError(f"out={out} is a file; name a folder")
+        raise ConfigError(f"out={out} is a file: choose a folder")
     results = (
         [file for file in sorted(out.iterdir()) if not _TRACES.fullmatch(file.name)] if out.is_dir() else []
     )
     if results:
         raise ConfigError(
-            f"out={out} is not empty (it holds {results[0].name}): add resume=auto to go on with that run, "
-            "or name another folder"
+            f"out={out} is not empty (it contains {results[0].name}): add resume=auto to resume that run, "
+            "or choose another folder"
         )
 
 
 def launch(command: str, overrides: list[str], flags: Flags) -> int:
     """Run `vigos <command>` and return its exit code."""
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the mistake can be put in one line
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, and we print one line
     sigterm = signal.getsignal(signal.SIGTERM)
     if main_thread := threading.current_thread() is threading.main_thread():
-        # A scheduler's SIGTERM ends a run as Ctrl-C does: files, trackers and servers are closed.
+        # SIGTERM from a scheduler ends a run like Ctrl-C: files, trackers and servers are closed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.argv = ["vigos", *_arguments(command, overrides, flags)]
-        processes.agree_on_start()
+        torchrun.agree_on_start_time()
         os.environ[compose.STARTED] = compose.started.isoformat()
         register()
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=command)(_task)()
@@ -112,10 +112,10 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
         return 130
     except (TaskFailed, Stopped) as error:
         return error.code
-    except (Exception, Refused) as error:
-        cause = error.__cause__ if isinstance(error, Refused) and error.__cause__ else error
+    except (Exception, RunRefused) as error:
+        cause = error.__cause__ if isinstance(error, RunRefused) and error.__cause__ else error
         message = mistakes.explain(cause, command, overrides)
-        if message is None:  # not the user's doing
+        if message is None:  # not a mistake of the user
             traceback.print_exception(cause)
         else:
             print(f"vigos: {message}", file=sys.stderr)
@@ -133,16 +133,16 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
 
 
 def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
-    """Hydra's argv: flags first, so that `seed=1 -m` is the same as `-m seed=1`."""
+    """The arguments for Hydra, flags first, so that `seed=1 -m` means the same as `-m seed=1`."""
     shows = [f"--{name}" for name in ("multirun", "cfg", "info") if getattr(flags, name)]
     if len(shows) > 1:
-        raise ConfigError(f"{' and '.join(shows)} exclude each other")
+        raise ConfigError(f"{' and '.join(shows)} cannot be used together")
     for name in ("package", "resolve"):
         if getattr(flags, name) and not flags.cfg:
-            raise ConfigError(f"--{name} only means something with --cfg job")
+            raise ConfigError(f"--{name} needs --cfg job")
     if flags.config_dir and not flags.config_dir.is_dir():
         raise ConfigError(f"--config-dir {flags.config_dir}: there is no such folder")
-    mistakes.check_groups(command, overrides)
+    mistakes.check_known(command, overrides)
     overrides = [_quoted(override) for override in overrides]
     if command == "ablate" and not mistakes.sweeps(overrides):
         overrides = ["+experiment=main", *overrides]
@@ -152,16 +152,16 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
         if value := getattr(flags, name):
             arguments += [f"--{name.replace('_', '-')}", str(value)]
     arguments += ["--resolve"] if flags.resolve else []
-    # A sweep's folders are named by what is swept, not by what all its jobs share.
+    # The folder names of a sweep contain only the keys that are swept.
     fixed = ["out", "resume", *mistakes.fixed_keys(overrides)]
     naming = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"
-    return [*arguments, "--", naming, *processes.quiet_overrides(), *overrides]
+    return [*arguments, "--", naming, *torchrun.overrides_for_rank(), *overrides]
 
 
 def _quoted(override: str) -> str:
-    """The override, its value in quotes where it is the name of a file.
+    """The override, with quotes around its value if the value is the name of a file.
 
-    A sweep's folders have `=` and `,` in their names, which are signs to Hydra.
+    The folders of a sweep have `=` and `,` in their names, which have a meaning in Hydra's syntax.
     """
     key, equals, value = override.partition("=")
     if not re.search(r"[=,]", value) or not Path(value).exists():
@@ -170,12 +170,12 @@ def _quoted(override: str) -> str:
 
 
 def _task(config: DictConfig) -> float | None:
-    """One job of a run or a sweep; its failure is shown here, before Hydra's frames surround it."""
+    """Run one job. Its error is printed here, so that the traceback has no frames of Hydra."""
     hydra_config = HydraConfig.get()
     command = str(hydra_config.job.config_name)
     try:
         run = typed(config, command)
-        run.out = str(hydra_config.runtime.output_dir)  # under -m, this job's own folder
+        run.out = str(hydra_config.runtime.output_dir)  # with -m, the folder of this job
     except Exception as error:
         return _fail(error, mistakes.explain(error, command, list(hydra_config.overrides.task)))
     try:
@@ -185,9 +185,9 @@ def _task(config: DictConfig) -> float | None:
 
 
 def _fail(error: Exception, message: str | None) -> NoReturn:
-    """Show a failed job, and end it: the run with it, but not the other jobs of a sweep."""
+    """Print the error and end the job: a single run ends, a sweep continues with its other jobs."""
     if message is None:
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # all but _task's frame
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # not _task's frame
         traceback.print_exception(error)
     else:
         print(f"vigos: {message}", file=sys.stderr)
@@ -198,6 +198,6 @@ def _fail(error: Exception, message: str | None) -> NoReturn:
 
 
 def _exit_code(error: BaseException, message: str | None) -> int:
-    """2 for what the user typed, 1 for everything else that went wrong."""
+    """2 for a mistake in the configuration, 1 for every other failure."""
     failed = message is None or (isinstance(error, OSError) and not isinstance(error, HydraException))
     return 1 if failed or (isinstance(error, UserError) and not isinstance(error, ConfigError)) else 2

@@ -1,1 +1,1 @@
-"""What can be set: schema, composition, and what a run records about itself."""
+"""The configuration: its keys, how Hydra composes it, and what a run records about itself."""

@@ -1,13 +1,13 @@
-"""Where the configuration lives, and how a composed one becomes plain dataclasses.
+"""Compose configurations with Hydra and convert them to plain dataclasses.
 
-register()                                     `schema`, the experiments and their arms are known to Hydra
+register()                                     # tell Hydra about the schema, experiments and arms
 run: DistillRun = typed(cfg, "distill")
 
-An experiment is a partial configuration. What it compares is a product of values under
-`hydra.sweeper.params`, or, where that does not fit, named `arms`, each a set of overrides:
+An experiment is a partial configuration. It compares all combinations of the values under
+`hydra.sweeper.params`. Where combinations do not fit, it has named `arms`, each a set of overrides:
 
     arms:
-      forward: {loss: forward_kl}               becomes `+arm=forward`, swept by the experiment
+      forward: {loss: forward_kl}               becomes `+arm=forward`, which the experiment sweeps
       jsd_0.9: {loss: jsd, loss.beta: 0.9}
 """
 
@@ -28,17 +28,17 @@ from vigos_cli.config.paths import config_dir, experiments_dir
 from vigos_cli.config.run_digest import cell_folder_name, digest
 from vigos_cli.config.schema import COMMANDS, AblateRun, AnyRun, RunConfig
 
-STARTED = "VIGOS_STARTED"  # the environment variable that tells a launcher's workers when the run started
-# Of the run; launch.py replaces it by rank 0's when there are several processes.
+STARTED = "VIGOS_STARTED"  # environment variable that gives the start time to the workers of a launcher
+# The start time of the run; with several processes, torchrun.py replaces it by the time of rank 0.
 started = datetime.fromisoformat(os.environ[STARTED]) if STARTED in os.environ else datetime.now()
 
 
 @cache
 def register() -> None:
-    """Tell Hydra of the schema, the experiments and their arms, once a process."""
+    """Tell Hydra about the schema, the experiments and their arms, once per process."""
     store = ConfigStore.instance()
-    # One schema for all commands, so that a model's recipe and an experiment mean the same to each of
-    # them; `typed` then drops the groups that a command has no use for.
+    # One schema for all commands, so that a model's recipe and an experiment work with each of them;
+    # `typed` then drops the groups that a command does not use.
     store.store(name="schema", node=AnyRun)
     for file in sorted(experiments_dir().glob("*.yaml")):
         node = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
@@ -52,7 +52,7 @@ def register() -> None:
 
 
 def arm(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The partial configuration of an experiment's arm: options of groups, and values of keys."""
+    """The partial configuration of an arm, from its overrides of groups and keys."""
     groups = {folder.name for folder in config_dir().iterdir() if folder.is_dir()}
     chosen = [{f"override /{key}": value} for key, value in overrides.items() if key in groups]
     node: dict[str, Any] = {"defaults": [*chosen, "_self_"], "label": name}
@@ -67,30 +67,30 @@ def arm(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell_folder(*, _root_: DictConfig) -> str:
-    """The folder of a composed cell within its sweep (the resolver behind `hydra.sweep.subdir`)."""
+    """The folder of a cell in its sweep; the resolver `cell` in `hydra.sweep.subdir` calls it."""
     name = str(_root_.hydra.job.override_dirname)
     return cell_folder_name(
         Path(_root_.hydra.sweep.dir), name, digest(cast(AblateRun, typed(_root_, "ablate")))
     )
 
 
-# When imported, not in register(): a launcher's worker imports this file and calls nothing.
+# At import and not in register(): the worker of a launcher only imports this module.
 OmegaConf.register_new_resolver("started", lambda form: started.strftime(form), replace=True)
 OmegaConf.register_new_resolver("cell", _cell_folder, replace=True)
 
 
 def typed(config: DictConfig, command: str) -> RunConfig:
-    """The dataclass of a composed configuration; raises on an unknown key, a wrong type, a bad choice."""
+    """The dataclass of a composed configuration; raises for an unknown key or a wrong value."""
     schema = COMMANDS[command]
     unused = {f.name for f in fields(AnyRun)} - {f.name for f in fields(schema)}
-    # Through plain containers: a DictConfig would let keys added with `+` slip past the schema.
+    # As plain containers: OmegaConf would not check keys of a DictConfig that were added with `+`.
     plain = cast(dict[str, Any], OmegaConf.to_container(config))
     plain = {key: value for key, value in plain.items() if key not in unused and key != "hydra"}
     return cast(RunConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain)))
 
 
 def compose(command: str, overrides: list[str]) -> DictConfig:
-    """What Hydra would run `vigos <command> <overrides>` with, the `hydra` node included."""
+    """The configuration of `vigos <command> <overrides>`, with the `hydra` node."""
     from hydra import compose, initialize_config_dir
 
     register()
@@ -99,7 +99,7 @@ def compose(command: str, overrides: list[str]) -> DictConfig:
 
 
 def job(command: str, overrides: list[str]) -> Any:
-    """The dataclass of `vigos <command> <overrides>` (see `COMMANDS`), without running it."""
+    """The configuration of `vigos <command> <overrides>` as a dataclass (see `COMMANDS`)."""
     from hydra.core.hydra_config import HydraConfig
 
     config = compose(command, overrides)

@@ -1,4 +1,4 @@
-"""Where the package's own files are: beside it in an installed copy, in the checkout otherwise."""
+"""The folders of the package's own files, in an installed copy or in a checkout."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ def _beside_package_or_checkout(name: str) -> Path:
 
 
 def config_dir() -> Path:
-    """The folder of Hydra groups."""
+    """The folder of the configuration groups, `conf`."""
     return _beside_package_or_checkout("conf")
 
 
 def experiments_dir() -> Path:
-    """The folder of experiments."""
+    """The folder of the experiments, `experiments`."""
     return _beside_package_or_checkout("experiments")

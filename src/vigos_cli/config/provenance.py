@@ -1,4 +1,4 @@
-"""What made a run: the code's commit, the versions of what it stands on, its configuration."""
+"""What a run records about itself: commit, versions of packages, configuration."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.paths import PACKAGE
+from vigos_cli.config.removed_keys import without_removed
 from vigos_cli.config.schema import RunConfig, may_change, on_resume
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import write_json
 
 PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
-CHANGES = "changes.jsonl"  # in a run's folder: a line for each time that it went on with other values
+CHANGES = "changes.jsonl"  # in a run's folder: one line for each resume with changed values
 
 
 def commit() -> str | None:
-    """The checkout's commit, with `+` if files differ from it; None outside a checkout."""
+    """The commit of the checkout, with `+` if files differ from it; None outside a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -30,7 +31,7 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
-        if not git("ls-files", "config.py"):
+        if not git("ls-files", "__init__.py"):
             return None
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", str(PACKAGE)) else "")
     except (OSError, subprocess.SubprocessError):
@@ -38,15 +39,16 @@ def commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Python's and the packages' versions."""
+    """The versions of Python and of the packages."""
     return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
 
 
 def claim(out: Path, config: RunConfig, **where: Any) -> None:
-    """Make a folder this run's own: record the configuration there, or compare it with the recorded one.
+    """Record the configuration in the run's folder, or compare it with the one recorded there.
 
-    Where keys have changed that may change, config.json takes their new values, and a line of changes.jsonl
-    keeps the old ones; `where` stands in that line, such as the step. Raises ConfigError as `same_run` does.
+    If only keys have changed that may change, config.json gets their new values, and a new line of
+    changes.jsonl keeps the old ones, together with `where`, such as the step. Otherwise `same_run` raises a
+    ConfigError.
     """
     out.mkdir(parents=True, exist_ok=True)
     if (started := out / "config.json").exists():
@@ -58,22 +60,22 @@ def claim(out: Path, config: RunConfig, **where: Any) -> None:
             file.write(json.dumps({"time": now, **where, "changed": changed}) + "\n")
         if rounded := [key for key in changed if on_resume(key) == "same up to rounding"]:
             values = ", ".join(f"{key}={changed[key][1]} instead of {changed[key][0]}" for key in rounded)
-            print(f"vigos: the run goes on with {values}: the same up to rounding", file=sys.stderr)
+            print(f"vigos: resuming with {values}; results stay the same up to rounding", file=sys.stderr)
     write_json(started, asdict(config))
 
 
 def same_run(saved: dict[str, Any], config: RunConfig) -> dict[str, list[Any]]:
-    """Compare the recorded configuration of a run with the one that it goes on with.
+    """Compare the recorded configuration of a run with the one that it is resumed with.
 
-    Returns the keys that have changed and may change, each with its value then and now; `out` and `resume`
-    are left out. Raises a ConfigError that names the first key whose change makes another run.
+    Returns the keys that have changed, except `out` and `resume`, each with its old and its new value.
+    Raises a ConfigError that names the first changed key that must not change.
     """
     changed = {}
     for name, then, now in differences(saved, config):
         if not may_change(name):
             raise ConfigError(
-                f"resume=auto: this run was started with {name}={then}, not {now}; "
-                "name another folder with out="
+                f"resume=auto: this run was started with {name}={then}, not {now}: "
+                "choose another folder with out="
             )
         if name not in ("out", "resume"):
             changed[name] = [then, now]
@@ -81,7 +83,7 @@ def same_run(saved: dict[str, Any], config: RunConfig) -> dict[str, list[Any]]:
 
 
 def differences(saved: dict[str, Any], config: RunConfig) -> Iterator[tuple[str, Any, Any]]:
-    """The keys in which a recorded configuration differs from this one: name, value then and now."""
+    """The keys in which a recorded configuration differs from this one: name, old and new value."""
     now, then = flat(asdict(config)), recorded(saved, type(config))
     for name in sorted({*now, *then}):
         if now.get(name) != then.get(name):
@@ -89,12 +91,12 @@ def differences(saved: dict[str, Any], config: RunConfig) -> Iterator[tuple[str,
 
 
 def recorded(saved: dict[str, Any], schema: type[RunConfig]) -> dict[str, Any]:
-    """A recorded configuration with dotted keys; one that is younger than the record had its default then."""
-    return {**flat(asdict(schema())), **flat(saved)}
+    """A recorded configuration with dotted keys; keys added since then have their default."""
+    return {**flat(asdict(schema())), **without_removed(flat(saved))}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested dict with dotted keys."""
+    """A nested dict as a flat one with dotted keys."""
     items: dict[str, Any] = {}
     for name, value in tree.items():
         items |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}

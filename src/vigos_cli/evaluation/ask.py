@@ -22,7 +22,7 @@ from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.out_of_memory import in_phase
 from vigos_cli.models.student import load_student, pick_device
 from vigos_cli.types import Response, Sample
-from vigos_cli.utils import group
+from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import read_lines, write_lines
 from vigos_cli.utils.progress import Bar
@@ -37,7 +37,7 @@ CHUNK = 4  # batches whose pictures are held at once
 def load_asker(config: EvalRun) -> Asker:
     """The model, or the server, that a config names; the run's folder is its own from here on."""
     quieten()
-    group.start(pick_device(config.model.device))
+    process_group.start(pick_device(config.model.device))
     settle_prompts(config)
     if config.rollout.name == "openai":
         from vigos_cli.generation.chat import Chat, TextPrompter
@@ -47,7 +47,7 @@ def load_asker(config: EvalRun) -> Asker:
         student = load_student(config.model, config.adapter, seed=config.seed)
         prompter = Prompter(student.processor, config.prompt, config.routing)
         asker = Asker(config, engine_of(config, student), prompter, _mark(config.adapter.path))
-    if group.rank() == 0:
+    if process_group.rank() == 0:
         claim(Path(config.out), config)
     return asker
 
@@ -76,7 +76,7 @@ class Asker:
         how many items there are by what is known after as many. A sample comes with the pictures that the
         model saw.
         """
-        bench, path, first = self.config.bench, folder / "responses.jsonl", group.rank() == 0
+        bench, path, first = self.config.bench, folder / "responses.jsonl", process_group.rank() == 0
         samples = with_control_images(samples, self.config.diagnostic, bench.seed)
         draws = range(1 + bench.samples)
         known = _responses(path) if self.config.resume == "auto" else {}
@@ -89,7 +89,7 @@ class Asker:
                 file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
                 file.flush()
 
-            keep = save if group.size() == 1 else None
+            keep = save if process_group.size() == 1 else None
             while chunk := list(islice(samples, size)):
                 put = {sample.id: prompt(sample) for sample in chunk}
                 asked = {sample.id: self._fingerprint(sample, put[sample.id]) for sample in chunk}
@@ -98,9 +98,9 @@ class Asker:
                 changed += len({id for id, _ in found.keys() - fresh.keys()})
                 todo = [s for s in chunk if any((s.id, draw) not in fresh for draw in draws)]
 
-                own = self._ask(group.share(todo), put, asked, fresh, keep)
-                made = [response for part in group.gather(own) for response in part]
-                if first and group.size() > 1:
+                own = self._ask(process_group.share(todo), put, asked, fresh, keep)
+                made = [response for part in process_group.gather(own) for response in part]
+                if first and process_group.size() > 1:
                     save(*made)
                 fresh |= {(response.sample_id, response.draw): response for response in made}
                 for sample in chunk:

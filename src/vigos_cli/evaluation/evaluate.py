@@ -22,7 +22,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigos_cli.config import processes
+from vigos_cli.config import torchrun
 from vigos_cli.config.schema import BenchTask, EvalRun
 from vigos_cli.evaluation import registry, rows
 from vigos_cli.evaluation.failures import PAGE, Failures
@@ -55,7 +55,7 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         from vigos_cli.evaluation.compare import verdicts
 
         verdicts(Path(config.compare[0]))
-    if config.judge.name != "none" and processes.rank() == 0:
+    if config.judge.name != "none" and torchrun.launched_rank() == 0:
         from vigos_cli.evaluation.judge_column import Judge
 
         judge = Judge(config.judge, out)
@@ -78,7 +78,7 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         for name, result in results.items():
             scores[name] = with_judge(config.judge.model, result)
             save(out, name, result, scores)
-    if config.compare and processes.rank() == 0:
+    if config.compare and torchrun.launched_rank() == 0:
         _against(scores, config.compare[0], config.out)
         save_scores(out, scores, alone=len(tasks) == 1)
     return scores
@@ -105,7 +105,7 @@ def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
 
 
 def _adapter(config: EvalRun, name: str) -> Bench:
-    return registry.get("plain" if config.bench.schema == "plain" else name)
+    return registry.get(name)
 
 
 def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
@@ -157,7 +157,7 @@ def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
-    """The tasks, `bench.path` and `bench.schema` given to the only one that can have meant."""
+    """The tasks, `bench.path` given to the only one that can have meant."""
     bench, tasks = config.bench, config.bench.tasks
     if not tasks:
         raise ConfigError("bench: no task; name one, such as bench=mathvista")
@@ -267,6 +267,6 @@ def _collect(
         one = Graded(sample, draw, verdict, response=text)
         failures.see(one)
         graded.append(replace(one, sample=replace(sample, images=())))
-    if processes.rank() == 0:
+    if torchrun.launched_rank() == 0:
         failures.write(folder / PAGE, name, config)
     return graded

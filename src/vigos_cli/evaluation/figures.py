@@ -21,7 +21,7 @@ import numpy as np
 
 from vigos_cli.evaluation.items import Graded, Groups
 from vigos_cli.types import Sample
-from vigos_cli.utils.stats import RESAMPLES, mean_interval, same, wilson
+from vigos_cli.utils.stats import RESAMPLES, mean_interval, no_spread, wilson
 
 Figure = dict[str, Any]
 SIZES = (5, 8, 16, 32, 64)  # the k of Pass@k, besides the number of draws
@@ -74,7 +74,7 @@ def composite(
         drawn = statistic(weights_RC @ table_CP)
     drawn = drawn[np.isfinite(drawn)]  # resamples may lack what the statistic divides by
     figure: Figure = {"mean": value, "low": None, "high": None, "n": clusters}
-    if same(drawn):
+    if no_spread(drawn):
         if share and 0 <= value <= 1:
             figure["low"], figure["high"] = wilson(value, clusters)
     else:

@@ -19,7 +19,6 @@ from vigos_cli.config.schema import JudgeConfig
 from vigos_cli.evaluation.judge_known import Known, key_of
 from vigos_cli.evaluation.judge_reply import reply
 from vigos_cli.evaluation.judge_words import Case, messages, read
-from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.progress import Bar
 from vigos_cli.utils.server import NoReply, NoServer, Server, key_from_environment
 
@@ -29,18 +28,12 @@ IN_A_ROW = 16  # questions without a verdict, after which no more are asked
 class Judge:
     """A judge, its key, and the file of what it said.
 
-    Raises ConfigError when the key is missing or the file cannot be written: before anything is asked.
+    Raises ConfigError when the key is missing.
     """
 
     def __init__(self, config: JudgeConfig, folder: Path):
         self._config, self._key = config, key_from_environment("judge", config)
-        self._path = Path(config.cache) if config.cache else folder / "judge.jsonl"
-        if config.cache:
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._path.open("a").close()
-            except OSError as error:
-                raise ConfigError(f"judge.cache={self._path}: {error.strerror}") from error
+        self._path = folder / "judge.jsonl"
 
     def scores(self, cases: Sequence[Case | None]) -> list[float | None]:
         """A score from 0 to 1 a case; None where there is no case or no verdict."""

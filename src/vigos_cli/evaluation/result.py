@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.config import processes
+from vigos_cli.config import torchrun
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.items import Graded
 from vigos_cli.utils.files import write_json, write_lines
@@ -28,7 +28,7 @@ class Result:
 
 def save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
     """Leave a benchmark's verdicts, and all scores so far. Of several processes the first one does."""
-    if processes.rank() == 0:
+    if torchrun.launched_rank() == 0:
         write_lines(
             result.folder / "verdicts.jsonl",
             (verdict_line(name, one, result.answers) for one in result.graded),

@@ -19,7 +19,7 @@ from vigos_cli.generation.sampler import Request, Sampling
 from vigos_cli.method.prompts import EncodedImages, Prompter
 from vigos_cli.method.segments import description_tokens, parse_rollout
 from vigos_cli.types import Prompt, Response, Role, Rollout, Sample
-from vigos_cli.utils import group
+from vigos_cli.utils import process_group
 
 if TYPE_CHECKING:
     from vigos_cli.generation.chat import TextPrompter
@@ -42,7 +42,7 @@ class Evaluator:
         self.engine, self.prompter, self.routing, self.bench = engine, prompter, routing, bench
         task = bench.tasks["priorworld"]
         self.samples = priorworld.load(task, task.limit)
-        own = group.share(self.samples)
+        own = process_group.share(self.samples)
         self.items = [make_item(prompter, sample, sample.question) for sample in own]
 
     def run(
@@ -52,7 +52,7 @@ class Evaluator:
         bench = self.bench if samples is None else replace(self.bench, samples=samples)
         routing = replace(self.routing, completion="two_pass" if two_pass else "student")
         own = answer(self.engine, self.prompter, self.items, routing, bench)
-        responses = [response for part in group.gather(own) for response in part]
+        responses = [response for part in process_group.gather(own) for response in part]
         responses.sort(key=lambda response: response.draw > 0)
         return priorworld.report(self.samples, responses), responses
 

@@ -30,7 +30,7 @@ from vigos_cli.types import Prompt, Role, Rollout
 from vigos_cli.utils import rng
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import write_json
-from vigos_cli.utils.server import CutShort, NoReply, Refused, Server, key_from_environment, passing
+from vigos_cli.utils.server import CutShort, NoReply, RequestRefused, Server, key_from_environment, passing
 
 FILE = "engine.json"  # what was found out about the server, beside the responses
 CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}  # as vLLM and SGLang call it
@@ -112,7 +112,7 @@ class Chat:
             try:
                 rollout = await complete(server, request)
                 self._refused = 0
-            except Refused as error:
+            except RequestRefused as error:
                 self._refused += 1
                 if self._refused > REFUSALS or passing(error.status):
                     raise
@@ -176,7 +176,7 @@ class Chat:
             manner = Manner("continued" if continued else "not sent", top_k)
             try:
                 tokens = await self._prompt_tokens(server, manner.fields(request, probe))
-            except Refused as error:
+            except RequestRefused as error:
                 refused = error
                 continue
             if not continued:
@@ -198,7 +198,7 @@ class Chat:
         closed = {k: v for k, v in manner.fields(request, probe).items() if k not in CONTINUE}
         try:
             longer = await self._prompt_tokens(server, closed)
-        except Refused:
+        except RequestRefused:
             return False
         return tokens is not None and longer is not None and tokens < longer
 

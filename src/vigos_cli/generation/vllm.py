@@ -30,9 +30,9 @@ from vigos_cli.generation.requests import ask_all
 from vigos_cli.generation.sampler import Done, Request, Sampling, as_rollout
 from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Rollout
-from vigos_cli.utils import group, rng
+from vigos_cli.utils import process_group, rng
 from vigos_cli.utils.errors import UserError
-from vigos_cli.utils.server import Refused, Server, key_from_environment
+from vigos_cli.utils.server import RequestRefused, Server, key_from_environment
 
 
 class Vllm:
@@ -43,7 +43,7 @@ class Vllm:
         self._key = key_from_environment("rollout", config)
         self._served = (out / "served").resolve()  # where the server reads adapters
         self._slots = frozenset(student.banned_ids)
-        if group.rank() == 0:  # what a run that was killed has left
+        if process_group.rank() == 0:  # what a run that was killed has left
             shutil.rmtree(self._served, ignore_errors=True)
         self._name, self._version = model, ()  # what the server calls the student, of which weights
 
@@ -67,8 +67,8 @@ class Vllm:
                 params = self._params(request, sampling, key)
                 try:
                     reply = await vllm_protocol.generate(server, self._name, request.prompt, features, params)
-                except Refused as error:
-                    raise Refused(error.status, f"{error} to item {request.sample_id}") from None
+                except RequestRefused as error:
+                    raise RequestRefused(error.status, f"{error} to item {request.sample_id}") from None
                 ids = vllm_protocol.sampled(reply, self._student.stop_ids, self._slots)
                 rollouts[i] = as_rollout(self._student, request, ids)
                 if done:
@@ -88,7 +88,7 @@ class Vllm:
 
     def close(self) -> None:
         """Unload the adapter; where the server is gone, so is its copy."""
-        if group.rank() == 0 and self._name != self._model:
+        if process_group.rank() == 0 and self._name != self._model:
             try:
                 ask_all(self._config, self._key, [self._name], self._unload)
             except UserError:
@@ -116,13 +116,13 @@ class Vllm:
         if version == self._version:
             return
         trouble = ""
-        if group.rank() == 0:
+        if process_group.rank() == 0:
             try:
                 prompt = requests[0].prompt if requests else None
                 ask_all(self._config, self._key, [prompt], self._put)
             except UserError as error:
                 trouble = str(error)
-        self._name, trouble = group.gather((self._name, trouble))[0]
+        self._name, trouble = process_group.gather((self._name, trouble))[0]
         if trouble:
             raise UserError(trouble)
         self._version = version

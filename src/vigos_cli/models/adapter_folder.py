@@ -96,7 +96,6 @@ def _save(student: Student, folder: Path, config: DistillRun) -> None:
             "instruction": getattr(config.prompt, form),
             "prefill": getattr(config.prompt, f"prefill_{form}"),
             "prompt": asdict(config.prompt),
-            "min_pixels": config.model.min_pixels,
             "max_pixels": config.model.max_pixels,
         },
     )

@@ -31,8 +31,8 @@ from torch import Tensor
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
-from vigos_cli.config.processes import rank
 from vigos_cli.config.schema import AdapterConfig
+from vigos_cli.config.torchrun import launched_rank
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import read_tensors
 
@@ -298,5 +298,5 @@ def _line(error: Exception) -> str:
 
 def _tell(text: str) -> None:
     """One line on stderr, by the first process."""
-    if rank() == 0:
+    if launched_rank() == 0:
         print(f"vigos: {text}", file=sys.stderr)

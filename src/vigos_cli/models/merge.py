@@ -59,9 +59,7 @@ def merge(config: MergeRun) -> MergeReport:
     out.mkdir(parents=True, exist_ok=True)
     merged.save_pretrained(out, safe_serialization=True)
     student.processor.save_pretrained(out)
-    saved: Any = AutoModelForImageTextToText.from_pretrained(
-        out, dtype=merged.dtype, attn_implementation=config.model.attention, use_safetensors=True
-    )
+    saved: Any = AutoModelForImageTextToText.from_pretrained(out, dtype=merged.dtype, use_safetensors=True)
     if not torch.equal(_log_probabilities(saved.to(student.device).eval(), batch), together):
         raise UserError(f"{out} does not hold what was merged: is the disk full?")
     write_json(out / "merge.json", {"tokens": report.tokens, "mean_kl": report.mean_kl})

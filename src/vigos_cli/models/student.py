@@ -201,15 +201,12 @@ def load_processor(config: ModelConfig) -> Any:
 
 
 def _bound_pictures(images: Any, config: ModelConfig) -> None:
-    """Set `model.min_pixels` and `model.max_pixels` in the terms that an image processor has for them."""
+    """Set `model.max_pixels` in the terms that an image processor has for it."""
     size = getattr(images, "size", None) or {}
     if "max_pixels" in getattr(getattr(images, "valid_kwargs", None), "__annotations__", {}):
-        for bound, edge in ((config.min_pixels, "shortest_edge"), (config.max_pixels, "longest_edge")):
-            if bound is not None and edge in size:
-                size[edge] = bound  # the Qwen processors keep areas under these names
+        if config.max_pixels is not None and "longest_edge" in size:
+            size["longest_edge"] = config.max_pixels  # the Qwen processors keep an area under this name
         return
-    if config.min_pixels is not None:
-        raise UserError("model.min_pixels: this model's image processor has no such bound: set it to null")
     if config.max_pixels is None:
         return
     tile = (getattr(images, "max_image_size", None) or {}).get("longest_edge")
@@ -270,7 +267,7 @@ def _guard_vision_tower(base: Any) -> RemovableHandle:
 def _load_base(config: ModelConfig, adapter: AdapterConfig, device: torch.device) -> tuple[Any, Any]:
     """The base weights on the device, and the processor."""
     dtype = pick_dtype(config.dtype, device)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": config.attention}
+    options: dict[str, Any] = {"dtype": dtype}
     if adapter.quantise == "nf4":
         options["quantization_config"] = _nf4(dtype, config)
         options["device_map"] = {"": device}

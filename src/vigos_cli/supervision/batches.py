@@ -15,7 +15,7 @@ from vigos_cli.data.check import usable_sample
 from vigos_cli.data.images import BadRow
 from vigos_cli.method.prompts import EncodedImages, Prompter, reference_text
 from vigos_cli.types import Prompt, Role, Sample
-from vigos_cli.utils import group, rng
+from vigos_cli.utils import process_group, rng
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Batches:
 
     def _make(self, step: int) -> tuple[list[Prepared], Counter[str]]:
         counts: Counter[str] = Counter()
-        places = group.share(list(enumerate(batch_indices(self.config, len(self.data), step))))
+        places = process_group.share(list(enumerate(batch_indices(self.config, len(self.data), step))))
         return prepare(self.data, places, self.prompter, self.config, counts), counts
 
 

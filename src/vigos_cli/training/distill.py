@@ -37,7 +37,7 @@ from vigos_cli.training.preflight import EmptySteps, notes
 from vigos_cli.training.tracking import Tracker
 from vigos_cli.training.trainer import Learner, make_learner, resume, total_steps, train
 from vigos_cli.types import Response
-from vigos_cli.utils import group
+from vigos_cli.utils import process_group
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 from vigos_cli.utils.progress import Bar
 
@@ -54,8 +54,8 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
 
         print_plan(config)
         return None
-    group.start(pick_device(config.model.device))
-    first = group.rank() == 0
+    process_group.start(pick_device(config.model.device))
+    first = process_group.rank() == 0
     out.mkdir(parents=True, exist_ok=True)
 
     student = load_student(config.model, config.adapter, seed=config.seed)
@@ -157,7 +157,7 @@ def _summary(
         "commit": commit(),
         "versions": versions(),
         "seeds": {"run": config.seed, "bench": config.bench.seed},
-        "processes": group.size(),
+        "processes": process_group.size(),
         "device": str(student.device),
         "engine": (learner.engine and learner.engine.facts()) or {"name": "hf"},
         "seconds": {phase: round(value, 2) for phase, value in learner.seconds.items()},
@@ -198,12 +198,12 @@ def _before(out: Path, learner: Learner, around: Around) -> tuple[dict[str, Any]
     The responses are empty where they were measured before.
     """
     path = out / "before.json"
-    known = group.gather(json.loads(path.read_text()) if path.exists() else None)[0]
+    known = process_group.gather(json.loads(path.read_text()) if path.exists() else None)[0]
     if known is not None:
         return known, []
     with learner.timed("evaluate"):
         report, responses = around.run(out / "before")
-    if group.rank() == 0:
+    if process_group.rank() == 0:
         write_lines(out / "before.jsonl", [asdict(response) for response in responses])
         write_json(path, report)
     return report, responses

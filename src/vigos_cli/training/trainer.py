@@ -36,7 +36,7 @@ from vigos_cli.supervision.supervise import sample_rollouts, supervise_all
 from vigos_cli.supervision.teachers import Supervised, gather, kinds_of, read, score_teacher
 from vigos_cli.training import checkpoint
 from vigos_cli.types import Role, Sample
-from vigos_cli.utils import group, rng
+from vigos_cli.utils import process_group, rng
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import read_tensors
 
@@ -104,13 +104,13 @@ def learn(learner: Learner, batches: Batches, prompter: Prompter, config: Distil
         rows = supervise_all(rollouts, prompter, config)
 
     terms = [row.terms for row in rows]
-    totals = group.sum_counts(term_counts(terms, config.loss.reduction))
+    totals = process_group.sum_counts(term_counts(terms, config.loss.reduction))
     weights = dict(zip(map(id, rows), token_weights(terms, config.loss, totals), strict=True))
 
     tally = Tally()
     learner.optimizer.zero_grad(set_to_none=True)
     student.net.train()  # dropout of the adapter; the base has none
-    with rng.torch_seed(config.seed, "dropout", step, group.rank()):
+    with rng.torch_seed(config.seed, "dropout", step, process_group.rank()):
         for micro in micro_batches(rows, config.trainer.micro_batch):
             roles = sorted({term.role for row in micro for term in row.terms})
             with learner.timed("teachers"):
@@ -144,13 +144,13 @@ def learn(learner: Learner, batches: Batches, prompter: Prompter, config: Distil
 
     with learner.timed("learn"):
         parameters = list(student.adapter.values())
-        group.sum_gradients(parameters)
+        process_group.sum_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.trainer.max_grad_norm))
         lr = learning_rate(config.trainer, step, total_steps(config, len(batches.data)))
         if not totals:
-            counts["step_without_supervision"] += group.rank() == 0
+            counts["step_without_supervision"] += process_group.rank() == 0
         elif not isfinite(norm):  # NaN or infinite loss: this batch teaches nothing
-            counts["step_not_finite"] += group.rank() == 0
+            counts["step_not_finite"] += process_group.rank() == 0
         else:
             for settings in learner.optimizer.param_groups:
                 settings["lr"] = lr
@@ -161,7 +161,7 @@ def learn(learner: Learner, batches: Batches, prompter: Prompter, config: Distil
         if not row.segments.valid:
             counts[f"invalid_{row.segments.reason}"] += 1
         counts["length_limit"] += not row.rollout.finished
-    counts = group.sum_counts(counts)
+    counts = process_group.sum_counts(counts)
     learner.counts.update(counts)
     learner.step += 1
     seconds = {phase: learner.seconds[phase] - spent[phase] for phase in learner.seconds}
@@ -238,8 +238,8 @@ class Tally:
 
     def describe(self) -> dict[str, float]:
         """Loss by term, divergence by segment, share of clipped tokens and of tokens without gradient."""
-        loss = group.sum_counts(self.loss)
-        sums, tokens = group.sum_counts(self.sums), group.sum_counts(self.tokens)
+        loss = process_group.sum_counts(self.loss)
+        sums, tokens = process_group.sum_counts(self.sums), process_group.sum_counts(self.tokens)
         supervised = tokens.pop("all", 0)
         lines = {f"loss/{role}": value for role, value in sorted(loss.items())}
         lines["loss"] = sum(loss.values())
@@ -260,7 +260,7 @@ def _describe(rows: Sequence[Supervised], samples: Mapping[str, Sample]) -> dict
         sums["fallback"] += bool(row.terms_of(Role.REFERENCE))
         sums["right"] += is_right(samples[row.rollout.sample_id], row.segments)
         sums["tokens"] += len(row.rollout.ids)
-    sums = group.sum_counts(sums)
+    sums = process_group.sum_counts(sums)
     n = sums["rollouts"]
     if n == 0:
         return {"rollouts": 0}
@@ -309,7 +309,7 @@ def train(
                     line["eval"] = evaluate()
             log(line)
             # All processes must leave at the same step: one that went on would wait for the others forever.
-            stop = any(group.gather(interrupted()))
+            stop = any(process_group.gather(interrupted()))
             if learner.step % every.checkpoint_every == 0 or learner.step == steps or stop:
                 save(learner, Path(config.out))
             if stop:
@@ -339,7 +339,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 def save(learner: Learner, out: Path) -> None:
     """Leave a checkpoint of the last whole step."""
-    if group.rank() == 0:
+    if process_group.rank() == 0:
         with learner.timed("checkpoint"):
             checkpoint.save(
                 out / "checkpoints",
@@ -349,7 +349,7 @@ def save(learner: Learner, out: Path) -> None:
                 ema=learner.ema,
                 state={"counts": learner.counts, "seconds": learner.seconds},
             )
-    group.wait()
+    process_group.wait()
 
 
 def resume(learner: Learner, out: Path) -> None:

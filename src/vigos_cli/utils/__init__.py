@@ -1,1 +1,1 @@
-"""Helpers that know nothing of the method: errors, files, random numbers, processes, progress, statistics."""
+"""General helpers: errors, files, random numbers, processes, progress, servers, statistics."""

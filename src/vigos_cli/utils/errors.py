@@ -1,6 +1,6 @@
-"""Errors that a user can put right, and the two ways in which a Hydra callback ends the program.
+"""Errors that a user can correct, and exceptions that end the program from a Hydra callback.
 
-A UserError is shown as one line. Which exit code it gives stands in `vigos_cli.cli.launch`.
+`vigos_cli.cli.launch` prints a UserError as one line and chooses the exit code.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """Something the user can put right, such as missing weights; shown as one line, exit 1."""
+    """A problem that the user can solve, such as missing weights; printed as one line, exit code 1."""
 
 
 class ConfigError(UserError):
-    """A mistake in the user's configuration; the message is one line that names it, exit 2."""
+    """A mistake in the configuration; printed as one line that names it, exit code 2."""
 
 
-class Refused(BaseException):
-    """A mistake found before the run; not an Exception, since Hydra swallows those in callbacks."""
+class RunRefused(BaseException):
+    """A callback found a mistake before the run. Hydra ignores an Exception from a callback."""
 
 
 class Stopped(BaseException):
-    """A callback has done what was asked for, or told of what went wrong: the program ends with `code`."""
+    """A callback has finished or has reported an error; the program ends with exit code `code`."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -30,6 +30,6 @@ class Stopped(BaseException):
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """`did you mean x? ` when some word is close to what was typed, else nothing."""
+    """`did you mean x? ` if a word is similar to the one that was typed, otherwise an empty text."""
     close = get_close_matches(str(word), list(words), n=1)
     return f"did you mean {close[0]}? " if close else ""

@@ -1,4 +1,4 @@
-"""Files and folders on disk, whole or not there: a kill never leaves half of one."""
+"""Write files and folders completely or not at all, and read JSON lines and tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
-    """A file to write to, which takes the place of `path` once all of it is written."""
+    """A temporary file to write to; it replaces `path` at the end, so a kill leaves no partial file."""
     draft = path.with_name(f".{path.name}.draft")
     yield draft
     draft.replace(path)
@@ -25,32 +25,33 @@ def drafted(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def drafted_folder(path: Path) -> Iterator[Path]:
-    """The name of a folder to make, which takes the place of `path` once it is filled."""
+    """The name of a temporary folder to create; at the end it replaces `path`."""
     draft = path.with_name(f".{path.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)  # what a kill has left
+    shutil.rmtree(draft, ignore_errors=True)  # left by a killed run
     yield draft
     shutil.rmtree(path, ignore_errors=True)
     draft.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that is either whole or not there."""
+    """Write a JSON file, completely or not at all."""
     with drafted(path) as draft:
         draft.write_text(json.dumps(value, indent=1, default=str) + "\n")
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a JSON-lines file, whole or not at all."""
+    """Replace a JSON-lines file, completely or not at all."""
     with drafted(path) as draft:
         draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file up to the first damaged line, such as a last one that a kill cut short."""
+    """Read a JSON-lines file up to the first damaged line, such as an incomplete last line."""
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):  # U+2028 ends no line
+    content = path.read_text(encoding="utf-8", errors="replace")
+    for text in content.split("\n"):  # splitlines would also split at U+2028
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
@@ -62,11 +63,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU; a UserError if it is damaged."""
+    """The tensors of a safetensors file, on the CPU; raises a UserError if the file is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged or cut short: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"{file} is damaged or incomplete: {' '.join(str(error).split())[:200]}") from error

@@ -1,4 +1,4 @@
-"""Progress of long work, with rate and time left: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of long work: a bar on a terminal, a line every 15 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-EVERY = 15.0  # seconds between lines when there is no terminal
+EVERY = 15.0  # seconds between lines if stderr is no terminal
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 12 min, 3.5 h."""
+    """Seconds as a short text: 45 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Bar:
-    """`with Bar("distill", 60) as bar: bar.advance("loss 0.12")`."""
+    """A progress bar: `with Bar("distill", 60) as bar: bar.advance("loss 0.12")`."""
 
     def __init__(self, title: str, total: int | None, start: int = 0, *, quiet: bool = False):
         self.title, self.total, self.done, self._first = title, total, start, start
@@ -56,11 +56,11 @@ class Bar:
             self._bar.stop()
 
     def skip(self, by: int) -> None:
-        """Count what was done before and takes no time now."""
+        """Count work that was done before; it does not change the rate."""
         self.done, self._first = self.done + by, self._first + by
 
     def advance(self, note: str = "", by: int = 1, total: int | None = None) -> None:
-        """Count work done; `total` is a better estimate of all of it."""
+        """Count finished work; `total` replaces the estimate of the whole work."""
         self.done += by
         self.total = total or self.total
         now = time.monotonic()

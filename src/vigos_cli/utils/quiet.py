@@ -1,28 +1,42 @@
-"""Keep the libraries' own progress bars and notices out of a run's output."""
+"""Keep messages of libraries that a user cannot act on out of a run's output."""
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 
+_OPTIONAL_KERNEL = "Failed to load CPU gemm_4bit_forward from kernels-community"
+
 
 def quieten() -> None:
-    """Before transformers is imported for the first time."""
+    """Silence progress bars and notices of transformers, and one warning of bitsandbytes.
+
+    Call it before transformers, peft or bitsandbytes are imported for the first time.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # What transformers says of its own coming versions concerns its callers' authors, not our users.
+    # transformers announces changes of coming versions, for example to gradient_checkpointing_enable.
+    # Only programmers can act on these.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
-    from transformers.utils import logging
+    # On a CPU with AVX512-BF16, bitsandbytes asks for the package `kernels` when it is imported, with or
+    # without nf4. vigos does not use that kernel: it sets support_avx512bf16_for_cpu to False.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_other_message)
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def _is_other_message(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_OPTIONAL_KERNEL)
 
 
 def quieten_hub() -> None:
-    """Before a data set of the hub is read: that it is tried again, or is in the cache, is no news."""
-    from datasets.utils import logging as of_datasets
-    from huggingface_hub.utils import logging as of_hub
+    """Silence the notices of `datasets` and `huggingface_hub` about retries and the cache."""
+    from datasets.utils import logging as datasets_logging
+    from huggingface_hub.utils import logging as hub_logging
 
-    of_datasets.set_verbosity_error()
-    of_hub.set_verbosity_error()
+    datasets_logging.set_verbosity_error()
+    hub_logging.set_verbosity_error()

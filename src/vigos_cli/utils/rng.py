@@ -1,9 +1,9 @@
-"""Randomness without state: every draw is a hash of what it is for.
+"""Random numbers without state: each is a function of its purpose, step, sample and draw.
 
-    >>> uniforms(0, "rollout", 12, "sample-7", draw=1, count=4)     # the same at any batch size
+    >>> uniforms(0, "rollout", 12, "sample-7", 1, count=4)     # the same with any batch size
 
-So a resumed run, another batch size and another number of processes draw the same numbers, and there is no
-generator to save.
+The key of each generator is a hash of these parts. So a resumed run, another batch size or another number
+of processes gives the same numbers, and no generator has to be saved.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 
 
 def key(*parts: object) -> int:
-    """A 64-bit number that depends on nothing but `parts`."""
+    """A 64-bit hash of `parts`."""
     return int.from_bytes(blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
 
 
 def uniforms(*parts: object, count: int) -> np.ndarray:
-    """`count` numbers in [0, 1)."""
+    """`count` random numbers in [0, 1)."""
     return np.random.Generator(np.random.Philox(key=key(*parts))).random(count)
 
 
@@ -33,7 +33,7 @@ def permutation(*parts: object, count: int) -> np.ndarray:
 
 @contextmanager
 def torch_seed(*parts: object) -> Iterator[None]:
-    """Within it torch's own draws (initial weights, dropout) depend on `parts`; its state is put back."""
+    """Seed torch (initial weights, dropout) from `parts` in this block; restore its state afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(key(*parts) % 2**63)
         yield

@@ -1,12 +1,12 @@
-"""One question to an HTTP server, with patience: retries, waits, limits.
+"""Requests to an HTTP server, with retries, waiting times and limits.
 
 >>> async with Server("judge", config.judge, key) as server:
 ...     text = await server.ask("/chat/completions", {"messages": [...]}, read=text_of)
 
-A request that times out, loses its connection, or is answered 408, 429 or 5xx is sent again, after a wait
-that doubles each time and is no shorter than Retry-After; at most `TRIES` times, within `patience`. So is one
-whose reply `read` calls cut short. The key goes into one header and nowhere else: what is raised here never
-holds it.
+A request is sent again if it times out, loses its connection, gets the status 408, 429 or 5xx, or if
+`read` raises CutShort for its reply. The waiting time doubles each time and is at least that of the
+Retry-After header. There are at most `TRIES` attempts, within `patience`. The key is sent in one header;
+no error message contains it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LARGEST = 1 << 20  # bytes of a reply
 
 
 class Address(Protocol):
-    """Where a server is and how long it is waited for: a part of `JudgeConfig` and `RolloutConfig`."""
+    """The keys of `JudgeConfig` and `RolloutConfig` that describe a server."""
 
     url: str
     key_env: str | None
@@ -45,15 +45,15 @@ class Address(Protocol):
 
 
 class NoReply(Exception):
-    """This question got no reply; another may."""
+    """The server did not reply to this request; it may reply to others."""
 
 
 class CutShort(NoReply):
-    """A reply that ends too early: worth asking again."""
+    """The reply is incomplete; the request is sent again."""
 
 
-class Refused(NoReply):
-    """The server will not answer this question as it is put; `status` is its code."""
+class RequestRefused(NoReply):
+    """The server refused this request with the HTTP status `status`."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)
@@ -61,7 +61,7 @@ class Refused(NoReply):
 
 
 class NoServer(Exception):
-    """No question will get a reply from this server; `status` is its code where it gave one."""
+    """The server will reply to no request; `status` is its HTTP status, or 0 if it sent none."""
 
     def __init__(self, message: str, status: int = 0):
         super().__init__(message)
@@ -69,24 +69,26 @@ class NoServer(Exception):
 
 
 class Server:
-    """A connection pool; an async context manager. `group` is the configuration's name for it."""
+    """A pool of connections to a server, as an async context manager; `group` is its config group."""
 
     def __init__(self, group: str, config: Address, key: str | None):
         self._group, self._config, self._key = group, config, key
         self._turn = asyncio.Semaphore(config.concurrency)
-        for name in ("httpx", "httpcore"):  # a line a request would fill the run's log
+        for name in ("httpx", "httpcore"):  # they would log one line per request
             logging.getLogger(name).setLevel(logging.WARNING)
 
     async def __aenter__(self) -> Server:
-        # Plain bytes, or a small compressed reply could become a huge one.
+        # No compression: a small compressed reply could become a very large one.
         headers = {"accept-encoding": "identity"}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
         limits = httpx.Limits(max_connections=self._config.concurrency)
         try:
             self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=None)
-        except (ValueError, ImportError, httpx.InvalidURL) as error:  # of a proxy in the environment
-            raise NoServer(f"has no usable proxy: {self._clean(str(error))}") from None
+        except (ValueError, ImportError, httpx.InvalidURL) as error:  # from a proxy in the environment
+            raise NoServer(
+                f"cannot be reached through the proxy in the environment: {self._clean(str(error))}"
+            ) from None
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -95,7 +97,7 @@ class Server:
     async def ask(
         self, path: str, body: Mapping[str, Any], *, read: Callable[[bytes], T], largest: int = LARGEST
     ) -> T:
-        """What `read` makes of the reply to a POST. Raises NoReply, NoServer, and what `read` raises."""
+        """Send a POST request and return `read(reply)`. Raises NoReply, NoServer and errors of `read`."""
         url = self._config.url.rstrip("/")
         url = (url.removesuffix("/v1") if path.startswith("/inference/") else url) + path
         async with self._turn:
@@ -113,7 +115,7 @@ class Server:
                 if status == 200:
                     return read(content)
             except TimeoutError:
-                if clock() < deadline:  # else what went wrong before patience ended says more
+                if clock() < deadline:  # otherwise the error before the end of patience says more
                     failure = NoReply("timed out")
             except (httpx.ConnectError, httpx.InvalidURL) as error:
                 failure = NoServer(f"cannot be reached: {self._clean(str(error))}")
@@ -143,48 +145,50 @@ class Server:
             return response.status_code, response.headers, bytes(content)
 
     def _refusal(self, status: int, content: bytes, body: Mapping[str, Any]) -> Exception:
-        if status in (401, 403):  # without the server's own words: they may repeat the key
-            name, wanted = self._config.key_env, f"it wants a key, see {self._group}.key_env"
-            return NoServer(
-                f"answered {status}: {f'is the key in {name} good for it?' if self._key else wanted}"
-            )
+        if status in (401, 403):  # without the server's message, which may repeat the key
+            wrong = f"check the key in {self._config.key_env}"
+            missing = f"it needs a key, see {self._group}.key_env"
+            return NoServer(f"answered {status}: {wrong if self._key else missing}")
         said = self._clean(_error_text(content))
         said = f" ({said})" if said else ""
         if status == 404:
             named = f", and does it have {body['model']}" if "model" in body else ""
             return NoServer(f"answered 404{said}: is the address right{named}?", status)
-        return Refused(status, f"answered {status}{said}")
+        return RequestRefused(status, f"answered {status}{said}")
 
     def _clean(self, text: str) -> str:
-        """Someone else's words for one line of ours: printable, short, without the key."""
+        """Text of a server, made safe for an error message: printable, short, without the key."""
         if self._key:
             text = text.replace(self._key, "***")
         return "".join(c if c.isprintable() else " " for c in text)[:200].strip()
 
 
 def passing(status: int) -> bool:
-    """Whether what a status says is the server's trouble, which may pass, and not the question's fault."""
+    """Whether an HTTP status means a temporary problem of the server and not a wrong request."""
     return status in (408, 429) or status >= 500
 
 
 def key_from_environment(group: str, config: Address) -> str | None:
-    """The server's key; None where none is sent.
+    """The server's key from the environment; None if no key is sent.
 
-    Raises ConfigError where a server that is not local would be asked without one, or the key is none.
+    Raises a ConfigError if the variable is not set and the server is not local, or if the value cannot be
+    a key.
     """
     key = os.environ.get(config.key_env, "").strip() if config.key_env else ""
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"{group}: what {config.key_env} holds is no key (a space or an odd character)")
+        raise ConfigError(
+            f"{group}: the value of {config.key_env} is not a key (it has a space or a special character)"
+        )
     if not key and config.key_env and not is_local(config.url):
         raise ConfigError(
-            f"{group}: {config.key_env} is not set, the environment variable with the key for {config.url} "
-            f"({group}.key_env=NAME: another variable; {group}.key_env=null: no key)"
+            f"{group}: the environment variable {config.key_env} with the key for {config.url} is not set "
+            f"({group}.key_env=NAME uses another variable, {group}.key_env=null sends no key)"
         )
     return key or None
 
 
 def is_local(url: str) -> bool:
-    """Whether a URL is this machine's or a private network's by its address."""
+    """Whether a URL is on this machine or has an address in a private network."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_private
@@ -193,19 +197,19 @@ def is_local(url: str) -> bool:
 
 
 def retry_after(header: str) -> float:
-    """The seconds that a Retry-After header asks for, as a number or as a date; 0 for anything else."""
+    """The seconds in a Retry-After header, given as a number or a date; 0 for any other value."""
     try:
         seconds = float(header)
     except ValueError:
         try:
             seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):  # no date, or one without a zone
+        except (ValueError, TypeError):  # not a date, or a date without time zone
             return 0.0
     return max(0.0, seconds) if math.isfinite(seconds) else 0.0
 
 
 def _error_text(content: bytes) -> str:
-    """A server's own words: `error.message` as OpenAI has it, `message` or `detail` as others."""
+    """The error message in a reply: `error.message` (OpenAI), `message` or `detail` (others)."""
     try:
         reply = json.loads(content)
         error = reply.get("error", reply)

@@ -1,7 +1,7 @@
-"""A mean with its 95 % interval.
+"""Means, differences and other statistics with their 95 % intervals.
 
 >>> mean_interval([1, 0, 1, 1], clusters=["a", "a", "b", "b"])
-Estimate(mean=0.75, low=..., high=..., n=4)
+IntervalEstimate(mean=0.75, low=..., high=..., n=4)
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean, its 95 % interval, and how many values it is of."""
+class IntervalEstimate:
+    """A mean, its 95 % interval, and the number of values."""
 
     mean: float
     low: float
@@ -31,23 +31,26 @@ class Estimate:
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `n` yes-or-no values."""
+    """Wilson's 95 % interval for a share of `n` yes-or-no values."""
     assert 0 <= share <= 1
     centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
     half = Z / (1 + Z * Z / n) * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
     return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
 
 
-def same(shares: np.ndarray) -> bool:
-    """Whether there is no spread that could be resampled."""
+def no_spread(shares: np.ndarray) -> bool:
+    """Whether all shares are equal, so that a bootstrap would give an interval of width zero."""
     return bool(np.ptp(shares) < 1e-12)
 
 
-def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], seed: int = 0) -> Estimate | None:
-    """The mean of values from 0 to 1 whose clusters are independent; None of no values.
+def mean_interval(
+    values: Sequence[float], clusters: Sequence[Hashable], seed: int = 0
+) -> IntervalEstimate | None:
+    """The mean of values in [0, 1] with independent clusters; None if there are no values.
 
-    Single yes-or-no values: Wilson's interval. Otherwise a bootstrap over clusters; where all clusters agree
-    the bootstrap knows no spread, and Wilson's interval for as many values as clusters is the honest one.
+    If each cluster has one yes-or-no value: Wilson's interval. Otherwise: a bootstrap over clusters. If all
+    clusters have the same mean, the bootstrap has no spread; then Wilson's interval is used, with the number
+    of clusters as the number of values.
     """
     if not values:
         return None
@@ -57,20 +60,20 @@ def mean_interval(values: Sequence[float], clusters: Sequence[Hashable], seed: i
     sizes = np.bincount(member)
     mean = float(np.mean(values))
     single = len(names) == len(values) and set(values) <= {0, 1}
-    if single or same(totals / sizes):
-        return Estimate(mean, *wilson(mean, len(names)), len(values))
+    if single or no_spread(totals / sizes):
+        return IntervalEstimate(mean, *wilson(mean, len(names)), len(values))
     picks = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
     means = totals[picks].sum(1) / sizes[picks].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(mean, float(low), float(high), len(values))
+    return IntervalEstimate(mean, float(low), float(high), len(values))
 
 
-def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> Estimate | None:
-    """The mean over runs that differ in their seed, each a mapping from cluster to its values (0 to 1).
+def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> IntervalEstimate | None:
+    """The mean over runs with different seeds; each run maps a cluster to its values in [0, 1].
 
-    A bootstrap over seeds and over clusters at once, the same clusters in every run. With fewer than three
-    runs the seeds say nothing about their spread, and only clusters are resampled. Without any spread:
-    Wilson's interval for as many values as clusters.
+    The bootstrap resamples runs and clusters together, the same clusters in every run. With fewer than three
+    runs it resamples only clusters, because the spread between runs is then unknown. If there is no spread:
+    Wilson's interval, with the number of clusters as the number of values.
     """
     totals, sizes = _by_run_and_cluster(cells)
     if not sizes.size:
@@ -78,39 +81,39 @@ def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) 
     mean, n = float(totals.sum() / sizes.sum()), int(sizes.sum())
     crossed = len(cells) >= 3
     shares = totals[sizes > 0] / sizes[sizes > 0] if crossed else totals.sum(0) / sizes.sum(0)
-    if same(shares):
-        return Estimate(mean, *wilson(mean, sizes.shape[1]), n)
+    if no_spread(shares):
+        return IntervalEstimate(mean, *wilson(mean, sizes.shape[1]), n)
     means = _crossed_means(totals, sizes, crossed, seed)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(mean, float(low), float(high), n)
+    return IntervalEstimate(mean, float(low), float(high), n)
 
 
-def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> Estimate | None:
-    """As crossed_interval, for paired differences (-1 to 1): the mean over runs, resampled as there.
+def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> IntervalEstimate | None:
+    """Like crossed_interval, for paired differences in [-1, 1].
 
-    Where all differ by the same, the interval is Wilson's of the share that does; no difference anywhere
-    leaves room for as large a share as Wilson's interval of none does, either way.
+    If all differences are equal, the interval is Wilson's for their absolute value as a share, with their
+    sign. If all are zero, it is plus or minus the upper Wilson bound for 0 of n, n the number of clusters.
     """
     totals, sizes = _by_run_and_cluster(cells)
     if not sizes.size:
         return None
     mean, n = float(totals.sum() / sizes.sum()), int(sizes.sum())
-    if same(totals[sizes > 0] / sizes[sizes > 0]):
+    if no_spread(totals[sizes > 0] / sizes[sizes > 0]):
         low, high = wilson(min(1.0, abs(mean)), sizes.shape[1])
         if mean < 0:
             low, high = -high, -low
-        return Estimate(mean, -high if mean == 0 else low, high, n)
+        return IntervalEstimate(mean, -high if mean == 0 else low, high, n)
     low, high = np.quantile(_crossed_means(totals, sizes, len(cells) >= 3, seed), [0.025, 0.975])
-    return Estimate(mean, float(low), float(high), n)
+    return IntervalEstimate(mean, float(low), float(high), n)
 
 
 def crossed_statistic(
     runs: Sequence[Mapping[Any, np.ndarray]], statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
-) -> Estimate | None:
-    """As crossed_interval, for a statistic of sums over clusters: its mean over runs; n counts clusters.
+) -> IntervalEstimate | None:
+    """Like crossed_interval, for a statistic of sums over clusters; `n` is the number of clusters.
 
-    Each run maps clusters to their sums; `statistic` takes sums of any leading shape, the parts last, and is
-    not a number where it is not defined. Such runs are left out of a resample's mean.
+    Each run maps a cluster to its sums (P,). `statistic` maps sums (..., P) to values (...), NaN where it is
+    not defined. A resample's mean leaves out runs whose value is NaN.
     """
     names = sorted({name for run in runs for name in run}, key=str)
     if not names:
@@ -126,25 +129,26 @@ def crossed_statistic(
     if not whole.size:
         return None
     low, high = np.quantile(sums[counts > 0] / counts[counts > 0], [0.025, 0.975])
-    return Estimate(float(whole.mean()), float(low), float(high), sum(map(len, runs)))
+    return IntervalEstimate(float(whole.mean()), float(low), float(high), sum(map(len, runs)))
 
 
 def _by_run_and_cluster(cells: Sequence[Mapping[Any, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and numbers of values, a row a run and a column a cluster that any run has values of."""
+    """Sums and numbers of values; one row per run, one column per cluster that some run has."""
     names = sorted({name for cell in cells for name, values in cell.items() if values}, key=str)
     totals = np.array([[sum(cell.get(name, ())) for name in names] for cell in cells], float)
     return totals, np.array([[len(cell.get(name, ())) for name in names] for cell in cells])
 
 
 def _crossed_means(totals: np.ndarray, sizes: np.ndarray, crossed: bool, seed: int) -> np.ndarray:
-    """Means of resampled clusters (columns), and of resampled runs (rows) where `crossed`."""
+    """The means of resampled clusters (columns) and, if `crossed`, of resampled runs (rows)."""
     drawn_runs, drawn_clusters = _draws(len(totals), totals.shape[1], crossed, seed)
+    sums = (drawn_runs @ totals * drawn_clusters).sum(1)
     drawn = (drawn_runs @ sizes * drawn_clusters).sum(1)
-    return (drawn_runs @ totals * drawn_clusters).sum(1)[drawn > 0] / drawn[drawn > 0]  # runs may lack some
+    return sums[drawn > 0] / drawn[drawn > 0]  # a resample may have no values
 
 
 def _draws(runs: int, clusters: int, crossed: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each resample (row) has each run, and each cluster; every run once unless `crossed`."""
+    """How often each resample (row) has each run and each cluster; each run once unless `crossed`."""
     rng = np.random.default_rng(seed)
     drawn_runs = np.ones((RESAMPLES, runs))
     if crossed:

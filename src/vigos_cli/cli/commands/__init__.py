@@ -1,1 +1,1 @@
-"""What each command runs: one module a command, imported when the command is used."""
+"""One module per command with its function `run`, imported when the command is used."""

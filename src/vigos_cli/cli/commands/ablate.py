@@ -1,4 +1,4 @@
-"""`vigos ablate`: one cell of a sweep; what surrounds the cells is in `vigos_cli.ablation.sweep`."""
+"""`vigos ablate`: run one cell of a sweep (`vigos_cli.ablation.sweep` has the rest)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from vigos_cli.config.schema import AblateRun
 
 
 def run(config: AblateRun) -> float | None:
-    """Return the cell's Score after training; a cell that is done is not run again."""
+    """Return the Score of the cell after training; a finished cell is not run again."""
     from vigos_cli.ablation.run_cell import run_cell
 
     return run_cell(config)

@@ -1,4 +1,4 @@
-"""`vigos distill`: train a student by on-policy self-distillation, and show what changed."""
+"""`vigos distill`: train a student by on-policy self-distillation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from vigos_cli.utils.quiet import quieten
 
 
 def run(config: DistillRun) -> float | None:
-    """Return the Score, or the first benchmark's accuracy, after training (what a sweeper maximises)."""
+    """Return the Score, or the accuracy on the first benchmark, after training (for Hydra sweepers)."""
     quieten()
     from vigos_cli.models.out_of_memory import with_advice
     from vigos_cli.reporting.measures import main_figure

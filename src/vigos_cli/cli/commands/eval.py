@@ -1,4 +1,4 @@
-"""`vigos eval`: ask a model, or an adapter, the items of benchmarks; or grade responses that are there."""
+"""`vigos eval`: evaluate a model or an adapter on benchmarks, or grade saved responses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from vigos_cli.config.schema import EvalRun
 
 
 def run(config: EvalRun) -> float | None:
-    """Write responses, verdicts and scores, show a table, and return the first benchmark's main figure."""
+    """Write responses, verdicts and scores, and return the main figure of the first benchmark."""
     if len(config.compare) > 1:
         return _compare(config)
     from vigos_cli.evaluation.evaluate import evaluate
@@ -32,12 +32,12 @@ def run(config: EvalRun) -> float | None:
     print_leakage(scores)
     if config.compare:
         print_differences(scores, config.compare[0])
-    print(f"verdicts, scores and a page of failures in {config.out}")
+    print(f"{config.out} contains verdicts, scores and a page of failures")
     return main_figure(next(iter(scores.values())))
 
 
 def _compare(config: EvalRun) -> None:
-    """Paired differences between two runs."""
+    """Write and show the paired differences between two runs."""
     from pathlib import Path
 
     from rich.markdown import Markdown
@@ -47,4 +47,4 @@ def _compare(config: EvalRun) -> None:
 
     text = write(compare(config.compare), Path(config.out))
     print_wide(Markdown(text), least=110)
-    print(f"{config.compare[1]} against {config.compare[0]}; tables in {config.out}")
+    print(f"{config.compare[1]} compared with {config.compare[0]}; the tables are in {config.out}")

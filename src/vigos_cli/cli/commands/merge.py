@@ -1,4 +1,4 @@
-"""`vigos merge`: one model from a base and an adapter."""
+"""`vigos merge`: merge an adapter into its base model."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from vigos_cli.utils.quiet import quieten
 
 
 def run(config: MergeRun) -> None:
-    """Write the merged model and say how it was checked."""
+    """Write the merged model, and print how far it differs from base and adapter."""
     quieten()
     from vigos_cli.models.merge import merge
 
     report = merge(config)
     print(
-        f"merged model in {config.out}: over {report.tokens} tokens it differs from base and adapter by "
-        f"{report.mean_kl:.2g} nats a token, at most {report.largest_kl:.2g}"
+        f"merged model in {config.out}: on {report.tokens} tokens it differs from base and adapter by "
+        f"{report.mean_kl:.2g} nats per token on average, at most by {report.largest_kl:.2g}"
     )

@@ -1,4 +1,4 @@
-"""`vigos rollout`: sample from a model on a data set, and look at what it wrote."""
+"""`vigos rollout`: sample from a model on a data set, and show the rollouts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SHOWN = 3
 
 
 def run(config: RolloutRun) -> None:
-    """Write rollouts.jsonl, summary.json and rollouts.html, and show a few; PALR where asked for."""
+    """Write rollouts.jsonl, summary.json and rollouts.html, and show a few rollouts."""
     quieten()
     from rich.console import Console
 
@@ -25,7 +25,7 @@ def run(config: RolloutRun) -> None:
         console.print(f"{line['question']}  reference: {line['reference']}", style="bold", markup=False)
         console.print(f"  {line['text']}\n  {verdict}", markup=False)
     valid, right = sum(line["valid"] for line in lines), sum(line["correct"] for line in lines)
-    console.print(f"{len(lines)} rollouts, {valid} hold the format, {right} are right", markup=False)
+    console.print(f"{len(lines)} rollouts, {valid} valid, {right} right", markup=False)
     if config.looking:
         print_looking(lines)
-    console.print(f"look at them: {config.out}/{PAGE}", markup=False, soft_wrap=True)
+    console.print(f"all rollouts: {config.out}/{PAGE}", markup=False, soft_wrap=True)

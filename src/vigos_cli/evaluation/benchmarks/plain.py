@@ -1,4 +1,4 @@
-"""People's own questions, and re-packed copies of benchmarks (`bench.schema=plain`).
+"""People's own questions, and re-packed copies of benchmarks.
 
     problem        answer             image or images        id, options or choices: where there are any
     "How many?"    "4" or ["4", ..]   a picture, or several  "q1", ["3", "4"]

@@ -1,11 +1,11 @@
-"""The processes of one run. Each holds the whole model; they exchange sums, never activations.
+"""The exchange of gradients, counts and objects between the processes of one run.
 
-With one process every function returns what it was given.
+Each process holds the whole model. With one process, every function returns its argument unchanged.
 
-Two groups of torch.distributed serve it. Gradients go over NCCL (gloo on the CPU), whose time-out is short:
-all processes reach that exchange at about the same time. Everything else is Python objects over gloo without
-a time-out, because one process may wait long for another that has more to sample, to read or to write. A
-process that dies closes its connections, so the others do not wait for it.
+There are two groups of torch.distributed. Gradients use NCCL (gloo on the CPU) with its short time-out,
+because all processes reach that exchange at about the same time. Python objects use gloo without a time-out,
+because a process may have to wait long for another one that has more to sample, read or write. A process
+that dies closes its connections, so the others do not wait for it.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ import torch
 from torch import Tensor, distributed
 
 T = TypeVar("T")
-NEVER = timedelta(days=365)  # gloo wants some time-out
+NEVER = timedelta(days=365)  # gloo needs a time-out
 
 
 class _State:
-    """The group for Python objects, and whether this process acts for all at the moment."""
+    """The group for Python objects, and whether this process currently acts alone."""
 
     objects: Any = None
     alone = False
 
 
 def start(device: torch.device) -> None:
-    """Join the group that torchrun or `accelerate launch` has announced."""
+    """Join the processes that torchrun or `accelerate launch` started."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         _State.objects = distributed.new_group(backend="gloo", timeout=NEVER)
 
 
 def rank() -> int:
-    """This process's number."""
+    """The rank of this process."""
     return distributed.get_rank() if distributed.is_initialized() and not _State.alone else 0
 
 
 def size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() and not _State.alone else 1
 
 
 @contextmanager
 def first_alone() -> Iterator[bool]:
-    """Let the first process do something by itself, while the others wait at the end of the block.
+    """Let rank 0 do something alone, while the others wait at the end of the block.
 
     with first_alone() as mine:
         if mine:
-            ...                     # here this process is the only one of its run: it waits for nobody
+            ...                     # here size() is 1, and no function waits for other processes
     """
     mine = rank() == 0
     _State.alone = mine and distributed.is_initialized()
@@ -66,12 +66,12 @@ def first_alone() -> Iterator[bool]:
 
 
 def share(items: Sequence[T]) -> list[T]:
-    """This process's items of a list that all of them know."""
+    """The items of this process, from a list that all processes have."""
     return list(items[rank() :: size()])
 
 
 def sum_gradients(parameters: Sequence[Tensor]) -> None:
-    """Add up every process's gradients in one flat exchange."""
+    """Replace all gradients by their sums over the processes, in one exchange."""
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     if size() > 1:
         flat = torch.cat([grad.flatten() for grad in grads])
@@ -83,7 +83,7 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def gather(value: T) -> list[T]:
-    """Every process's value, in order, on every process."""
+    """The values of all processes in the order of ranks, on every process."""
     if size() == 1:
         return [value]
     values: list[Any] = [None] * size()
@@ -92,7 +92,7 @@ def gather(value: T) -> list[T]:
 
 
 def sum_counts(counts: Mapping[str, Any]) -> Counter[str]:
-    """Add up every process's counts."""
+    """The sums of the counts over all processes."""
     total: Counter[str] = Counter()
     for part in gather(dict(counts)):
         total.update(part)
@@ -100,6 +100,6 @@ def sum_counts(counts: Mapping[str, Any]) -> Counter[str]:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes have called this function."""
     if size() > 1:
         distributed.barrier(group=_State.objects)

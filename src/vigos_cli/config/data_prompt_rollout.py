@@ -1,0 +1,87 @@
+"""The groups `data`, `prompt` and `rollout`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vigos_cli.config.checks import check_at_least, check_choice, check_positive, check_server, check_share
+from vigos_cli.utils.errors import ConfigError
+
+_PATHS = {"jsonl": "a JSON lines or parquet file, or a folder", "hub": "a Hugging Face id such as OWNER/NAME"}
+
+
+@dataclass
+class DataConfig:
+    """The training samples. `vigos rollout` samples from them too."""
+
+    name: str = "priorworld"  # priorworld, vision_sr1, jsonl, hub
+    path: str | None = None  # a JSON lines or parquet file, a folder, or a Hugging Face id
+    revision: str | None = None  # commit or tag on the Hugging Face hub
+    split: str = "train"  # split of a data set from the hub
+    size: int = 4096  # priorworld: number of pictures in the training split
+    conflict: float = 0.5  # priorworld: share of training pictures that contradict the usual look
+    wrong_reference: float = 0.0  # priorworld: share of training samples whose reference is wrong
+    columns: dict[str, str] = field(default_factory=dict)  # name in vigos -> other name in the data
+
+    def __post_init__(self) -> None:
+        check_at_least(1, data__size=self.size)
+        check_share(data__conflict=self.conflict, data__wrong_reference=self.wrong_reference)
+        if self.wrong_reference and self.name != "priorworld":
+            raise ConfigError("data.wrong_reference: only data=priorworld can make wrong references")
+        if self.name in ("jsonl", "hub") and not self.path:
+            raise ConfigError(f"data.path is missing: set it to {_PATHS[self.name]}")
+
+
+@dataclass
+class PromptConfig:
+    """The instructions; {question} and {reference} are replaced by the sample's texts."""
+
+    name: str = "vigos"  # name of the option; appears in reports
+    path: str | None = None  # a YAML file with some of the keys below; its texts replace them
+    structured: str = ""  # the structured student: describe, think, answer
+    plain: str = ""  # the plain student (OPSD): think, answer
+    perception: str = ""  # the perception teacher; empty: only the image
+    reasoning: str = ""  # the reasoning teacher: given question and reference; think, answer
+    reference: str = ""  # the reference teacher: given question and reference; describe, think, answer
+    prefill_structured: str = "<description>"  # given start of the structured student's turn
+    prefill_plain: str = "<think>"  # given start of the plain student's turn
+
+
+@dataclass
+class RolloutConfig:
+    """The engine that samples, and how training rollouts are sampled."""
+
+    name: str = "hf"  # engine: hf (in process), vllm (over HTTP), openai (for vigos eval only)
+    temperature: float = 1.1  # sampling temperature
+    top_p: float = 0.95  # nucleus sampling; 1 keeps all tokens
+    top_k: int = 20  # number of most probable tokens kept; 0 keeps all
+    n: int = 1  # rollouts per prompt; trainer.batch must be a multiple of it
+    max_new_tokens: int = 4096  # greatest number of sampled tokens
+    batch: int = 32  # hf: number of rows generated at once
+    url: str = "http://localhost:8000/v1"  # openai, vllm: address of the server
+    model: str | None = None  # openai, vllm: the server's name for the model; null: model.path
+    key_env: str | None = None  # openai, vllm: environment variable with the server's key; null: none
+    concurrency: int = 32  # openai, vllm: number of requests at the same time
+    timeout: float = 600.0  # openai, vllm: seconds until a request is given up
+    patience: float = 1800.0  # openai, vllm: seconds for one completion, retries and waits included
+    prefill: str = "auto"  # openai: the server continues a given turn: auto (if it can), continue, none
+
+    def __post_init__(self) -> None:
+        check_choice("rollout.name", self.name)
+        check_choice("rollout.prefill", self.prefill)
+        check_positive(rollout__temperature=self.temperature, rollout__top_p=self.top_p)
+        check_share(rollout__top_p=self.top_p)
+        check_at_least(0, rollout__top_k=self.top_k)
+        check_at_least(1, rollout__n=self.n, rollout__batch=self.batch)
+        check_at_least(1, rollout__max_new_tokens=self.max_new_tokens, rollout__concurrency=self.concurrency)
+        check_positive(rollout__timeout=self.timeout, rollout__patience=self.patience)
+        if self.name != "hf":
+            check_server("rollout", self.url, self.key_env)
+
+    def needs_tokens(self, command: str) -> None:
+        """Raise a ConfigError if the engine returns only text, which this command cannot use."""
+        if self.name == "openai":
+            raise ConfigError(
+                f"rollout=openai: vigos {command} needs token ids, which such a server does not return; "
+                "use rollout=hf (in process) or rollout=vllm (over HTTP)"
+            )

@@ -1,0 +1,169 @@
+"""The whole configuration of each command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vigos_cli.config.bench_judge import BenchConfig, JudgeConfig
+from vigos_cli.config.checks import check_at_least, check_choice
+from vigos_cli.config.choices import KINDS
+from vigos_cli.config.data_prompt_rollout import DataConfig, PromptConfig, RolloutConfig
+from vigos_cli.config.model_adapter import AdapterConfig, ModelConfig
+from vigos_cli.config.routing_loss_teacher import LossConfig, RoutingConfig, TeacherConfig
+from vigos_cli.config.trainer_tracking import TrackingConfig, TrainerConfig
+from vigos_cli.utils.errors import ConfigError
+
+
+@dataclass
+class RunConfig:
+    """The keys that all commands share."""
+
+    seed: int = 0  # seed of every random number of the run
+    out: str = ""  # folder of the run
+    resume: str = "never"  # never: `out` must be empty or new; auto: resume from the last checkpoint
+    limit: int | None = None  # use only this many samples, the first ones; null: all
+    model: ModelConfig = field(default_factory=ModelConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+
+    def __post_init__(self) -> None:
+        check_choice("resume", self.resume)
+        check_at_least(0, seed=self.seed)
+        check_at_least(1, limit=self.limit)
+
+
+@dataclass
+class RolloutRun(RunConfig):
+    """The configuration of `vigos rollout`."""
+
+    rollouts: str | None = None  # rollout: folder of an earlier run, whose rollouts are scored again
+    looking: bool = False  # rollout: also measure PALR and visual dependency; about twice the time on a CPU
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        self.rollout.needs_tokens("rollout")
+        told = self.routing.roles(*(kind for kind in KINDS if kind != "invalid"))
+        told &= {"reasoning", "reference", "privileged"}
+        if self.looking and told and self.routing.reference_text == "solution":
+            raise ConfigError("looking=true needs wrong answers: set routing.reference_text=answer")
+
+
+@dataclass
+class EvalRun(RunConfig):
+    """The configuration of `vigos eval`."""
+
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    ids: list[str] = field(default_factory=list)  # eval: ids of the items to use; empty: all
+    responses: str | None = None  # eval: file of JSON lines (id, response) to grade; no model is loaded
+    compare: list[str] = field(default_factory=list)  # eval: folders of two runs, or of one for this run
+    diagnostic: str = "none"  # eval: replaces the picture: blind, blank, noise, swap, description_only
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        check_choice("diagnostic", self.diagnostic)
+        if self.diagnostic != "none" and self.responses is not None:
+            raise ConfigError(f"diagnostic={self.diagnostic} needs a model: leave out responses=")
+        if self.diagnostic == "description_only" and self.routing.student != "structured":
+            raise ConfigError(
+                "diagnostic=description_only needs descriptions: set routing.student=structured"
+            )
+        if self.diagnostic == "description_only" and self.routing.completion == "two_pass":
+            raise ConfigError("diagnostic=description_only does not work with routing.completion=two_pass")
+        if self.rollout.name == "openai" and self.responses is None:
+            if self.diagnostic == "description_only":
+                raise ConfigError(
+                    "diagnostic=description_only needs token ids: use rollout=hf or rollout=vllm"
+                )
+            if self.routing.completion == "two_pass":
+                raise ConfigError(
+                    "routing.completion=two_pass needs token ids: use rollout=hf or rollout=vllm"
+                )
+
+
+@dataclass
+class DistillRun(RunConfig):
+    """The configuration of `vigos distill`."""
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    plan: bool = False  # only estimate the memory that the run needs on `card`
+    card: str = "rtx4090"  # the GPU that `plan` compares with
+
+    def __post_init__(self) -> None:
+        RunConfig.__post_init__(self)
+        check_choice("card", self.card)
+        self.rollout.needs_tokens("distill")
+        _check_whole_prompts(self.trainer.batch, self.rollout.n)
+        _check_some_weight(self.loss, self.routing)
+        if self.rollout.name != "hf" and self.trainer.dry_run:
+            raise ConfigError("trainer.dry_run measures rollouts in process: use rollout=hf")
+
+
+@dataclass
+class AblateRun(DistillRun):
+    """The configuration of `vigos ablate`."""
+
+    cells: str = "run"  # ablate: run the missing cells, list all with their time, or report the finished
+    label: str | None = None  # ablate: name of the arm in the report; an experiment's arms set it
+    reference: str | None = None  # ablate: arm that the others are compared with; null: the first
+    reuse: list[str] = field(default_factory=list)  # ablate: sweeps whose finished cells are copied
+    palr_rows: int = 0  # ablate: training rows for measuring each cell's PALR; 0: do not measure
+
+    def __post_init__(self) -> None:
+        DistillRun.__post_init__(self)
+        check_choice("cells", self.cells)
+        check_at_least(0, palr_rows=self.palr_rows)
+        if self.plan or self.trainer.dry_run:
+            raise ConfigError(
+                "plan and trainer.dry_run are keys of vigos distill: use cells=list with vigos ablate"
+            )
+
+
+@dataclass
+class MergeRun(RunConfig):
+    """The configuration of `vigos merge`."""
+
+
+@dataclass
+class AnyRun(EvalRun, AblateRun, RolloutRun):
+    """Every key of every command. Hydra checks this one, so a model's recipe fits all commands."""
+
+
+def _check_whole_prompts(batch: int, n: int) -> None:
+    """Raise a ConfigError unless a step has a whole number of prompts, with `n` rollouts each."""
+    if n > batch:
+        raise ConfigError(
+            f"rollout.n={n} (rollouts per prompt) is larger than trainer.batch={batch} (rollouts per step): "
+            f"set trainer.batch={n} or a multiple of it"
+        )
+    if batch % n:
+        raise ConfigError(
+            f"trainer.batch={batch} (rollouts per step) is not a multiple of rollout.n={n} (rollouts per "
+            f"prompt): set trainer.batch={batch // n * n} or {(batch // n + 1) * n}"
+        )
+
+
+def _check_some_weight(loss: LossConfig, routing: RoutingConfig) -> None:
+    """Raise a ConfigError if every teacher of the routing has the weight zero."""
+    weights = ("description_weight", "reasoning_weight", "reference_weight")
+    other_roles = routing.roles(*KINDS) & {"privileged", "target"}  # these have no weight
+    if not any(getattr(loss, name) for name in weights) and not other_roles:
+        raise ConfigError(
+            f"loss.{', loss.'.join(weights)} are all 0, so nothing would be learned: increase one"
+        )
+
+
+COMMANDS: dict[str, type[RunConfig]] = {
+    "rollout": RolloutRun,
+    "distill": DistillRun,
+    "eval": EvalRun,
+    "ablate": AblateRun,
+    "merge": MergeRun,
+}

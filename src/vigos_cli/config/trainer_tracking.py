@@ -1,0 +1,49 @@
+"""The groups `trainer` and `tracking`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vigos_cli.config.checks import check_at_least, check_choice, check_positive
+
+
+@dataclass
+class TrainerConfig:
+    """The training run."""
+
+    name: str = "default"  # name of the option; appears in reports
+    steps: int | None = None  # optimizer steps; null: one pass over the data, without a last partial batch
+    batch: int = 32  # rollouts per step, over all processes; a multiple of rollout.n
+    micro_batch: int = 1  # rows per backward pass; changes memory and speed but not the gradient
+    lr: float = 5e-6  # peak learning rate
+    schedule: str = "linear"  # of the learning rate: linear or cosine (both to zero), constant
+    warmup: int = 0  # number of steps of linear warm-up
+    weight_decay: float = 0.0  # weight decay of AdamW
+    max_grad_norm: float = 0.1  # gradients with a larger norm are scaled down to it
+    optimizer: str = "adamw"  # adamw, paged_adamw_8bit
+    gradient_checkpointing: bool = True  # recompute activations in the backward pass, which saves memory
+    checkpoint_every: int = 50  # steps between checkpoints; the last step always writes one
+    eval_every: int = 0  # steps between greedy evaluations; 0: only before and after training
+    dry_run: bool = False  # run one step of the largest size and report its memory and time
+
+    def __post_init__(self) -> None:
+        check_choice("trainer.schedule", self.schedule)
+        check_choice("trainer.optimizer", self.optimizer)
+        check_at_least(1, trainer__steps=self.steps, trainer__checkpoint_every=self.checkpoint_every)
+        check_at_least(1, trainer__batch=self.batch, trainer__micro_batch=self.micro_batch)
+        check_at_least(0, trainer__warmup=self.warmup, trainer__weight_decay=self.weight_decay)
+        check_at_least(0, trainer__eval_every=self.eval_every)
+        check_positive(trainer__lr=self.lr, trainer__max_grad_norm=self.max_grad_norm)
+
+
+@dataclass
+class TrackingConfig:
+    """Where metrics are written, besides metrics.jsonl."""
+
+    name: str = "jsonl"  # jsonl (nothing else), wandb, tensorboard
+    project: str = "vigos"  # wandb project
+    mode: str = "offline"  # wandb: online, offline, disabled
+
+    def __post_init__(self) -> None:
+        check_choice("tracking.name", self.name)
+        check_choice("tracking.mode", self.mode)

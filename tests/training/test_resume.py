@@ -8,12 +8,15 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 from conftest import distill_config
 from runs import ENVIRONMENT, RUN, adapter, same, steps_logged, vigos
 
+from vigos_cli.config.provenance import same_run
 from vigos_cli.training.distill import distill
+from vigos_cli.utils.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,10 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     reports = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")]
     assert reports[0]["before"] == reports[1]["before"]
     assert reports[1]["processes"] == 2
+
+
+def test_a_resumed_run_with_another_configuration_is_refused():
+    saved = asdict(distill_config())
+    same_run(saved, distill_config("out=elsewhere", "resume=auto"))
+    with pytest.raises(ConfigError, match=r"trainer\.lr"):
+        same_run(saved, distill_config("trainer.lr=1"))

@@ -123,7 +123,7 @@ def topk_kl(logp_NV: Tensor, logq_NV: Tensor, k: int, tail: str) -> Tensor:
     return forward_kl(torch.cat([p_Nk, rest_p], -1), torch.cat([q_Nk, rest_q], -1))
 
 
-def sampled(logp_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor) -> Tensor:
+def sampled_reverse_kl(logp_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor) -> Tensor:
     """Policy gradient on the token that was drawn; over y ~ p its mean is reverse_kl, gradient included.
 
     The value is log p(y) - log q(y), which may be negative. The gradient is that number, held constant,
@@ -157,7 +157,7 @@ DIVERGENCES: dict[str, Divergence] = {
     "jsd": lambda p, q, y, spec: jsd(p, q, spec.beta),
     "skew_kl": lambda p, q, y, spec: skew_kl(p, q, spec.alpha),
     "topk_kl": lambda p, q, y, spec: topk_kl(p, q, spec.top_k, spec.tail),
-    "sampled": lambda p, q, y, spec: sampled(p, q, y),
+    "sampled": lambda p, q, y, spec: sampled_reverse_kl(p, q, y),
     "cross_entropy": lambda p, q, y, spec: cross_entropy(p, y),
 }
 

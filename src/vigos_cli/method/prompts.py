@@ -83,7 +83,7 @@ def reference_text(sample: Sample, which: str = "answer") -> str:
     return unbox(re.sub(r"^\s*```[\w+-]*\s*$|```|</?answer>", "", text, flags=re.MULTILINE)).strip()
 
 
-def fill(instruction: str, question: str, reference: str) -> list[tuple[str, bool]]:
+def fill_template(instruction: str, question: str, reference: str) -> list[tuple[str, bool]]:
     """The message in parts, each with whether it came from the data; data is never filled again."""
     data = {"question": question, "reference": reference}
     parts = SLOT.split(instruction.strip())  # text, name, text, name, ..., text
@@ -223,7 +223,7 @@ class Prompter:
 
     def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
         """The prompt of one role. The caller chooses what it is told: controls pass other texts or images."""
-        filled = fill(self.instructions[role], question, reference)
+        filled = fill_template(self.instructions[role], question, reference)
         message = self._text.encode_message([(images.lead, False), *filled])
         prefill = self.prefills[role]
         types = ()

@@ -17,7 +17,9 @@ from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.memory import GIB, PhasePeaks, peak_gib
 from vigos_cli.supervision.batches import Batches, prepare
-from vigos_cli.training.trainer import Learner, learn, total_steps
+from vigos_cli.training.learner import Learner
+from vigos_cli.training.schedule import total_steps
+from vigos_cli.training.step import train_step
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.progress import duration
@@ -41,7 +43,7 @@ def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config
     with learner.timed("weights"):
         pass
     learner.student = endless
-    learn(learner, Batches([data[index]] * len(data), prompter, config), prompter, config)
+    train_step(learner, Batches([data[index]] * len(data), prompter, config), prompter, config)
 
     table = Table(
         title=f"one step, {tokens} + {config.rollout.max_new_tokens} tokens a row", title_justify="left"

@@ -40,7 +40,7 @@ def closing_note(loss: LossConfig, rate: float | None) -> str | None:
     if rate is None or loss.clip not in ("token", "entry"):
         return None
     limit = f"loss.clip={loss.clip} at {loss.clip_value:g} nats"
-    return f"{rate:.0%} of the supervised tokens had no gradient ({limit}; see docs/losses.md)"
+    return f"{rate:.0%} of the supervised tokens had no gradient ({limit}; see docs/method.md)"
 
 
 class ClipWatch:

@@ -1,4 +1,4 @@
-"""The fused loss is the plain one: in value, gradient and statistics, for every split, in bounded memory."""
+"""The fused loss equals the plain one in value, gradient and statistics, in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row comes once in each pass, whoever prepares the batch, and the control tells wrong answers only."""
+"""Each pass has every row once, with or without the thread; `other_answer` gives wrong answers only."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or not there, and what goes on from it is what would have gone on anyway."""
+"""A checkpoint is complete or absent, and a run resumed from it equals one that never stopped."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def put(folder: Path, step: int, params: list[nn.Parameter] | None = None, **sta
 
 
 def whole(place: Path) -> bool:
-    """Whether a checkpoint can be gone on from."""
+    """Whether a checkpoint is complete."""
     own = load_file(place / "adapter.safetensors")
     _, state = load_checkpoint(place, adamw(parameters()))
     return len(own) == 4 and state["step"] == int(place.name.split("-")[1])
@@ -169,7 +169,7 @@ class Killed(BaseException):
 
 
 def dies(monkeypatch: pytest.MonkeyPatch, target: object, name: str, call: int) -> None:
-    """The `call`-th call of a function is the last thing that happens."""
+    """The `call`-th call of a function ends the process."""
     original, calls = getattr(target, name), [0]
 
     def wrapped(*args, **options):

@@ -1,4 +1,4 @@
-"""However a run ends, what it has made is on disk, and nothing is left open."""
+"""However a run ends, its results so far are on disk and all files and engines are closed."""
 
 from __future__ import annotations
 

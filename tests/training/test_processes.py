@@ -1,4 +1,4 @@
-"""Two processes of one run, started by nothing that would kill the other when one of them ends."""
+"""Two processes of one run, without a launcher that would end one when the other ends."""
 
 from __future__ import annotations
 

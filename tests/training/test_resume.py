@@ -1,4 +1,4 @@
-"""A run that was killed and resumed, or spread over processes, ends as if nothing had happened."""
+"""A run that was killed and resumed, or split over processes, equals an uninterrupted one."""
 
 import json
 import random
@@ -21,7 +21,7 @@ from vigos_cli.utils.errors import ConfigError
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run that nothing interrupts."""
+    """The uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "run"
     vigos(out)
     return out

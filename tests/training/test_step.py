@@ -1,4 +1,4 @@
-"""The step: its gradient depends on the batch and nothing else, and no bad batch goes unnoticed."""
+"""The gradient of a step depends on the batch alone, and an unusable batch is counted or refused."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Metrics reach their stores, answers with pictures too, and no key is no crash."""
+"""Metrics and answers with pictures reach their stores, and a missing key is no error."""
 
 from __future__ import annotations
 

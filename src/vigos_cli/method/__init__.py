@@ -1,1 +1,1 @@
-"""The method itself, read it first: prompts, segments, routing, divergences, the fused loss."""
+"""The method: prompts, segments, routing, divergences and the fused loss. Read this first."""

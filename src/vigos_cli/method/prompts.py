@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def reference_text(sample: Sample, which: str = "answer") -> str:
-    """The reference that teachers are told: the answer, or the worked solution if there is one.
+    """The reference for the teachers: the answer, or the worked `solution` (the answer if there is none).
 
     Code fences, `<answer>` tags and boxes are removed, and their content is kept.
     """

@@ -49,9 +49,10 @@ def teacher_states(
     weights: str = "base",
     ema: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """The teacher's states (N, H) that predict the tokens it supervises, without gradient or dropout.
+    """The teacher's states (N, H) that predict the tokens it supervises, without gradient.
 
-    It runs only on the rows that it supervises, with the weights that `teacher=` names.
+    It runs only on the rows that it supervises, with the weights that `teacher=` names. The network must be
+    in eval mode, as it is outside the student's forward and backward pass.
     """
     supervised = [row for row in rows if row.terms_of(role)]
     with student.weights(weights, ema):

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: adapter, optimizer, EMA and one JSON of counters, never the base weights.
+"""Checkpoints on disk: adapter, optimizer, EMA weights and counters, never the base weights.
 
     checkpoints/step-000020/
-        adapter.safetensors  optimizer.safetensors  ema.safetensors  state.json
+        adapter.safetensors  optimizer.safetensors  ema.safetensors (teacher=ema)  state.json
 
 A checkpoint is written to a temporary folder and then renamed, so every `step-*` folder is complete. Data
 order, sampling and the schedule depend on the step alone, so the step number is all that must be saved of

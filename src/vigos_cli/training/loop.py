@@ -1,4 +1,4 @@
-"""The training loop: step after step, with evaluations, checkpoints and a clean end on Ctrl-C."""
+"""The training loop: steps, evaluations, checkpoints, resuming, and a clean end on Ctrl-C."""
 
 from __future__ import annotations
 

@@ -50,7 +50,11 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
         for micro in micro_batches(rows, config.trainer.micro_batch):
             roles = sorted({term.role for row in micro for term in row.terms})
             with learner.timed("teachers"):
-                teachers = {role: _teacher_NH(learner, role, micro, config) for role in roles}
+                teachers_NH = {
+                    role: teacher_states(student, role, micro, config.teacher.weights, learner.ema)
+                    for role in roles
+                    if role is not Role.TARGET  # text to imitate has no teacher
+                }
             with learner.timed("learn"):
                 student.net.train()  # dropout of the adapter; the base has none
                 hidden_BTH = hidden_states(student, Role.STUDENT, micro)
@@ -60,7 +64,7 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
                     with learner.timed("loss"):  # its time is also part of "learn"
                         part, stats = fused_loss(
                             predicting_states(hidden_BTH, Role.STUDENT, micro, role),
-                            teachers[role],
+                            teachers_NH.get(role),
                             student.head_VH,
                             sampled_N,
                             weight_N,
@@ -106,15 +110,6 @@ def micro_batches(rows: Sequence[Supervised], size: int) -> list[list[Supervised
     """Group the rows that have a term by length, the longest first: if memory is short, it fails at once."""
     taught = sorted((row for row in rows if row.terms), key=lambda row: -row.length)
     return [taught[i : i + size] for i in range(0, len(taught), size)]
-
-
-def _teacher_NH(
-    learner: Learner, role: Role, micro: Sequence[Supervised], config: DistillRun
-) -> Tensor | None:
-    """The teacher's hidden states; None for text to imitate (`target`), which has no teacher."""
-    if role is Role.TARGET:
-        return None
-    return teacher_states(learner.student, role, micro, config.teacher.weights, learner.ema)
 
 
 def _sampled_and_weight(

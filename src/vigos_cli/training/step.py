@@ -22,8 +22,9 @@ from torch import Tensor
 
 from vigos_cli.config.schema import DistillRun, LossConfig
 from vigos_cli.method.fused_loss import fused_loss
-from vigos_cli.method.losses import DivergenceSpec, term_counts, token_weights
+from vigos_cli.method.losses import DivergenceSpec
 from vigos_cli.method.prompts import Prompter
+from vigos_cli.method.term_weights import term_counts, token_weights
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.supervision.contexts import Supervised, supervise_all, supervised_tokens
 from vigos_cli.supervision.hidden_states import hidden_states, predicting_states, teacher_states

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from vigos_cli.__main__ import main
-from vigos_cli.training import trainer
+from vigos_cli.training import step
 
 
 def delayed(function: Any, seconds: float) -> Any:
@@ -27,5 +27,5 @@ def delayed(function: Any, seconds: float) -> Any:
 if __name__ == "__main__":
     wait = float(sys.argv.pop(1))
     if os.environ["RANK"] == "1":
-        trainer.sample_rollouts = delayed(trainer.sample_rollouts, wait)
+        step.sample_rollouts = delayed(step.sample_rollouts, wait)
     main()

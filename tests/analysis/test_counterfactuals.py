@@ -22,8 +22,8 @@ from vigos_cli.config.compose import job
 from vigos_cli.data.priorworld import PriorWorld, vocabulary
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.supervision.batches import prepare
-from vigos_cli.supervision.supervise import sample_rollouts, supervise_all
-from vigos_cli.supervision.teachers import Supervised
+from vigos_cli.supervision.contexts import Supervised, supervise_all
+from vigos_cli.supervision.rollouts import sample_rollouts
 from vigos_cli.types import Role, Sample
 from vigos_cli.utils.errors import ConfigError, UserError
 

@@ -80,7 +80,7 @@ def measure(overrides: list[str], results: Any) -> None:
     from vigos_cli.models.plan import estimate, shape_of
     from vigos_cli.models.student import load_student
     from vigos_cli.training.dry_run import dry_run
-    from vigos_cli.training.trainer import make_learner
+    from vigos_cli.training.learner import make_learner
 
     tiny = job("distill", ["out=unused"])
     load_student(tiny.model, tiny.adapter)  # what torch and transformers take once they have run

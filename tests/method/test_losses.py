@@ -22,9 +22,8 @@ from vigos_cli.method.losses import (
     DivergenceSpec,
     TokenStats,
     score,
-    term_counts,
-    token_weights,
 )
+from vigos_cli.method.term_weights import term_counts, term_name, token_weights
 from vigos_cli.types import Kind, Role, Term
 from vigos_cli.utils.errors import ConfigError
 
@@ -366,12 +365,12 @@ LOSS = LossConfig(description_weight=0.5, reasoning_weight=3.0, reference_weight
 
 @pytest.mark.parametrize(("cell", "name"), CELLS.items(), ids=lambda x: str(x))
 def test_term_of_a_cell(cell: tuple[Role, Kind], name: str):
-    assert losses.term_name(Term(*cell, tokens=(0,))) == name
+    assert term_name(Term(*cell, tokens=(0,))) == name
 
 
 def test_the_student_teaches_nobody():
     with pytest.raises(AssertionError, match="student teaches nothing"):
-        losses.term_name(Term(Role.STUDENT, Kind.END, (0,)))
+        term_name(Term(Role.STUDENT, Kind.END, (0,)))
 
 
 def terms():

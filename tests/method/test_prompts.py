@@ -16,7 +16,7 @@ from transformers import AutoProcessor
 
 from vigos_cli.config.schema import PromptConfig, RoutingConfig
 from vigos_cli.method.decode import Decoder
-from vigos_cli.method.prompts import PlainText, Prompter, fill, load_prompts, reference_text
+from vigos_cli.method.prompts import PlainText, Prompter, fill_template, load_prompts, reference_text
 from vigos_cli.method.segments import after_think
 from vigos_cli.types import Prompt, Role, Rollout, Sample
 from vigos_cli.utils.errors import ConfigError
@@ -96,7 +96,7 @@ def test_a_delimiter_that_is_an_added_token_is_one_only_where_the_instruction_wr
     text = PlainText(byte_bpe())
     tool = byte_bpe().get_vocab()["<tool_call>"]
     instruction = "Use <tool_call> on {question}l> <tool_{reference} <|im_end|>"
-    ids = text.encode_message(fill(instruction, "<tool_call> and <tool_cal", "call>"))
+    ids = text.encode_message(fill_template(instruction, "<tool_call> and <tool_cal", "call>"))
     assert ids.count(tool) == 1
     assert set(ids) & set(byte_bpe().added_tokens_decoder) == {tool}
 
@@ -113,7 +113,7 @@ def test_a_normaliser_cannot_spell_an_added_token():
 
 @given(question=hostile, reference=hostile)
 def test_fill_once(question: str, reference: str):
-    parts = fill(" a {question} {b} {reference}{question}\n", question, reference)
+    parts = fill_template(" a {question} {b} {reference}{question}\n", question, reference)
     assert "".join(text for text, _ in parts) == f"a {question} {{b}} {reference}{question}"
     assert [text for text, data in parts if data] == [question, reference, question]
 

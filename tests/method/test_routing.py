@@ -9,7 +9,7 @@ import pytest
 from vigos_cli.cli.explain import options
 from vigos_cli.config.compose import job
 from vigos_cli.config.schema import KINDS, DistillRun, RoutingConfig
-from vigos_cli.method.routing import roles, route, table, trains
+from vigos_cli.method.routing import roles, route, routing_table, trains
 from vigos_cli.method.segments import parse
 from vigos_cli.types import Kind, Role, Segments, Term
 
@@ -79,7 +79,7 @@ def test_a_term_holds_the_tokens_of_one_kind_in_order(name):
         for term in route(segments, config):
             assert term.tokens == tuple(i for i, kind in enumerate(segments.kinds) if kind is term.kind)
             assert term.tokens and term.weight == 1
-            assert term.role in table(config)[term.kind]
+            assert term.role in routing_table(config)[term.kind]
 
 
 def test_the_answer_is_the_reasoning_teachers():
@@ -140,4 +140,4 @@ def test_an_empty_rollout_has_no_terms():
 
 
 def test_the_table_has_a_row_for_every_kind():
-    assert tuple(kind.value for kind in table(routing("vigos"))) == KINDS
+    assert tuple(kind.value for kind in routing_table(routing("vigos"))) == KINDS

@@ -77,7 +77,7 @@ def test_a_checkpoint_of_a_run_is_an_adapter_too(tmp_path):
         torch.nn.init.constant_(p, 0.25)
     optimizer = torch.optim.AdamW(student.adapter.values())
     write_json(tmp_path / "config.json", asdict(config))
-    place = checkpoint.save(
+    place = checkpoint.save_checkpoint(
         tmp_path / "checkpoints", 3, adapter=student.adapter_state(), optimizer=optimizer, ema=None, state={}
     )
     loaded = make_student(f"adapter.path={place}")

@@ -22,7 +22,8 @@ from twins import save_twin
 
 from vigos_cli.models.student import Student, load_student
 from vigos_cli.training import checkpoint
-from vigos_cli.training.trainer import make_learner, resume
+from vigos_cli.training.learner import make_learner
+from vigos_cli.training.loop import resume_learner
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import write_json
 from vigos_cli.utils.quiet import quieten
@@ -401,7 +402,7 @@ def leave_checkpoint(run: Any, student: Student, out: Path, change: Any = None, 
     for p in student.adapter.values():
         p.grad = torch.zeros_like(p)
     optimizer.step()
-    return checkpoint.save(
+    return checkpoint.save_checkpoint(
         out / "checkpoints",
         1,
         adapter=change(state) if change else state,
@@ -439,7 +440,7 @@ def test_a_run_does_not_go_on_from_what_does_not_fit(fault: str, run: Any, stude
     place = leave_checkpoint(run, student, tmp_path, change)
     learner = make_learner(load(run), run)
     before = learner.student.adapter_state()
-    refused(lambda: resume(learner, tmp_path), str(place / "adapter.safetensors"), *words)
+    refused(lambda: resume_learner(learner, tmp_path), str(place / "adapter.safetensors"), *words)
     after = learner.student.adapter_state()
     assert learner.step == 0 and all(torch.equal(after[name], value) for name, value in before.items())
 
@@ -447,7 +448,7 @@ def test_a_run_does_not_go_on_from_what_does_not_fit(fault: str, run: Any, stude
 def test_a_run_goes_on_from_what_fits(run: Any, good: Any, student: Student, tmp_path: Path):
     leave_checkpoint(run, student, tmp_path)
     learner = make_learner(load(run), run)
-    resume(learner, tmp_path)
+    resume_learner(learner, tmp_path)
     assert learner.step == 1 and torch.equal(hidden(learner.student), good[1])
 
 
@@ -458,10 +459,10 @@ def test_an_average_that_does_not_fit_is_refused(run: Any, student: Student, tmp
     state = student.adapter_state()
     save_file(state, place / "ema.safetensors")
     learner = make_learner(load(run), averaged)
-    resume(learner, tmp_path)
+    resume_learner(learner, tmp_path)
     assert learner.ema is not None and all(torch.equal(learner.ema[name], state[name]) for name in state)
     save_file(drop(NAMED[B])(state), place / "ema.safetensors")
-    refused(lambda: resume(make_learner(load(run), averaged), tmp_path), "ema.safetensors", NAMED[B])
+    refused(lambda: resume_learner(make_learner(load(run), averaged), tmp_path), "ema.safetensors", NAMED[B])
 
 
 @pytest.mark.parametrize("name", ["adapter", "optimizer"])
@@ -469,7 +470,7 @@ def test_a_damaged_checkpoint_is_refused(name: str, run: Any, student: Student, 
     place = leave_checkpoint(run, student, tmp_path)
     file = place / f"{name}.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
-    refused(lambda: resume(make_learner(load(run), run), tmp_path), str(file), "damaged")
+    refused(lambda: resume_learner(make_learner(load(run), run), tmp_path), str(file), "damaged")
     if name == "adapter":
         refused(lambda: load(run, place), str(file), "damaged")
     (tmp_path / "config.json").write_text("{")

@@ -27,11 +27,12 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.memory import GIB
 from vigos_cli.models.plan import estimate, shape_of
 from vigos_cli.models.student import Student, language_model, load_processor, load_student, lora_config
-from vigos_cli.supervision import supervise
+from vigos_cli.supervision import rollouts
 from vigos_cli.supervision.batches import Batches
-from vigos_cli.supervision.teachers import Reading
-from vigos_cli.training import trainer
-from vigos_cli.training.trainer import learn, make_learner
+from vigos_cli.supervision.contexts import Context
+from vigos_cli.training import step
+from vigos_cli.training.learner import make_learner
+from vigos_cli.training.step import train_step
 from vigos_cli.types import Prompt, Role
 from vigos_cli.utils.errors import UserError
 
@@ -227,14 +228,14 @@ def some_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights write no valid turn: every other rollout is replaced by one, as if it had been drawn."""
 
     def sample(student: Student, prepared: Any, *rest: Any) -> Any:
-        drawn = supervise.sample_rollouts(student, prepared, *rest)
+        drawn = rollouts.sample_rollouts(student, prepared, *rest)
         turn = (*student.tokenizer(VALID, add_special_tokens=False)["input_ids"], min(student.stop_ids))
         for i in range(0, len(drawn), 2):
             item, rollout = drawn[i]
             drawn[i] = (item, as_rollout(student, Request(rollout.sample_id, rollout.prompt), turn))
         return drawn
 
-    monkeypatch.setattr(trainer, "sample_rollouts", sample)
+    monkeypatch.setattr(step, "sample_rollouts", sample)
 
 
 @pytest.mark.slow
@@ -252,7 +253,7 @@ def test_two_steps_then_save_and_reload(name, adapter, config, monkeypatch, tmp_
     learner, made = make_learner(student, run), prompter(student, run)
     batches = Batches(PriorWorld(size=16), made, run)
     for _ in range(2):
-        line = learn(learner, batches, made, run)
+        line = train_step(learner, batches, made, run)
         assert {key for key in line if key.startswith("loss/")} == {
             "loss/perception",
             "loss/reasoning",
@@ -291,7 +292,7 @@ def test_several_pictures_reach_every_teacher(name, loaded, config):
     for role in (Role.STUDENT, Role.PERCEPTION, Role.REASONING, Role.REFERENCE):
         prompt = made.render(role, images, question="q", reference="r")
         turn = (*prompt.ids, *student.tokenizer(VALID, add_special_tokens=False)["input_ids"])
-        reading = Reading(prompt, turn, ())
+        reading = Context(prompt, turn, ())
         assert student.hidden(student.batch([reading.ids], [reading.prompt])).isfinite().all()
         counts.add(reading.ids.count(slot))
     assert len(counts) == 1 and counts.pop() >= 2

@@ -13,7 +13,7 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.memory import GIB, PhasePeaks
 from vigos_cli.models.plan import estimate, print_plan, shape_of, suggestion
 from vigos_cli.training.dry_run import dry_run, longest
-from vigos_cli.training.trainer import make_learner
+from vigos_cli.training.learner import make_learner
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.models import base_cache
 from vigos_cli.models.student import Student, language_model, load_student
 from vigos_cli.supervision.batches import Batches
-from vigos_cli.training.trainer import learn, make_learner
+from vigos_cli.training.learner import make_learner
+from vigos_cli.training.step import train_step
 
 SMALL = ("trainer.batch=2", "trainer.micro_batch=2", "rollout.max_new_tokens=60", "adapter.r=4")
 PRECISIONS = {
@@ -33,7 +34,7 @@ CHECKPOINTED = "trainer.gradient_checkpointing=true"
 def step(student: Student, config: Any) -> dict[str, Tensor]:
     """The adapter's gradient after one step."""
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    learn(make_learner(student, config), Batches(PriorWorld(size=8), prompter, config), prompter, config)
+    train_step(make_learner(student, config), Batches(PriorWorld(size=8), prompter, config), prompter, config)
     return {name: p.grad.clone() for name, p in student.adapter.items() if p.grad is not None}
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint is whole or not there, and what goes on from it is what would have gone on anyway."""
+"""A checkpoint is complete or absent, and a run resumed from it equals one that never stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vigos_cli.training import checkpoint
-from vigos_cli.training.checkpoint import flatten_optimizer, load, save, steps, unflatten_optimizer
+from vigos_cli.training.checkpoint import (
+    flatten_optimizer,
+    load_checkpoint,
+    save_checkpoint,
+    saved_steps,
+    unflatten_optimizer,
+)
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 
 FILES = {"adapter.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"}
@@ -53,12 +59,13 @@ def put(folder: Path, step: int, params: list[nn.Parameter] | None = None, **sta
     params = params or parameters()
     optimizer = adamw(params)
     advance(params, optimizer, 0, 1)
-    return save(folder, step, adapter=adapter(params), optimizer=optimizer, ema=None, state=state)
+    return save_checkpoint(folder, step, adapter=adapter(params), optimizer=optimizer, ema=None, state=state)
 
 
 def whole(place: Path) -> bool:
-    """Whether a checkpoint can be gone on from."""
-    own, _, state = load(place, adamw(parameters()))
+    """Whether a checkpoint is complete."""
+    own = load_file(place / "adapter.safetensors")
+    _, state = load_checkpoint(place, adamw(parameters()))
     return len(own) == 4 and state["step"] == int(place.name.split("-")[1])
 
 
@@ -73,14 +80,15 @@ def test_going_on_equals_never_having_stopped(tmp_path, make, dtype, at):
     through = parameters(dtype)
     optimizer = make(through)
     advance(through, optimizer, 0, at)
-    place = save(
+    place = save_checkpoint(
         tmp_path, at, adapter=adapter(through), optimizer=optimizer, ema=None, state={"counts": {"a": 2}}
     )
     advance(through, optimizer, at, at + 3)  # saving leaves the run as it was
 
     resumed = parameters(dtype)
     fresh = make(resumed)
-    own, ema, state = load(place, fresh)
+    own = load_file(place / "adapter.safetensors")
+    ema, state = load_checkpoint(place, fresh)
     assert ema is None and state == {"step": at, "counts": {"a": 2}}
     with torch.no_grad():
         for i, p in enumerate(resumed):
@@ -99,7 +107,7 @@ def test_8_bit_moments_stay_8_bit(tmp_path):
         warnings.simplefilter("ignore")
         optimizer = paged(params)
         advance(params, optimizer, 0, 2)
-    place = save(tmp_path, 2, adapter=adapter(params), optimizer=optimizer, ema=None, state={})
+    place = save_checkpoint(tmp_path, 2, adapter=adapter(params), optimizer=optimizer, ema=None, state={})
     stored = load_file(place / "optimizer.safetensors")
     moments = [
         t for name, t in stored.items() if name.startswith("0.") and name.endswith(("state1", "state2"))
@@ -137,9 +145,9 @@ def test_flattening_keeps_what_is_nested():
 def test_the_average_comes_back(tmp_path):
     params = parameters()
     ema = {"a": torch.randn(4, 6).T, "b": torch.zeros(2)}  # one is not contiguous
-    place = save(tmp_path, 1, adapter=adapter(params), optimizer=adamw(params), ema=ema, state={})
+    place = save_checkpoint(tmp_path, 1, adapter=adapter(params), optimizer=adamw(params), ema=ema, state={})
     assert {file.name for file in place.iterdir()} == FILES
-    _, back, _ = load(place, adamw(parameters()))
+    back, _ = load_checkpoint(place, adamw(parameters()))
     assert back is not None and back.keys() == ema.keys()
     assert all(torch.equal(back[name], ema[name]) for name in ema)
 
@@ -161,7 +169,7 @@ class Killed(BaseException):
 
 
 def dies(monkeypatch: pytest.MonkeyPatch, target: object, name: str, call: int) -> None:
-    """The `call`-th call of a function is the last thing that happens."""
+    """The `call`-th call of a function ends the process."""
     original, calls = getattr(target, name), [0]
 
     def wrapped(*args, **options):
@@ -196,13 +204,13 @@ def test_a_kill_leaves_only_whole_checkpoints(tmp_path, monkeypatch, target, nam
         dies(patch, target, name, call)
         with pytest.raises(Killed):
             put(tmp_path, 3)
-    places = steps(tmp_path)
+    places = saved_steps(tmp_path)
     assert places[-2:] and all(map(whole, places))
     assert places[-1].name in ("step-000002", "step-000003")
     put(tmp_path, 4)  # the next save clears up
-    assert [p.name for p in steps(tmp_path)][-1] == "step-000004"
-    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in steps(tmp_path)}
-    assert len(steps(tmp_path)) == 2 and all(map(whole, steps(tmp_path)))
+    assert [p.name for p in saved_steps(tmp_path)][-1] == "step-000004"
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in saved_steps(tmp_path)}
+    assert len(saved_steps(tmp_path)) == 2 and all(map(whole, saved_steps(tmp_path)))
 
 
 @pytest.mark.parametrize(("name", "call"), [("rename", 1), ("rename", 2)])
@@ -213,7 +221,7 @@ def test_a_kill_while_a_step_is_saved_again_leaves_the_one_before(tmp_path, monk
         dies(patch, Path, name, call)
         with pytest.raises(Killed):
             put(tmp_path, 2, note="second")
-    assert all(map(whole, steps(tmp_path))) and steps(tmp_path)[0].name == "step-000001"
+    assert all(map(whole, saved_steps(tmp_path))) and saved_steps(tmp_path)[0].name == "step-000001"
     place = put(tmp_path, 2, note="third")
     assert json.loads((place / "state.json").read_text())["note"] == "third"
     assert {p.name for p in tmp_path.iterdir()} == {"step-000001", "step-000002"}
@@ -222,15 +230,15 @@ def test_a_kill_while_a_step_is_saved_again_leaves_the_one_before(tmp_path, monk
 def test_the_last_two_are_kept(tmp_path):
     for step in (5, 10, 15, 20):
         put(tmp_path, step)
-    assert [p.name for p in steps(tmp_path)] == ["step-000015", "step-000020"]
+    assert [p.name for p in saved_steps(tmp_path)] == ["step-000015", "step-000020"]
     assert {p.name for p in tmp_path.iterdir()} == {"step-000015", "step-000020"}
 
 
 def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
     for name in ("step-1000000", "step-999999", "step-000020", "step-x", ".step-000001", ".draft-1"):
         (tmp_path / name).mkdir()
-    assert [p.name for p in steps(tmp_path)] == ["step-000020", "step-999999", "step-1000000"]
-    assert steps(tmp_path / "nowhere") == []
+    assert [p.name for p in saved_steps(tmp_path)] == ["step-000020", "step-999999", "step-1000000"]
+    assert saved_steps(tmp_path / "nowhere") == []
 
 
 # ---------------------------------------------------------------- JSON

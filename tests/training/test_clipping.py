@@ -1,4 +1,4 @@
-"""A clip that takes the gradient of most tokens is told: on the way, once as a warning, and at the end."""
+"""The share of tokens without gradient is shown at each step, in one warning, and at the end."""
 
 from __future__ import annotations
 

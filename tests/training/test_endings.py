@@ -1,4 +1,4 @@
-"""However a run ends, what it has made is on disk, and nothing is left open."""
+"""However a run ends, its results so far are on disk and all files and engines are closed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.generation.engine import InProcess
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training import distill as distilling
-from vigos_cli.training import tracking, trainer
+from vigos_cli.training import loop, step, tracking
 from vigos_cli.training.distill import distill
 
 SMALL = ("trainer.steps=1", "trainer.batch=2", "bench.tasks.priorworld.rows=1", "bench.samples=0")
@@ -97,7 +97,7 @@ def test_a_closing_evaluation_that_fails_loses_nothing_and_is_all_that_is_left_t
     assert "not measured" in (out / "adapter" / "README.md").read_text()
     assert not (out / "summary.json").exists()
 
-    failing(monkeypatch, trainer, "learn", AssertionError("it learned again"))
+    failing(monkeypatch, loop, "train_step", AssertionError("it learned again"))
     summary = distill(config)
     assert summary and summary["steps"] == 1 and summary["after"]["n"]
     assert (out / "adapter" / "adapter_model.safetensors").read_bytes() == weights
@@ -113,7 +113,7 @@ def test_a_closing_evaluation_that_fails_loses_nothing_and_is_all_that_is_left_t
 
 @ways
 def test_a_run_that_fails_while_it_learns_leaves_nothing_open(error, tmp_path, monkeypatch, closed):
-    failing(monkeypatch, trainer, "supervise_all", error)
+    failing(monkeypatch, step, "supervise_all", error)
     with pytest.raises(type(error)):
         distill(distill_config(*SMALL, f"out={tmp_path / 'run'}"))
     assert sorted(closed) == ["batches", "engine", "store"]
@@ -152,7 +152,7 @@ def test_the_time_of_a_phase_counts_what_the_gpu_still_has_to_do(tiny, monkeypat
     """A GPU is given work and returns at once; here a device that says so, and needs time to finish."""
     import torch
 
-    from vigos_cli.training.trainer import Learner
+    from vigos_cli.training.learner import Learner
 
     class Device:
         type = "cuda"
@@ -178,7 +178,7 @@ def test_the_time_of_a_phase_counts_what_the_gpu_still_has_to_do(tiny, monkeypat
 def test_changed_keys_that_keep_the_run_are_in_its_summary(tmp_path):
     first = distill_config(*SMALL, "trainer.steps=2", "trainer.checkpoint_every=1", f"out={tmp_path / 'run'}")
     with pytest.MonkeyPatch.context() as patch:
-        failing(patch, trainer, "learn", MemoryError(), when=2)
+        failing(patch, loop, "train_step", MemoryError(), when=2)
         with pytest.raises(MemoryError):
             distill(first)
     again = (

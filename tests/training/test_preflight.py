@@ -1,4 +1,4 @@
-"""A run that would learn nothing, or less than its settings say, is refused or says so in one line."""
+"""A run that would learn nothing, or from less data than its settings say, prints or raises one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes of one run, started by nothing that would kill the other when one of them ends."""
+"""Two processes of one run, without a launcher that would end one when the other ends."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_cell_that_fails_in_one_of_several_processes_ends_the_sweep(several, t
 
 def test_a_signal_counts_whichever_process_it_reached(monkeypatch, tmp_path):
     """What the others say is part of the decision, here without other processes."""
-    from vigos_cli.training import trainer
+    from vigos_cli.training import loop
 
     config = distill_config("trainer.steps=3", f"out={tmp_path}")
     saved: list[int] = []
@@ -182,11 +182,11 @@ def test_a_signal_counts_whichever_process_it_reached(monkeypatch, tmp_path):
         learner.step += 1
         return {"grad_norm": 1.0}
 
-    monkeypatch.setattr(trainer, "learn", learn)
-    monkeypatch.setattr(trainer, "save", lambda learner, out: saved.append(learner.step))
+    monkeypatch.setattr(loop, "train_step", learn)
+    monkeypatch.setattr(loop, "save_learner", lambda learner, out: saved.append(learner.step))
     monkeypatch.setattr(process_group, "gather", lambda value: [value, True])  # the other one was signalled
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(
+        loop.train(
             Learner(),  # type: ignore[arg-type]
             Batches(),  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]

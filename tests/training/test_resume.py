@@ -1,4 +1,4 @@
-"""A run that was killed and resumed, or spread over processes, ends as if nothing had happened."""
+"""A run that was killed and resumed, or split over processes, equals an uninterrupted one."""
 
 import json
 import random
@@ -8,17 +8,20 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 from conftest import distill_config
 from runs import ENVIRONMENT, RUN, adapter, same, steps_logged, vigos
 
+from vigos_cli.config.provenance import same_run
 from vigos_cli.training.distill import distill
+from vigos_cli.utils.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The run that nothing interrupts."""
+    """The uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "run"
     vigos(out)
     return out
@@ -126,3 +129,10 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     reports = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")]
     assert reports[0]["before"] == reports[1]["before"]
     assert reports[1]["processes"] == 2
+
+
+def test_a_resumed_run_with_another_configuration_is_refused():
+    saved = asdict(distill_config())
+    same_run(saved, distill_config("out=elsewhere", "resume=auto"))
+    with pytest.raises(ConfigError, match=r"trainer\.lr"):
+        same_run(saved, distill_config("trainer.lr=1"))

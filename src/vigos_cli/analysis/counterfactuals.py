@@ -31,8 +31,7 @@ from vigos_cli.grading.answers import normal
 from vigos_cli.method.prompts import Prompter, reference_text
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.batches import Prepared
-from vigos_cli.supervision.supervise import supervise_all
-from vigos_cli.supervision.teachers import Reading, Supervised
+from vigos_cli.supervision.contexts import Context, Supervised, supervise_all
 from vigos_cli.types import Prompt, Role, Rollout, Sample
 from vigos_cli.utils import rng
 
@@ -72,7 +71,7 @@ class Looker:
         origin: list[tuple[int, str]] = []  # of each: which rollout, and what was changed
         made: dict[str, dict[str, list[Prepared]] | None] = {}
         for i, (item, rollout) in enumerate(rollouts):
-            if not supervised[i].segments.valid or not supervised[i].readings.keys() - {Role.STUDENT}:
+            if not supervised[i].segments.valid or not supervised[i].contexts.keys() - {Role.STUDENT}:
                 continue
             if item.key not in made:
                 made[item.key] = self.counterfactuals(item)
@@ -130,8 +129,8 @@ class Looker:
     def _read_by_student(self, row: Supervised, prompt: Prompt) -> Supervised:
         """The same rollout, the student's prompt replaced."""
         begin, ids = len(prompt.ids), row.rollout.ids
-        reading = Reading(prompt, (*prompt.ids, *ids), tuple(range(begin, begin + len(ids))))
-        return replace(row, readings={Role.STUDENT: reading})
+        reading = Context(prompt, (*prompt.ids, *ids), tuple(range(begin, begin + len(ids))))
+        return replace(row, contexts={Role.STUDENT: reading})
 
 
 def _pairs(
@@ -145,12 +144,12 @@ def _what_changed(row: Supervised, own: Supervised) -> Supervised:
     terms = tuple(
         term
         for term in row.terms
-        if term.role is not Role.TARGET and not _same(row.readings[term.role], own.readings[term.role])
+        if term.role is not Role.TARGET and not _same(row.contexts[term.role], own.contexts[term.role])
     )
     return replace(row, terms=terms)
 
 
-def _same(one: Reading, other: Reading) -> bool:
+def _same(one: Context, other: Context) -> bool:
     """Whether two readings hold the same tokens and pictures."""
     features, others = one.prompt.features, other.prompt.features
     return one.ids == other.ids and all(

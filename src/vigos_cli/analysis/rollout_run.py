@@ -36,8 +36,8 @@ from vigos_cli.models.out_of_memory import SCORED_AT_ONCE, in_phase
 from vigos_cli.models.student import Student, load_student
 from vigos_cli.reporting.rollouts_page import ShownRollout, ShownToken, counted, write_page
 from vigos_cli.supervision.batches import Prepared, prepare
-from vigos_cli.supervision.supervise import sample_rollouts, supervise_all
-from vigos_cli.supervision.teachers import Supervised
+from vigos_cli.supervision.contexts import Supervised, supervise_all
+from vigos_cli.supervision.rollouts import sample_rollouts
 from vigos_cli.types import Sample
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 from vigos_cli.utils.progress import Bar

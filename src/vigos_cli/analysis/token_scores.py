@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vigos_cli.method.fused_loss import project
 from vigos_cli.models.student import Student
-from vigos_cli.supervision.teachers import Supervised, gather, read, score_teacher
+from vigos_cli.supervision.contexts import Supervised
+from vigos_cli.supervision.hidden_states import hidden_states, predicting_states, teacher_states
 from vigos_cli.types import Kind, Role, Term
 
 CHUNK = 64  # tokens projected to the vocabulary at a time
@@ -58,11 +59,11 @@ def teacher_logprobs(
             where = [
                 (mine[place], token)
                 for place, row in zip(places, micro, strict=True)
-                for _, term in row.terms_of(role)
+                for term in row.terms_of(role)
                 for token in term.tokens
             ]
             ids = [rows[i].rollout.ids[token] for i, token in where]
-            logp_N, _ = _log_probabilities(student, score_teacher(student, role, micro, weights), None, ids)
+            logp_N, _ = _log_probabilities(student, teacher_states(student, role, micro, weights), None, ids)
             for (i, token), logp in zip(where, logp_N, strict=True):
                 found[i][role.value, token] = logp
     return found
@@ -94,7 +95,7 @@ def _of_every_token(student: Student, rows: Sequence[Supervised]) -> Tensor:
         replace(row, terms=(Term(Role.STUDENT, Kind.END, tuple(tokens)),))
         for row, tokens in zip(rows, every, strict=True)
     ]
-    return gather(read(student, Role.STUDENT, rows), Role.STUDENT, rows, Role.STUDENT)
+    return predicting_states(hidden_states(student, Role.STUDENT, rows), Role.STUDENT, rows, Role.STUDENT)
 
 
 def _batches(rows: Sequence[Supervised], micro_batch: int) -> list[list[int]]:
@@ -104,7 +105,7 @@ def _batches(rows: Sequence[Supervised], micro_batch: int) -> list[list[int]]:
 
 
 def _score(student: Student, micro: Sequence[Supervised], weights: str) -> list[tuple[TokenScore, ...]]:
-    hidden_BTH = read(student, Role.STUDENT, micro)
+    hidden_BTH = hidden_states(student, Role.STUDENT, micro)
     scores: list[list[TokenScore]] = []
     for b, row in enumerate(micro):
         begin = len(row.rollout.prompt.ids)
@@ -112,10 +113,10 @@ def _score(student: Student, micro: Sequence[Supervised], weights: str) -> list[
         logp_N, _ = _log_probabilities(student, states, None, row.rollout.ids)
         scores.append([TokenScore(value) for value in logp_N])
     for role in sorted({term.role for row in micro for term in row.terms} - {Role.TARGET}):
-        where = [(b, i) for b, row in enumerate(micro) for _, t in row.terms_of(role) for i in t.tokens]
+        where = [(b, i) for b, row in enumerate(micro) for t in row.terms_of(role) for i in t.tokens]
         ids = [micro[b].rollout.ids[i] for b, i in where]
-        teacher_NH = score_teacher(student, role, micro, weights)
-        student_NH = gather(hidden_BTH, Role.STUDENT, micro, role)
+        teacher_NH = teacher_states(student, role, micro, weights)
+        student_NH = predicting_states(hidden_BTH, Role.STUDENT, micro, role)
         logp_N, kl_N = _log_probabilities(student, teacher_NH, student_NH, ids)
         for (b, i), logp, kl in zip(where, logp_N, kl_N, strict=True):
             if scores[b][i].teacher is None:

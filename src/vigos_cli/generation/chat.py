@@ -24,7 +24,7 @@ from vigos_cli.config.schema import EvalRun, PromptConfig, RolloutConfig, Routin
 from vigos_cli.generation.engine import served_name
 from vigos_cli.generation.requests import ask_all, user_turn
 from vigos_cli.generation.sampler import Done, Request, Sampling
-from vigos_cli.method.prompts import EncodedImages, fill
+from vigos_cli.method.prompts import EncodedImages, fill_template
 from vigos_cli.method.segments import THINK, THINK_END
 from vigos_cli.types import Prompt, Role, Rollout
 from vigos_cli.utils import rng
@@ -52,7 +52,7 @@ class TextPrompter:
     def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
         """The prompt of the student, the only role that is asked here."""
         assert role is Role.STUDENT
-        message = "".join(text for text, _ in fill(self._instruction, question, reference))
+        message = "".join(text for text, _ in fill_template(self._instruction, question, reference))
         return Prompt(role, (), (), images=images.images, message=message, opening=self._opening)
 
 

@@ -1,1 +1,1 @@
-"""The method itself, to be read first: prompts, segments, routing, divergences and the fused loss."""
+"""The method: prompts, segments, routing, divergences and the fused loss. Read this first."""

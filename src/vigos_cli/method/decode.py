@@ -1,12 +1,13 @@
-"""Decode sampled tokens one by one, so that every character has a token and nothing is tokenised again.
+"""Decode sampled tokens one by one, so that each character of the text has its token.
 
     >>> Decoder(tokenizer).decode(prefill + sampled)
     ('<description> A cat', (13, 15, 19))  # the text, and its length after each token
 
-Rules
-    - A character belongs to the token that completes it; tokens that only began it have no width.
-    - Bytes that are not UTF-8 become U+FFFD, which belongs to the token that shows them to be broken (the
-      last one, if the text just ends); what follows keeps its place.
+The text is never tokenised again. Rules
+    - A character belongs to the token that holds its last byte; tokens with only its first bytes have no
+      width.
+    - Bytes that are not UTF-8 become U+FFFD. It belongs to the token at which they can no longer be valid,
+      or to the last token if the text ends before that. What follows keeps its position.
     - Special tokens (end of turn, image slots) and ids outside the vocabulary contribute no text.
 """
 
@@ -27,7 +28,7 @@ BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The characters in which byte-level BPE writes the 256 bytes: printable ones stand for themselves."""
+    """The 256 bytes by the characters with which byte-level BPE writes them (printable ones: as they are)."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return {chr(b): b for b in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
@@ -37,7 +38,7 @@ ALPHABET = _byte_alphabet()
 
 
 def byte_level(token: str) -> bytes:
-    """Bytes of a byte-level BPE token; an added token outside that alphabet is its own text."""
+    """Bytes of a byte-level BPE token; those of its text if it is an added token outside that alphabet."""
     try:
         return bytes(ALPHABET[char] for char in token)
     except KeyError:
@@ -52,7 +53,7 @@ def sentencepiece(token: str) -> bytes:
 
 
 class Decoder:
-    """Text and offsets of token ids, for the byte-level and SentencePiece tokenizers of transformers."""
+    """Decodes token ids to text and offsets, for byte-level and SentencePiece tokenizers of transformers."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast):
         decoder = tokenizer.backend_tokenizer.decoder
@@ -65,7 +66,7 @@ class Decoder:
             self._bytes_of = sentencepiece
         else:
             raise ConfigError(f"tokenizer {tokenizer.name_or_path!r}: cannot decode {sorted(kinds)} by token")
-        self._strip = bool(kinds & {"Strip", "Metaspace"})  # one space at the head is not part of the text
+        self._strip = bool(kinds & {"Strip", "Metaspace"})  # one leading space is not part of the text
         self._tokenizer = tokenizer
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._table = dict.fromkeys(special | set(tokenizer.all_special_ids), b"")
@@ -77,7 +78,7 @@ class Decoder:
         return self._table[token_id]
 
     def decode(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-        """The text of `ids`, and how long it was after each of them."""
+        """Return the text of `ids`, and its length after each of them."""
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         chunks: list[str] = []
         ends: list[int] = []

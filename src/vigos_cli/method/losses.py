@@ -1,10 +1,11 @@
-"""How far the student is from a teacher at one token, and how much each token counts.
+"""Divergences of the student from a teacher at one token, and their clip.
 
     logits ---> log-probabilities ---> summands_NK ---clip---> one number a token ---weights---> loss
 
-The student is p, the teacher q. A divergence returns its summands, one a vocabulary entry: their sum is
-its value, and a clip needs them apart. Everything is differentiable in the student's logits and computed
-in the dtype it is given (float32 in training, float64 in tests).
+The student is p, the teacher q. A divergence returns its summands, one for each vocabulary entry: their sum
+is its value, and one of the clips works on each summand. Everything is differentiable with respect to the
+student's logits and computed in their dtype (float32 in training, float64 in tests). docs/method.md has the
+equations and says which options have a clip.
 
     >>> spec = DivergenceSpec("forward_kl", clip="none")
     >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, math.log(3)]])
@@ -18,21 +19,20 @@ Shapes: N supervised tokens, V vocabulary, K summands (V, or fewer for a diverge
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from vigos_cli.config.schema import LossConfig
-from vigos_cli.types import Kind, Role, Term
+from vigos_cli.types import Role
 from vigos_cli.utils.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class DivergenceSpec:
-    """Which divergence, and the options of LossConfig that it reads."""
+    """A divergence and its options, as `loss=` sets them for one teacher."""
 
     divergence: str
     clip: str = "none"
@@ -44,7 +44,7 @@ class DivergenceSpec:
     tail: str = "bucket"
 
     def __post_init__(self) -> None:
-        bounds = {  # the mixtures are open: at their ends they are zero or another divergence
+        bounds = {  # at 0 and 1 the mixtures are zero or another divergence
             "temperature must be above 0": self.temperature > 0,
             "clip_value must be above 0": self.clip == "none" or self.clip_value > 0,
             "beta must lie between 0 and 1; use forward_kl or reverse_kl for the ends": (
@@ -61,7 +61,7 @@ class DivergenceSpec:
 
     @classmethod
     def from_config(cls, loss: LossConfig, role: Role) -> DivergenceSpec:
-        """Return what a teacher of this role is compared by; text to imitate (`target`) needs no teacher."""
+        """The divergence for a teacher of this role; cross-entropy for `target`, which has no teacher."""
         if role == Role.TARGET:
             return cls("cross_entropy")
         return cls(
@@ -80,17 +80,17 @@ class DivergenceSpec:
 
 
 def forward_kl(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:
-    """KL(q || p), eq. 18 and 19: the student must cover what the teacher would write."""
+    """KL(q || p), eq. 4, 18, 19: large if the student would rarely write what the teacher would."""
     return logq_NV.exp() * (logq_NV - logp_NV)
 
 
 def reverse_kl(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:
-    """KL(p || q), eq. 20: the student must not write what the teacher would not."""
+    """KL(p || q), eq. 20: large if the student writes what the teacher would not."""
     return logp_NV.exp() * (logp_NV - logq_NV)
 
 
 def jsd(logp_NV: Tensor, logq_NV: Tensor, beta: float) -> Tensor:
-    """Compute beta KL(q || m) + (1 - beta) KL(p || m), m = beta q + (1 - beta) p (arXiv 2306.13649).
+    """beta KL(q || m) + (1 - beta) KL(p || m) with m = beta q + (1 - beta) p (arXiv 2306.13649).
 
     Divided by beta it tends to forward_kl as beta -> 0; divided by 1 - beta, to reverse_kl as beta -> 1.
     At 0.5 it is symmetric and at most ln 2.
@@ -105,10 +105,10 @@ def skew_kl(logp_NV: Tensor, logq_NV: Tensor, alpha: float) -> Tensor:
 
 
 def topk_kl(logp_NV: Tensor, logq_NV: Tensor, k: int, tail: str) -> Tensor:
-    """KL(q || p) over the teacher's k likeliest entries; the rest is one more entry, or left out.
+    """KL(q || p) over the teacher's k most likely entries; the rest is one more entry, or left out.
 
-    The bucket makes it a lower bound of forward_kl. With `renormalise` both sides sum to one over the k
-    entries, and the student's mass elsewhere has no cost.
+    With tail=bucket (one more entry) it is a lower bound of forward_kl. With tail=renormalise both sides sum
+    to one over the k entries, and probability that the student puts on other entries has no cost.
     """
     k = min(k, logq_NV.shape[-1])
     q_Nk, index_Nk = logq_NV.topk(k, dim=-1)
@@ -123,12 +123,13 @@ def topk_kl(logp_NV: Tensor, logq_NV: Tensor, k: int, tail: str) -> Tensor:
     return forward_kl(torch.cat([p_Nk, rest_p], -1), torch.cat([q_Nk, rest_q], -1))
 
 
-def sampled(logp_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor) -> Tensor:
-    """Policy gradient on the token that was drawn; over y ~ p its mean is reverse_kl, gradient included.
+def sampled_reverse_kl(logp_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor) -> Tensor:
+    """Policy-gradient estimate of reverse_kl from the sampled token (`loss=sampled`).
 
     The value is log p(y) - log q(y), which may be negative. The gradient is that number, held constant,
-    times grad log p(y): not the gradient of the value, whose mean is zero. What was drawn at another
-    temperature or from a nucleus is taken as if drawn from p.
+    times the gradient of log p(y); the gradient of the value itself has mean zero. Over y ~ p the means of
+    value and gradient are those of reverse_kl. A token that was sampled at another temperature or with top-p
+    is treated as if it was sampled from p.
     """
     logp_N1 = _at(logp_NV, sampled_N)
     cost_N1 = (logp_N1 - _at(logq_NV, sampled_N)).detach()
@@ -136,12 +137,12 @@ def sampled(logp_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor) -> Tensor:
 
 
 def cross_entropy(logp_NV: Tensor, sampled_N: Tensor) -> Tensor:
-    """Compute -log p(y): forward_kl from a teacher that is certain of y."""
+    """-log p(y), which is forward_kl from a teacher that gives y the probability 1."""
     return -_at(logp_NV, sampled_N)
 
 
 def _mix(loga: Tensor, logb: Tensor, weight: float) -> Tensor:
-    """Return log(weight a + (1 - weight) b)."""
+    """log(weight a + (1 - weight) b)."""
     return torch.logaddexp(loga + math.log(weight), logb + math.log1p(-weight))
 
 
@@ -157,39 +158,42 @@ DIVERGENCES: dict[str, Divergence] = {
     "jsd": lambda p, q, y, spec: jsd(p, q, spec.beta),
     "skew_kl": lambda p, q, y, spec: skew_kl(p, q, spec.alpha),
     "topk_kl": lambda p, q, y, spec: topk_kl(p, q, spec.top_k, spec.tail),
-    "sampled": lambda p, q, y, spec: sampled(p, q, y),
+    "sampled": lambda p, q, y, spec: sampled_reverse_kl(p, q, y),
     "cross_entropy": lambda p, q, y, spec: cross_entropy(p, y),
 }
 
 
-# ---- clips: summands -> what the token costs, whether it was clipped, whether no gradient is left
+# ---- clips: summands -> the cost of the token, whether it was clipped, whether it has no gradient
 
 
 def clip_none(summands_NK: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The divergence as it is."""
+    """The divergence without a clip."""
     value_N = summands_NK.sum(-1)
     never_N = torch.zeros_like(value_N, dtype=torch.bool)
     return value_N, never_N, never_N
 
 
 def clip_token(summands_NK: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-    """A token above the limit costs the limit and has no gradient; it still counts in the denominator."""
+    """The authors' program: a token above the limit costs the limit and has no gradient.
+
+    It still counts in the denominator.
+    """
     value_N = summands_NK.sum(-1)
     above_N = value_N > limit
     return value_N.clamp(max=limit), above_N, above_N
 
 
 def clip_entry(summands_NK: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Each summand is cut at the limit and only the others have a gradient (OPSD, arXiv 2601.18734).
+    """OPSD (arXiv 2601.18734): a summand above the limit costs the limit and has no gradient.
 
-    Negative summands stay as they are, so the value may be negative.
+    Negative summands are not clipped, so the value may be negative.
     """
     above_NK = summands_NK > limit
     return summands_NK.clamp(max=limit).sum(-1), above_NK.any(-1), above_NK.all(-1)
 
 
 def clip_scale(summands_NK: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
-    """A token above the limit costs the limit and keeps its gradient, shrunk by limit / divergence."""
+    """A token above the limit costs the limit; its gradient is scaled by limit / divergence."""
     value_N = summands_NK.sum(-1)
     shrunk_N = value_N * (limit / value_N.detach().clamp(min=limit))
     return shrunk_N, value_N > limit, torch.zeros_like(value_N, dtype=torch.bool)
@@ -205,23 +209,23 @@ CLIPS: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor, Tensor]]] = {
 
 @dataclass(frozen=True, slots=True)
 class TokenStats:
-    """What is known of each token besides its cost; nothing here carries a gradient."""
+    """Statistics of each token besides its cost, without gradient."""
 
     divergence_N: Tensor  # before the clip
     clipped_N: Tensor  # bool: the clip changed something
     silent_N: Tensor  # bool: the clip left no gradient
     student_logp_N: Tensor  # of the sampled token, at the loss's temperature
-    teacher_logp_N: Tensor  # likewise; 0 where the text itself is the teacher
+    teacher_logp_N: Tensor  # the same; 0 for cross_entropy, which has no teacher
 
     @classmethod
     def empty(cls, n: int, device: torch.device) -> TokenStats:
-        """Room for n tokens."""
+        """Uninitialised statistics of n tokens."""
         numbers_3N = torch.empty(3, n, device=device)
         bools_2N = torch.empty(2, n, device=device, dtype=torch.bool)
         return cls(numbers_3N[0], *bools_2N, *numbers_3N[1:])
 
     def put(self, where: slice, part: TokenStats) -> None:
-        """Write a part in its place."""
+        """Copy the statistics of some tokens to the slice `where`."""
         for field in fields(self):
             getattr(self, field.name)[where] = getattr(part, field.name)
 
@@ -229,12 +233,12 @@ class TokenStats:
 def score(
     student_NV: Tensor, teacher_NV: Tensor | None, sampled_N: Tensor, spec: DivergenceSpec
 ) -> tuple[Tensor, TokenStats]:
-    """Compare logits token by token: return what each costs, differentiable, and what is known of it.
+    """Compare logits token by token; return the cost of each token, differentiable, and its statistics.
 
     `teacher_NV` is None for cross_entropy only.
     """
     logp_NV = (student_NV / spec.temperature).log_softmax(-1)
-    # Without a teacher logq is never read: the student's stands in, so that all are called alike.
+    # cross_entropy never reads logq; it gets the student's, so that all divergences have one signature.
     logq_NV = logp_NV if teacher_NV is None else (teacher_NV / spec.temperature).log_softmax(-1)
     summands_NK = DIVERGENCES[spec.divergence](logp_NV, logq_NV, sampled_N, spec)
     cost_N, clipped_N, silent_N = CLIPS[spec.clip](summands_NK, spec.clip_value)
@@ -249,75 +253,3 @@ def score(
         student_logp_N=student_logp_N,
         teacher_logp_N=teacher_logp_N,
     )
-
-
-# ---- weights: what a token of each term counts, known before any divergence is
-
-
-def term_name(term: Term) -> str:
-    """Return which mean of eq. 18-21 a term belongs to.
-
-    The roles that supervise a whole rollout are a term each; the others go by the segment, and where there
-    is none (an invalid rollout without fallback, delimiters) by the teacher.
-    """
-    match term.role, term.kind:
-        case (Role.REFERENCE | Role.PRIVILEGED | Role.TARGET) as role, _:
-            return role.value
-        case _, Kind.DESCRIPTION:
-            return "description"
-        case _, Kind.REASONING | Kind.ANSWER:
-            return "reasoning"
-        case Role.PERCEPTION, _:
-            return "description"
-        case Role.REASONING, _:
-            return "reasoning"
-    raise AssertionError(f"{term.role} teaches nothing")
-
-
-def term_counts(terms_by_rollout: Sequence[Sequence[Term]], reduction: str) -> Counter[str]:
-    """Count what each term is divided by: its supervised tokens, or the rollouts that have any.
-
-    Add up the counts of all micro-batches and processes of an optimizer step before use.
-    """
-    tokens = [_tokens(terms) for terms in terms_by_rollout]
-    if reduction == "rollout":
-        tokens = [Counter(dict.fromkeys(counts, 1)) for counts in tokens]
-    return sum(tokens, Counter())
-
-
-def token_weights(
-    terms_by_rollout: Sequence[Sequence[Term]], loss: LossConfig, counts: Mapping[str, int]
-) -> list[list[float]]:
-    """Return, for each term of each rollout, the weight of every one of its tokens.
-
-    The loss of a step is then the plain sum of weight times value over all tokens, whatever micro-batch
-    or process they are in. `counts` is `term_counts` over the whole optimizer batch. Differs from the
-    authors' program, whose means are over a micro-batch: there the gradient depends on the split.
-    """
-    scale = {
-        "description": loss.description_weight,
-        "reasoning": loss.reasoning_weight,
-        "reference": loss.reference_weight,
-        "privileged": 1.0,
-        "target": 1.0,
-    }
-    weights: list[list[float]] = []
-    for terms in terms_by_rollout:
-        own = _tokens(terms) if loss.reduction == "rollout" else Counter[str]()
-        names = [term_name(term) for term in terms]
-        weights.append(
-            [
-                scale[name] * term.weight / (own.get(name, 1) * counts[name]) if term.tokens else 0.0
-                for name, term in zip(names, terms, strict=True)
-            ]
-        )
-    return weights
-
-
-def _tokens(terms: Sequence[Term]) -> Counter[str]:
-    """Supervised tokens of one rollout by term; a token with two teachers in a term counts twice."""
-    counts: Counter[str] = Counter()
-    for term in terms:
-        if term.tokens:
-            counts[term_name(term)] += len(term.tokens)
-    return counts

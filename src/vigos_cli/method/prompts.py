@@ -1,4 +1,4 @@
-"""Render what the student and its teachers are shown (paper sec. 2 and 3), by the model's chat template.
+"""Render the prompts of the student and its teachers with the model's chat template.
 
     prompter = Prompter(processor, load_prompts(config.prompt), config.routing)
     images = prompter.encode(sample.images)                                # once a sample
@@ -6,7 +6,8 @@
     teacher = prompter.render(Role.REASONING, images, question=sample.question, reference="red")
     ids, positions = prompter.teacher_sequence(teacher, rollout)
 
-A prompt is put together from token ids, never from text, so that no text can change its structure:
+Who is shown what is in sec. 2 and 3 of the paper and in docs/method.md. A prompt is joined from token ids,
+never from text, so that no text can change its structure:
 
     part      example                                        tokenised by
     before    <|im_start|>user, image slots                  the model's processor
@@ -36,16 +37,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SLOT = re.compile(r"\{(question|reference)\}")
-SENTINEL = "vigos-message-text"  # stands for the message while the template is rendered
+SENTINEL = "vigos-message-text"  # placeholder of the message while the template is rendered
 OPEN_THINK = re.compile(rf"{THINK}\s*$")
-KEYS = tuple(f.name for f in fields(PromptConfig) if f.name != "path")  # of a file of prompts
+KEYS = tuple(f.name for f in fields(PromptConfig) if f.name != "path")  # allowed in a file of prompts
 
 
 # ---- texts
 
 
 def load_prompts(config: PromptConfig) -> PromptConfig:
-    """The prompts of a run: those of `config`, replaced by the keys of the YAML file at `config.path`."""
+    """The prompts of a run: those of `config`; keys of the YAML file at `config.path` replace them.
+
+    Raises ConfigError if the file or a prompt is not usable.
+    """
     if config.path is not None:
         config = replace(config, **{"name": Path(config.path).stem} | _read(Path(config.path)))
     for key in ("structured", "plain", "reasoning", "reference"):
@@ -75,16 +79,19 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def reference_text(sample: Sample, which: str = "answer") -> str:
-    """What the teachers are told: the answer or the worked solution (the answer where there is none).
+    """The reference for the teachers: the answer, or the worked `solution` (the answer if there is none).
 
-    Code fences, `<answer>` tags and boxes are taken off, their content stays.
+    Code fences, `<answer>` tags and boxes are removed, and their content is kept.
     """
     text = sample.solution if which == "solution" and sample.solution else sample.answer
     return unbox(re.sub(r"^\s*```[\w+-]*\s*$|```|</?answer>", "", text, flags=re.MULTILINE)).strip()
 
 
-def fill(instruction: str, question: str, reference: str) -> list[tuple[str, bool]]:
-    """The message in parts, each with whether it came from the data; data is never filled again."""
+def fill_template(instruction: str, question: str, reference: str) -> list[tuple[str, bool]]:
+    """Fill the slots of an instruction; return its parts, each with whether it came from the data.
+
+    Slots in the data are not filled.
+    """
     data = {"question": question, "reference": reference}
     parts = SLOT.split(instruction.strip())  # text, name, text, name, ..., text
     return [(data[part], True) if i % 2 else (part, False) for i, part in enumerate(parts)]
@@ -94,12 +101,12 @@ def fill(instruction: str, question: str, reference: str) -> list[tuple[str, boo
 
 
 class PlainText:
-    """Tokenises messages so that the data in them can hold no token beyond ordinary text.
+    """Tokenises messages so that the data in them becomes ordinary text tokens only.
 
-    An added token is recognised only in one piece, so a cut after the first character of each occurrence,
-    overlapping ones included, is enough. Added tokens that are not special (`<think>` in some vocabularies)
-    keep their id where the instruction alone writes them, as the model knows them; data never gets one.
-    Added tokens that are blank are left alone: they only spell white space.
+    A tokenizer finds an added token only in an uncut text, so it is enough to cut the text after the first
+    character of each occurrence, overlapping ones included. Added tokens that are not special (`<think>` in
+    some vocabularies) keep their id where the instruction alone writes them, because the model knows them so;
+    text of the data never gets one. Blank added tokens are allowed: they are only white space.
     """
 
     def __init__(self, tokenizer: Any):
@@ -111,7 +118,7 @@ class PlainText:
         self._pattern = re.compile(f"(?=({'|'.join(map(re.escape, names))}))" if names else r"(?!)")
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text of our own or of the template: added tokens count as such."""
+        """Ids of our own text or the template's, in which added tokens keep their meaning."""
         return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
 
     def encode_message(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
@@ -129,7 +136,7 @@ class PlainText:
         ids = [i for piece in pieces for i in self.encode(piece)]
         if (self._added_ids - kept).isdisjoint(ids):
             return ids
-        return [i for char in text for i in self.encode(char)]  # a normaliser spelt an added token
+        return [i for char in text for i in self.encode(char)]  # normalisation produced an added token
 
 
 # ---- prompts
@@ -137,14 +144,14 @@ class PlainText:
 
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
-    """The template around a message, image slots expanded, and the images' features; any role can use it."""
+    """The template around a message, with image slots, and the images' features; the same for every role."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
     types_before: tuple[int, ...]  # mm_token_type_ids, empty if the processor gives none
     types_after: tuple[int, ...]
     features: Mapping[str, Tensor]
-    lead: str = ""  # blanks before the message, tokenised with it: ` What` is one token
+    lead: str = ""  # spaces before the message, tokenised with it: ` What` is one token
     images: tuple[Image, ...] = ()
 
 
@@ -179,17 +186,17 @@ class Prompter:
                 [{"role": "user", "content": content}],
                 add_generation_prompt=True,
                 tokenize=False,
-                enable_thinking=False,  # the templates that know no such switch ignore it
+                enable_thinking=False,  # templates without this switch ignore it
             )
             pieces = text.split(SENTINEL)
             if len(pieces) != 2:
-                raise ConfigError("the model's chat template does not show the user's text exactly once")
-            # Some begin the thinking all the same: our pre-fill decides how a turn begins.
+                raise ConfigError("the model's chat template does not contain the user's text exactly once")
+            # Some templates open `<think>` anyway; our pre-fill decides how a turn begins.
             self._templates[images] = (pieces[0], OPEN_THINK.sub("", pieces[1]))
         return self._templates[images]
 
     def encode(self, images: Sequence[Image]) -> EncodedImages:
-        """Run the model's processor on the images and the part of the template that holds them."""
+        """Run the model's processor on the images and on the part of the template that contains them."""
         before, after = self.template(len(images))
         empty_before, empty_after = self.template(0)
         if images and before != empty_before and after != empty_after:
@@ -198,7 +205,7 @@ class Prompter:
         lead = before[len(before.rstrip(" ")) :]
         before = before.removesuffix(lead)
         bos = self._tokenizer.bos_token
-        special = not (bos and before.startswith(bos))  # as transformers: not twice
+        special = not (bos and before.startswith(bos))  # no second one, as in transformers
         out = dict(
             self._processor(
                 text=[after if in_after else before],
@@ -210,7 +217,7 @@ class Prompter:
         ids = tuple(out.pop("input_ids")[0].tolist())
         out.pop("attention_mask", None)
         types, older = out.pop("mm_token_type_ids", None), out.pop("token_type_ids", None)
-        if types is None and older is not None and older.any():  # some tokenizers give zeros to all models
+        if types is None and older is not None and older.any():  # some tokenizers return zeros for any model
             types = older
         types = tuple(types[0].tolist()) if types is not None else ()
         if in_after:
@@ -222,8 +229,8 @@ class Prompter:
         return EncodedImages(ids, other, types, kinds, out, lead, tuple(images))
 
     def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
-        """The prompt of one role. The caller chooses what it is told: controls pass other texts or images."""
-        filled = fill(self.instructions[role], question, reference)
+        """The prompt of one role. The caller passes the texts and images; controls pass others."""
+        filled = fill_template(self.instructions[role], question, reference)
         message = self._text.encode_message([(images.lead, False), *filled])
         prefill = self.prefills[role]
         types = ()
@@ -239,26 +246,26 @@ class Prompter:
         )
 
     def encode_text(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
-        """Token ids of texts, each marked whether it came from the data (which never gets an added token)."""
+        """Token ids of texts, each with whether it came from the data (which never gets an added token)."""
         return self._text.encode_message(parts)
 
     def teacher_sequence(
         self, prompt: Prompt, rollout: Rollout
     ) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
-        """What a teacher reads: all token ids, and where each sampled token stands among them (eq. 15).
+        """All token ids that a teacher reads, and the position of each sampled token in them (eq. 15).
 
-        The student's own tokens follow the teacher's prompt, the whole turn of them. With
-        `reasoning_sees_description=false` (the authors' program) the reasoning teacher's turn is `<think>`
-        and the tokens that begin after the student's `<think>`; the others have no position. If a token
-        holds the tag's last character and more (`>\\n`), the rest is tokenised again with the tag, so the
-        turn's text is exact. A turn without `<think>` is kept whole.
+        The student's whole turn follows the teacher's prompt. With `reasoning_sees_description=false` (the
+        authors' program) the reasoning teacher's turn is `<think>` and the tokens that begin after the
+        student's `<think>`; the other tokens have the position None. If one token contains the end of the tag
+        and more (`>\\n`), the rest of it is tokenised again with the tag, so that the text of the turn is
+        exact. A turn without `<think>` is kept as a whole.
         """
         start = after_think(rollout.text) if self._from_think and prompt.role is Role.REASONING else None
         if start is None:
             base = len(prompt.ids)
             return (*prompt.ids, *rollout.ids), tuple(range(base, base + len(rollout.ids)))
         n_prefill = len(rollout.prompt.prefill)
-        begins = (0, *rollout.ends)[n_prefill:-1]  # of each sampled token
+        begins = (0, *rollout.ends)[n_prefill:-1]  # where the text of each sampled token begins
         first = next((i for i, begin in enumerate(begins) if begin >= start), len(begins))
         resumed = begins[first] if first < len(begins) else len(rollout.text)
         turn = self._text.encode(THINK + rollout.text[start:resumed])

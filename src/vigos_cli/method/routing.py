@@ -18,7 +18,7 @@ def roles(cell: str | Iterable[str]) -> tuple[Role, ...]:
     return tuple(Role(name) for name in names if name != "none")
 
 
-def table(routing: RoutingConfig) -> dict[Kind, tuple[Role, ...]]:
+def routing_table(routing: RoutingConfig) -> dict[Kind, tuple[Role, ...]]:
     """The whole table."""
     return {kind: roles(getattr(routing, kind.value)) for kind in Kind}
 
@@ -26,7 +26,7 @@ def table(routing: RoutingConfig) -> dict[Kind, tuple[Role, ...]]:
 def route(segments: Segments, routing: RoutingConfig) -> tuple[Term, ...]:
     """The terms of one rollout, in the table's order; kinds without a teacher or a token are left out."""
     terms = []
-    for kind, teachers in table(routing).items():
+    for kind, teachers in routing_table(routing).items():
         tokens = tuple(i for i, k in enumerate(segments.kinds) if k == kind)
         if tokens:
             terms += [Term(role, kind, tokens) for role in teachers]
@@ -35,4 +35,4 @@ def route(segments: Segments, routing: RoutingConfig) -> tuple[Term, ...]:
 
 def trains(routing: RoutingConfig) -> bool:
     """Whether any token has a teacher at all."""
-    return any(table(routing).values())
+    return any(routing_table(routing).values())

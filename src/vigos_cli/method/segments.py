@@ -1,26 +1,26 @@
-r"""Which part of the answer every sampled token belongs to, and whether the format held (sec. 3.2).
+r"""Find the part of the answer that each sampled token belongs to, and check the format.
 
     <description> d </description> <think> r </think> \boxed{a}   end of turn
     ·············|~|····························|~~~|··············|~|·|-----------    spans=paper
     ~~~~~~~~~~~~~~~|·····················|~~~~~~~~~~~~~~~~~~~~~~~~~~~~~|-----------    spans=code
 
-Spans are found in the text and carried to the tokens by the offsets at which each was decoded. A token wholly
-inside a part has its kind; a token across an edge is DELIMITERS. A token without width (a special token, the
-first bytes of a character) counts as standing where the next character does.
+Spans (sec. 3.2) are found in the text, and the character offsets at which the tokens were decoded map them to
+tokens. A token completely inside a part has its kind; a token across an edge is DELIMITERS. A token without
+width (a special token, the first bytes of a character) has the position of the next character.
 
-Rules of `spans=paper`, which says as much as the paper and fills its gaps
-    once      each tag occurs exactly once in the turn, prefill included: repeated or nested tags are invalid
+Rules of `spans=paper`, which are the paper's, with additions where the paper says nothing
+    once      each tag occurs exactly once in the turn, pre-fill included: repeated or nested tags are invalid
     order     the tags come in the order above, and a box opens after `</think>`
     content   d, r and a are not blank
-    box       the answer is the box that opens last, of those after `</think>` whose braces balance;
-              `\{` and `\}` are no braces. A wrong answer is valid.
-    between   other text before the answer's box (between parts, an earlier box) is DELIMITERS, no error
+    box       the answer is the last box after `</think>` whose braces balance, by its opening; `\{` and `\}`
+              do not count as braces. A wrong answer is valid.
+    between   other text before the answer's box (between parts, an earlier box) is DELIMITERS and no error
     end       what follows the box is END; a turn cut by the length limit after its box is valid
 
-Rules of `spans=code`, the authors' program: the first of each tag counts, each looked for after the one
-before; the description is everything before `</description>`, and blanks will do; what lies from `<think>` to
-the closing brace of the first box is REASONING, but for the content of the box, which is ANSWER, and a token
-across an edge of that content is REASONING; r and the box may be empty.
+Rules of `spans=code`, those of the authors' program: the first occurrence of each tag counts, each searched
+after the one before. The description is everything before `</description>`, and may be blank. Everything from
+`<think>` to the closing brace of the first box is REASONING, except the content of the box, which is ANSWER;
+a token across an edge of that content is REASONING. r and the box may be empty.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from vigos_cli.types import Kind, Rollout, Segments
 
 DESCRIPTION, DESCRIPTION_END, THINK, THINK_END = "<description>", "</description>", "<think>", "</think>"
 FORMATS = {"structured": (DESCRIPTION, DESCRIPTION_END, THINK, THINK_END), "plain": (THINK, THINK_END)}
-NAMES = {  # of a part in the reason for which a rollout is invalid
+NAMES = {  # of the tags, in the reason why a rollout is invalid
     DESCRIPTION: "description",
     DESCRIPTION_END: "description_end",
     THINK: "think",
@@ -45,17 +45,17 @@ TAG = re.compile("|".join(NAMES))
 BOX = r"\boxed{"
 BRACE = re.compile(r"\\boxed\{|\\[{}]|[{}]")
 
-Regions = list[tuple[int, Kind]]  # where each part of the text starts; it lasts until the next
+Regions = list[tuple[int, Kind]]  # where each part of the text starts; it ends where the next one starts
 
 
 class Invalid(Exception):
-    """The format broke; the message is the reason, a short and stable name."""
+    """The format is broken; the message is the reason, a short name that does not change."""
 
 
 def boxes(text: str, start: int = 0) -> list[tuple[int, int]]:
-    r"""Where the content of each balanced `\boxed{...}` after `start` begins and ends, by its beginning."""
+    r"""Start and end of the content of each balanced `\boxed{...}` after `start`, in order of the starts."""
     found: list[tuple[int, int]] = []
-    opened: list[tuple[int, bool]] = []  # where the content begins, and whether of a box
+    opened: list[tuple[int, bool]] = []  # where the content starts, and whether it is a box
     for match in BRACE.finditer(text, start):
         token = match[0]
         if token in ("{", BOX):
@@ -68,7 +68,7 @@ def boxes(text: str, start: int = 0) -> list[tuple[int, int]]:
 
 
 def last_box(text: str) -> str | None:
-    """The content of the box that opens last, of those whose braces balance; None without one (sec. 5)."""
+    """The content of the balanced box that opens last; None without one."""
     found = boxes(text)
     return text[slice(*found[-1])] if found else None
 
@@ -80,7 +80,7 @@ def unbox(text: str) -> str:
 
 
 def after_think(text: str) -> int | None:
-    """Where what follows `<think>` begins: the first that follows a description, or None."""
+    """The position after the first `<think>` behind the description, if there is one; None without."""
     start = text.find(THINK, max(text.find(DESCRIPTION_END), 0))
     return start + len(THINK) if start >= 0 else None
 
@@ -94,11 +94,11 @@ def parse(
     student: str = "structured",
     spans: str = "paper",
 ) -> Segments:
-    """Parse one turn. `text` and `ends` are those of a Rollout: its prefill first, then what was sampled.
+    """Parse one turn; `text` and `ends` are those of a Rollout, with the pre-fill first.
 
-    An invalid turn has INVALID for every sampled token and one of these reasons: empty; no_<part>;
-    repeated_<part>; out_of_order; empty_<part>; unbalanced_box; or not_finished, when parts are missing
-    because the turn met the length limit. A <part> is description, description_end, think, think_end,
+    In an invalid turn every sampled token is INVALID, and the reason is one of: empty; no_<part>;
+    repeated_<part>; out_of_order; empty_<part>; unbalanced_box; not_finished (parts are missing because the
+    turn met the length limit). A <part> is description, description_end, think, think_end,
     reasoning, box or answer.
     """
     edges = (0, *ends)[n_prefill:]
@@ -122,20 +122,20 @@ def parse(
 
 
 def parse_rollout(rollout: Rollout, *, student: str, spans: str = "paper") -> Segments:
-    """`parse`, of what was sampled for a prompt."""
+    """Parse a rollout with `parse`."""
     prefill = len(rollout.prompt.prefill)
     return parse(rollout.text, rollout.ends, prefill, rollout.finished, student=student, spans=spans)
 
 
 def runs(text: str, *, student: str, spans: str = "paper") -> list[tuple[str, Kind]]:
-    """A turn cut where its kind changes, for showing it; one piece where the format broke."""
+    """Split a turn into pieces of one kind, for display; one piece if the format is broken."""
     kinds = parse(text, range(1, len(text) + 1), 0, True, student=student, spans=spans).kinds
     pieces = groupby(zip(text, kinds, strict=True), key=itemgetter(1))
     return [("".join(char for char, _ in piece), kind) for kind, piece in pieces]
 
 
 def _paper(text: str, tags: tuple[str, ...]) -> Regions:
-    """Content only; every delimiter once and in order."""
+    """Regions of `spans=paper`: content only; every delimiter exactly once and in order."""
     found = [match for match in TAG.finditer(text) if match[0] in tags]
     names = [match[0] for match in found]
     for tag in tags:
@@ -163,7 +163,7 @@ def _paper(text: str, tags: tuple[str, ...]) -> Regions:
 
 
 def _code(text: str, tags: tuple[str, ...]) -> Regions:
-    """The wider spans of the authors' program; the opening `<description>` is not asked for."""
+    """Regions of `spans=code`, the authors' program; the opening `<description>` is not required."""
     regions: Regions = [(0, Kind.DELIMITERS)]
     at = 0
     for tag in tags:
@@ -193,7 +193,7 @@ def _box(text: str, start: int, which: int) -> tuple[int, int]:
 
 
 def _kinds(edges: Sequence[int], regions: Regions) -> tuple[Kind, ...]:
-    """The kind of each token from its edges."""
+    """The kind of each token, from the offsets of its edges."""
     starts = [start for start, _ in regions]
     kinds = []
     for begin, end in pairwise(edges):
@@ -202,7 +202,7 @@ def _kinds(edges: Sequence[int], regions: Regions) -> tuple[Kind, ...]:
         inside = {regions[i][1] for i in range(first, last + 1)}
         if len(inside) == 1:
             kinds.append(regions[first][1])
-        elif inside == {Kind.REASONING, Kind.ANSWER}:  # these touch in `spans=code` only
+        elif inside == {Kind.REASONING, Kind.ANSWER}:  # they are adjacent in `spans=code` only
             kinds.append(Kind.REASONING)
         else:
             kinds.append(Kind.DELIMITERS)
@@ -210,13 +210,13 @@ def _kinds(edges: Sequence[int], regions: Regions) -> tuple[Kind, ...]:
 
 
 def _content(text: str, regions: Regions, kind: Kind) -> str:
-    """The text of one part."""
+    """The text of the first region of a kind; empty without one."""
     at = next((i for i, (_, k) in enumerate(regions) if k is kind), None)
     return "" if at is None else text[regions[at][0] : regions[at + 1][0]]
 
 
 def description_tokens(rollout: Rollout) -> tuple[int, ...]:
-    """The sampled tokens up to and with `</description>`; all but the end of turn where it never comes."""
+    """The sampled tokens up to and including `</description>`; without the tag, all but the end of turn."""
     end = rollout.text.find(DESCRIPTION_END)
     if end < 0:
         return rollout.ids[:-1] if rollout.finished else rollout.ids

@@ -1,1 +1,1 @@
-"""From prepared samples to supervised rollouts: batches and what each teacher reads."""
+"""From samples to supervised rollouts: batches, rollouts, and what each teacher reads."""

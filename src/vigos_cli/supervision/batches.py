@@ -1,6 +1,6 @@
-"""The samples of each step: which ones, and how they are read, encoded and rendered.
+"""Choose, read and encode the samples of each step, and render their prompts.
 
-A sample that cannot be used is left out of its batch and counted under the rule that says why.
+A sample that cannot be used is left out of its batch and counted under the rule that it breaks.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from vigos_cli.utils import process_group, rng
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A sample that can be learned from: its pictures encoded, its student prompt, what teachers are told.
+    """A usable sample with its encoded images, the student's prompt, and the reference for the teachers.
 
-    `key` is its place in the batch: a data set may repeat an id, and a batch a row.
+    `key` is its place in the batch, because ids may repeat in a data set and rows may repeat in a batch.
     """
 
     key: str
@@ -33,10 +33,9 @@ class Prepared:
 
 
 class Batches:
-    """This process's part of every step's batch.
+    """This process's part of the batch of every step.
 
-    With `ahead` the next step's is made in a thread meanwhile: a gain where a GPU learns, a loss where the
-    interpreter is busy itself.
+    With `ahead` a thread prepares the next batch during a step. This helps on a GPU; it slows a CPU run down.
     """
 
     def __init__(
@@ -44,18 +43,18 @@ class Batches:
     ):
         self.data, self.prompter, self.config = data, prompter, config
         self.pool = ThreadPoolExecutor(1, "batches") if ahead else None
-        self.coming: dict[int, Future[tuple[list[Prepared], Counter[str]]]] = {}
+        self._next: dict[int, Future[tuple[list[Prepared], Counter[str]]]] = {}
 
     def at(self, step: int) -> tuple[list[Prepared], Counter[str]]:
-        """The samples of a step, and what was counted while reading them."""
+        """The samples of a step, and the counts of rules that applied to them."""
         if self.pool is None:
             return self._make(step)
-        made = self.coming.pop(step, None) or self.pool.submit(self._make, step)
-        self.coming = {step + 1: self.pool.submit(self._make, step + 1)}
+        made = self._next.pop(step, None) or self.pool.submit(self._make, step)
+        self._next = {step + 1: self.pool.submit(self._make, step + 1)}
         return made.result()
 
     def close(self) -> None:
-        """End the thread; a batch that it is making is waited for and dropped."""
+        """End the thread, after the batch that it is preparing."""
         if self.pool:
             self.pool.shutdown(cancel_futures=True)
 
@@ -66,7 +65,7 @@ class Batches:
 
 
 def batch_indices(config: DistillRun, size: int, step: int) -> list[int]:
-    """The rows of the data that a step learns from: a new random order each pass."""
+    """The rows of the data in the batch of a step; each pass over the data has a new random order."""
     prompts = config.trainer.batch // config.rollout.n
     where = range(step * prompts, (step + 1) * prompts)
     order = {
@@ -83,7 +82,7 @@ def prepare(
     config: RunConfig,
     counts: Counter[str],
 ) -> list[Prepared]:
-    """Read and render rows of the data, each a (place in the batch, index); the bad are counted, left out."""
+    """Read and render rows, each given as (place in the batch, index); count and skip unusable ones."""
     prepared = []
     for place, index in places:
         try:
@@ -99,7 +98,7 @@ def prepare(
 
 
 def _reference(data: Sequence[Sample], sample: Sample, config: RunConfig) -> str:
-    """What the teachers are told; the control `other_answer` tells them another problem's answer."""
+    """The reference for the teachers; under the control `other_answer` it is another problem's answer."""
     which = config.routing.reference_text
     if which != "other_answer":
         return reference_text(sample, which)
@@ -107,7 +106,7 @@ def _reference(data: Sequence[Sample], sample: Sample, config: RunConfig) -> str
         index = rng.key(config.seed, "other_answer", sample.id, attempt) % len(data)
         try:
             other = reference_text(data[index])
-        except BadRow:  # that row's affair
+        except BadRow:  # skip unreadable rows
             continue
         if other and other != reference_text(sample):
             return other

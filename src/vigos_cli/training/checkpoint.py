@@ -1,10 +1,11 @@
-"""Save and resume a run: adapter, optimizer, EMA and one JSON of counters; never the base weights.
+"""Checkpoints on disk: adapter, optimizer, EMA weights and counters, never the base weights.
 
     checkpoints/step-000020/
-        adapter.safetensors  optimizer.safetensors  ema.safetensors  state.json
+        adapter.safetensors  optimizer.safetensors  ema.safetensors (teacher=ema)  state.json
 
-A checkpoint is written beside its place and renamed into it, so one that exists is whole. Data order,
-sampling and the schedule depend on the step alone, so the step is the cursor of all of them.
+A checkpoint is written to a temporary folder and then renamed, so every `step-*` folder is complete. Data
+order, sampling and the schedule depend on the step alone, so the step number is all that must be saved of
+them.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from torch import Tensor
 
 from vigos_cli.utils.files import read_tensors
 
-KEEP = 2
+KEEP = 2  # checkpoints of a run that stay on disk
 
 
-def save(
+def save_checkpoint(
     folder: Path,
     step: int,
     *,
@@ -36,9 +37,9 @@ def save(
     ema: Mapping[str, Tensor] | None,
     state: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of `step` and drop all but the last few."""
+    """Write the checkpoint of `step`, and delete all but the last `KEEP`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in (*folder.glob(".draft*"), *folder.glob(".step-*")):  # by a run killed while it saved
+    for left in (*folder.glob(".draft*"), *folder.glob(".step-*")):  # of a run killed while it saved
         shutil.rmtree(left)
     place, draft = folder / f"step-{step:06d}", folder / f".draft-{os.getpid()}"
     draft.mkdir()
@@ -52,47 +53,50 @@ def save(
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     if place.exists():
-        remove(place)
+        _delete(place)
     draft.rename(place)
-    for old in steps(folder)[:-KEEP]:
-        remove(old)
+    for old in saved_steps(folder)[:-KEEP]:
+        _delete(old)
     return place
 
 
-def remove(place: Path) -> None:
-    """Drop a checkpoint; it is out of the list before its first file goes."""
-    gone = place.rename(place.with_name(f".{place.name}"))
-    shutil.rmtree(gone)
+def _delete(place: Path) -> None:
+    """Delete a checkpoint; it is renamed first, so that it is never found with files missing."""
+    renamed = place.rename(place.with_name(f".{place.name}"))
+    shutil.rmtree(renamed)
 
 
-def steps(folder: Path) -> list[Path]:
-    """The whole checkpoints in a folder, oldest first."""
+def saved_steps(folder: Path) -> list[Path]:
+    """The folders of all complete checkpoints, oldest first."""
     places = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
     return sorted(places, key=lambda p: int(p.name.removeprefix("step-")))
 
 
-def load(
+def load_checkpoint(
     place: Path, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, dict]:
-    """Fill the optimizer; return the adapter, the EMA where there is one, and the saved state."""
+) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
+    """Load the optimizer's state into `optimizer`; return the EMA weights, if any, and the saved counters.
+
+    The adapter is in `adapter.safetensors`, which the caller loads.
+    """
     state = json.loads((place / "state.json").read_text())
     scalars = state.pop("optimizer")
     optimizer.load_state_dict(unflatten_optimizer(read_tensors(place / "optimizer.safetensors"), scalars))
     ema = place / "ema.safetensors"
-    return read_tensors(place / "adapter.safetensors"), read_tensors(ema) if ema.exists() else None, state
+    return read_tensors(ema) if ema.exists() else None, state
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's state dict as named tensors and plain JSON, so that nothing needs pickling.
+    """Split an optimizer's state dict into named tensors and plain JSON, so that nothing is pickled.
 
-    A tensor's name is its way through the nested state: `0.exp_avg`, `0.__bnb_optimizer_quant_state__.qmap1`.
+    A tensor's name is its path in the nested state: `0.exp_avg`, `0.__bnb_optimizer_quant_state__.qmap1`.
     """
     tensors: dict[str, Tensor] = {}
 
-    def plain(values: Mapping[Any, Any], *way: str) -> dict[str, Any]:
+    def plain(values: Mapping[Any, Any], *path: str) -> dict[str, Any]:
         rest: dict[str, Any] = {}
         for name, value in values.items():
-            here = (*way, str(name))
+            here = (*path, str(name))
             if isinstance(value, Tensor):
                 tensors[".".join(here)] = value.detach().cpu().contiguous().clone()
             else:
@@ -106,9 +110,9 @@ def unflatten_optimizer(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any
     """The inverse of `flatten_optimizer`."""
     state = deepcopy(scalars["state"])
     for name, value in tensors.items():
-        *way, field = name.split(".")
+        *path, field = name.split(".")
         values = state
-        for step in way:
-            values = values.setdefault(step, {})
+        for part in path:
+            values = values.setdefault(part, {})
         values[field] = value
     return {"state": {int(i): values for i, values in state.items()}, "param_groups": scalars["groups"]}

@@ -1,7 +1,7 @@
-"""`trainer.dry_run=true`: one step at its largest, then what it needed and how long the run would take.
+"""`trainer.dry_run=true`: take one step of the largest size, and print its memory and time.
 
-Every row of the batch is the longest sample of those looked at, and no rollout may end before
-`rollout.max_new_tokens`: memory and time are those of the worst step, so both are upper bounds.
+Every row of the batch is the sample with the longest prompt among the first `SEARCHED` rows, and no rollout
+may end before `rollout.max_new_tokens`. So memory and time are those of the worst step: upper bounds.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.memory import GIB, PhasePeaks, peak_gib
 from vigos_cli.supervision.batches import Batches, prepare
-from vigos_cli.training.trainer import Learner, learn, total_steps
+from vigos_cli.training.learner import Learner
+from vigos_cli.training.schedule import total_steps
+from vigos_cli.training.step import train_step
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.progress import duration
 
-LOOKED_AT = 200  # samples among which the longest is sought
-PHASES = {  # as they are timed: what a reader calls them
+SEARCHED = 200  # rows among which the longest prompt is searched
+PHASES = {  # the name of a phase in the code -> in the table
     "weights": "weights and adapter",
     "rollout": "rollout, its cache included",
     "teachers": "teachers",
@@ -33,7 +35,7 @@ PHASES = {  # as they are timed: what a reader calls them
 
 
 def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> None:
-    """Take one step and print the table; nothing is written."""
+    """Take one step and print the table; write no files."""
     index, tokens = longest(data, prompter, config)
     student = learner.student
     endless = replace(student, banned_ids=(*student.banned_ids, *student.stop_ids))
@@ -41,7 +43,7 @@ def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config
     with learner.timed("weights"):
         pass
     learner.student = endless
-    learn(learner, Batches([data[index]] * len(data), prompter, config), prompter, config)
+    train_step(learner, Batches([data[index]] * len(data), prompter, config), prompter, config)
 
     table = Table(
         title=f"one step, {tokens} + {config.rollout.max_new_tokens} tokens a row", title_justify="left"
@@ -66,9 +68,9 @@ def longest(data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> t
     """The row with the longest prompt among the first ones, and its tokens."""
     counts: Counter[str] = Counter()
     best = (-1, 0)
-    for index in range(min(LOOKED_AT, len(data))):
+    for index in range(min(SEARCHED, len(data))):
         for item in prepare(data, [(index, index)], prompter, config, counts):
             best = max(best, (index, len(item.prompt.ids)), key=lambda found: found[1])
     if best[0] < 0:
-        raise UserError(f"none of the first {LOOKED_AT} rows can be used: {dict(counts)}")
+        raise UserError(f"none of the first {SEARCHED} rows can be used: {dict(counts)}")
     return best

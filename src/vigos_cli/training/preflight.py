@@ -1,8 +1,8 @@
-"""What keeps a run from learning anything, or makes it learn from less than its settings say.
+"""Checks for runs that learn nothing, or from less data than their settings say.
 
-    print("\\n".join(notes(config, len(data))))     # what is allowed but may not have been meant, a line each
+    print("\\n".join(notes(config, len(data))))   # allowed settings that may be a mistake, a line each
     empty = EmptySteps(steps)
-    empty.see(line)                                # UserError where no row can be used, step after step
+    empty.see(line)                              # UserError if no row can be used in several steps
 
 Settings that contradict each other are refused earlier, in `vigos_cli.config.schema`.
 """
@@ -17,7 +17,7 @@ from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.routing import trains
 from vigos_cli.utils.errors import UserError
 
-PATIENCE = 3  # steps in a row without a usable row before a run gives up
+PATIENCE = 3  # steps in a row without a usable row after which a run stops
 HINTS = {
     "prompt_too_long": "raise model.max_prompt, or lower model.max_pixels",
     "no_other_answer": "all rows have the same answer, so routing.reference_text=other_answer has no other",
@@ -25,11 +25,11 @@ HINTS = {
 
 
 def notes(config: DistillRun, rows: int) -> list[str]:
-    """What a user should know before a run with this many rows of data starts."""
+    """Lines to print before a run with this many rows of data starts."""
     if config.routing.completion == "two_pass":
-        return []  # its student is measured and never trained: that is what it is for
+        return []  # this control measures the student and never trains it
     if not trains(config.routing):
-        return [f"routing={config.routing.name}: no token has a teacher, so the student is only measured"]
+        return [f"routing={config.routing.name}: no token has a teacher, so nothing is trained"]
     prompts = config.trainer.batch // config.rollout.n
     if rows < prompts:
         return [
@@ -40,14 +40,14 @@ def notes(config: DistillRun, rows: int) -> list[str]:
 
 
 class EmptySteps:
-    """Gives up when no row could be used in three steps in a row, or in any step of a shorter run."""
+    """Stops a run if no row could be used in three steps in a row, or in all steps of a shorter run."""
 
     def __init__(self, steps: int):
         self.limit, self.steps = min(PATIENCE, steps), 0
         self.rules: Counter[str] = Counter()
 
     def see(self, line: Mapping[str, Any]) -> None:
-        """Look at the report of one step. Raises UserError, on all processes alike."""
+        """Check the report of one step. Raises UserError, on all processes at the same step."""
         if line["rollouts"]:
             self.steps = 0
             self.rules.clear()

@@ -1,9 +1,9 @@
-"""Where a run's metrics go: always `metrics.jsonl`, a line a step; a tracker's own store as well if asked.
+"""Write metrics to `metrics.jsonl`, and to Weights & Biases or TensorBoard if configured.
 
     with Tracker(config.tracking, out, asdict(config), from_step=learner.step) as tracker:
-        tracker.log(line)                 # an error inside marks the run as failed in its store
+        tracker.log(line)                 # an exception in the block marks the run as failed in its store
 
-The wandb run of a folder is one run, however often the folder is resumed: its id is kept in `wandb-run.json`.
+A folder has one wandb run, however often it is resumed: the id is kept in `wandb-run.json`.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from vigos_cli.types import Response, Sample
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 
-SHOWN = 32  # answers in a table of completions
+SHOWN = 32  # items in a table of completions
 RUN_ID = "wandb-run.json"
-STEP = "step"  # wandb: the metric that stands for the optimizer step, the x axis of every other one
+STEP = "step"  # wandb: the metric of the optimizer step, which is the x axis of all others
 
 
 class Store(Protocol):
-    """A tracker besides metrics.jsonl."""
+    """Where metrics go besides metrics.jsonl."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record numbers of one step."""
+        """Record the numbers of one step."""
 
     def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
-        """Show answers with their pictures."""
+        """Record answers with their pictures."""
 
     def close(self, failed: bool) -> None:
         """Flush everything; `failed` says that the run ended with an error."""
 
 
 class Tracker:
-    """Appends a line a step and flushes it; on resume, drops the lines after the checkpoint.
+    """Appends one line for each step and flushes it; on resume, drops the lines after the checkpoint.
 
-    As a context manager it closes with the block, and tells its store whether the block raised.
+    As a context manager it is closed at the end of the block, and its store learns whether the block raised.
     """
 
     def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any], *, from_step: int):
@@ -78,7 +78,7 @@ class Tracker:
         samples: Sequence[Sample],
         responses: Sequence[Response],
     ) -> None:
-        """Record an evaluation's figures, and some of its greedy answers with their pictures."""
+        """Record the figures of an evaluation, and some of its greedy answers with their pictures."""
         if self._store:
             numbers = {f"{name}/{k}": v for k, v in report.items() if isinstance(v, int | float)}
             self._store.log(step, numbers)
@@ -87,7 +87,7 @@ class Tracker:
             self._store.completions(name, step, rows)
 
     def close(self, failed: bool = False) -> None:
-        """Flush everything; after the first call there is nothing left to do."""
+        """Flush everything; a second call does nothing."""
         self._file.close()
         store, self._store = self._store, None
         if store:
@@ -95,9 +95,9 @@ class Tracker:
 
 
 def open_store(config: TrackingConfig, out: Path, run_config: Mapping[str, Any]) -> Store | None:
-    """The tracker that the config names.
+    """Open the store that the config names; None for `jsonl`.
 
-    Raises UserError when its package is missing.
+    Raises UserError if its package is not installed.
     """
     try:
         match config.name:
@@ -112,21 +112,21 @@ def open_store(config: TrackingConfig, out: Path, run_config: Mapping[str, Any])
 
 
 def run_id(out: Path) -> str:
-    """The id of this folder's wandb run: the one recorded there, or a new one, recorded before it is used."""
+    """The id of this folder's wandb run; a new id is written to the folder before it is used."""
     file = out / RUN_ID
     if file.exists():
         return json.loads(file.read_text())["id"]
-    made = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(8)  # the variable: of a sweep's agent, for one
+    made = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(8)  # set by a wandb sweep
     write_json(file, {"id": made})
     return made
 
 
 class Wandb:
-    """Weights & Biases; offline unless asked otherwise, and where there is no key.
+    """Weights & Biases; offline by default, and if there is no key.
 
-    A folder that is started again goes on with the same run, online and in `wandb sync`. Wandb ignores what
-    is logged at a lower step than its last, as a run resumed from an older checkpoint does. So the
-    optimizer step is a metric of its own, by which the charts are drawn, and wandb counts its own steps.
+    A resumed folder continues its run, online and in `wandb sync`. Wandb ignores values that are logged at a
+    lower step than its last one, and a run resumed from an older checkpoint logs such steps. So the optimizer
+    step is a metric of its own and the x axis of the charts, and wandb counts steps by itself.
     """
 
     def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any]):
@@ -148,17 +148,17 @@ class Wandb:
             self._run = start(config.mode)
         except (UsageError, CommError) as error:
             reason = " ".join(str(error).split())[:100]
-            print(f"vigos: wandb goes offline ({reason}); later: wandb sync", file=sys.stderr)
+            print(f"vigos: wandb runs offline ({reason}); upload later with: wandb sync", file=sys.stderr)
             self._run = start("offline")
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One step's numbers."""
+        """Record the numbers of one step."""
         self._run.log({**values, STEP: step})
 
     def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
-        """A table with the first picture of each item."""
+        """Record the answers as a table with the first picture of each item."""
         table = self._wandb.Table(columns=["picture", "question", "reference", "answer", "valid", "text"])
         for sample, response in rows:
             picture = self._wandb.Image(sample.images[0]) if sample.images else None
@@ -173,7 +173,7 @@ class Wandb:
 
 
 class TensorBoard:
-    """Event files in `out/tensorboard`."""
+    """TensorBoard event files in `out/tensorboard`."""
 
     def __init__(self, out: Path):
         from torch.utils.tensorboard.writer import SummaryWriter
@@ -181,15 +181,15 @@ class TensorBoard:
         self._writer = SummaryWriter(str(out / "tensorboard"))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """One step's numbers."""
+        """Record the numbers of one step."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
     def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
-        """The answers as text."""
+        """Record the answers as text."""
         texts = [f"**{sample.question}** ({sample.answer})\n\n    {r.text}" for sample, r in rows]
         self._writer.add_text(f"{name}/completions", "\n\n".join(texts), step)
 
     def close(self, failed: bool) -> None:
-        """Flush the files."""
+        """Flush and close the files."""
         self._writer.close()

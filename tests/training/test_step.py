@@ -1,7 +1,6 @@
-"""The step: its gradient depends on the batch and nothing else, and no bad batch goes unnoticed."""
+"""The gradient of a step depends on the batch alone, and an unusable batch is counted or refused."""
 
 import math
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -13,11 +12,12 @@ from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.routing import trains
 from vigos_cli.models import base_cache
-from vigos_cli.supervision.batches import Batches, batch_indices
-from vigos_cli.training import trainer
-from vigos_cli.training.trainer import learn, learning_rate, make_learner, total_steps, train
-from vigos_cli.types import Role
-from vigos_cli.utils.errors import ConfigError, UserError
+from vigos_cli.supervision.batches import Batches
+from vigos_cli.training import step
+from vigos_cli.training.learner import make_learner
+from vigos_cli.training.loop import train
+from vigos_cli.training.step import train_step
+from vigos_cli.utils.errors import UserError
 
 SMALL = ("trainer.batch=6", "trainer.max_grad_norm=1e9", "rollout.max_new_tokens=60")
 
@@ -28,7 +28,7 @@ def one_step(*overrides: str, data=None, student=None):
     student = student or make_student(*overrides)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     learner = make_learner(student, config)
-    line = learn(learner, Batches(data or PriorWorld(size=64), prompter, config), prompter, config)
+    line = train_step(learner, Batches(data or PriorWorld(size=64), prompter, config), prompter, config)
     return {name: p.grad for name, p in student.adapter.items()}, line, learner
 
 
@@ -131,7 +131,7 @@ def test_teacher_weights(weights):
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)
     learner, data = make_learner(student, config), PriorWorld(size=64)
-    learn(learner, Batches(data, prompter, config), prompter, config)
+    train_step(learner, Batches(data, prompter, config), prompter, config)
     if weights == "ema":
         assert learner.ema is not None
         for name, p in student.adapter.items():
@@ -168,8 +168,8 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_ends_a_run_that_does_not_
         loss, stats = original(hidden, *rest, **options)
         return loss * math.nan, stats
 
-    original = trainer.fused_loss
-    monkeypatch.setattr(trainer, "fused_loss", broken)
+    original = step.fused_loss
+    monkeypatch.setattr(step, "fused_loss", broken)
     student = make_student()
     before = student.adapter_state()
     _, line, learner = one_step(student=student)
@@ -204,77 +204,3 @@ def test_bad_rows_are_left_out_and_counted_by_rule():
     assert line["rollouts"] == 3
     _, line, learner = one_step("model.max_prompt=20", data=rows)
     assert line["rollouts"] == 0 and learner.counts["prompt_too_long"] == 3
-
-
-def test_the_control_other_answer_never_tells_the_truth():
-    from vigos_cli.supervision.batches import prepare
-
-    config = distill_config("routing=other_answer")
-    student = make_student()
-    prompter = Prompter(student.processor, config.prompt, config.routing)
-    for item in prepare(PriorWorld(size=40), enumerate(range(40)), prompter, config, Counter()):
-        assert item.reference and item.reference != item.sample.answer
-
-
-def test_sft_imitates_the_solution_behind_the_students_own_description():
-    from vigos_cli.supervision.batches import prepare
-    from vigos_cli.supervision.supervise import sample_rollouts, supervise_all
-
-    config = distill_config("routing=sft", "rollout.temperature=0.01")
-    student = make_student()
-    prompter = Prompter(student.processor, config.prompt, config.routing)
-    prepared = prepare(PriorWorld(size=8), enumerate(range(8)), prompter, config, Counter())
-    for row in supervise_all(sample_rollouts(student, prepared, prompter, config, 0), prompter, config):
-        assert row.segments.valid
-        sample = next(item.sample for item in prepared if item.key == row.rollout.sample_id)
-        assert row.segments.reasoning.strip() == sample.solution
-        assert row.segments.answer == sample.answer
-        taught = [i for term in row.terms for i in term.tokens]
-        assert taught == sorted(set(taught)) or len(taught) == len(set(taught))
-        assert {term.role for term in row.terms} == {Role.TARGET}
-        assert len(row.rollout.ids) - 1 in taught, "the end of turn is learned"
-
-
-def test_every_row_comes_once_a_pass_in_another_order_each_time():
-    config = distill_config("trainer.batch=8")
-    first = [i for step in range(3) for i in batch_indices(config, 24, step)]
-    second = [i for step in range(3, 6) for i in batch_indices(config, 24, step)]
-    assert sorted(first) == sorted(second) == list(range(24))
-    assert first != second
-    across = batch_indices(distill_config("trainer.batch=10"), 24, 2)
-    assert len(across) == 10, "a batch may span two passes"
-    assert len(batch_indices(distill_config("trainer.batch=8", "rollout.n=4"), 24, 0)) == 2
-
-
-def test_steps_and_learning_rates():
-    config = distill_config("trainer.steps=null", "trainer.batch=8")
-    assert total_steps(config, 80) == 10
-    settings = replace(config.trainer, lr=1.0, warmup=4)
-    rates = [learning_rate(replace(settings, schedule="linear"), step, 14) for step in range(14)]
-    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert rates[-1] == pytest.approx(0.1)
-    cosine = [learning_rate(replace(settings, schedule="cosine"), step, 14) for step in range(14)]
-    assert cosine[9] == pytest.approx(0.5)
-    assert learning_rate(replace(settings, schedule="constant"), 13, 14) == 1.0
-
-
-def test_a_resumed_run_with_another_configuration_is_refused(tmp_path):
-    from dataclasses import asdict
-
-    from vigos_cli.config.provenance import same_run
-
-    saved = asdict(distill_config())
-    same_run(saved, distill_config("out=elsewhere", "resume=auto"))
-    with pytest.raises(ConfigError, match=r"trainer\.lr"):
-        same_run(saved, distill_config("trainer.lr=1"))
-
-
-def test_batches_made_ahead_are_the_same_batches(tiny):
-    config = distill_config("trainer.batch=3")
-    prompter = Prompter(tiny.processor, config.prompt, config.routing)
-    data = PriorWorld(size=8)
-    now, ahead = (Batches(data, prompter, config, ahead=ahead) for ahead in (False, True))
-    for step in (0, 1, 2, 5, 1):  # in order, and after a resume
-        one, two = now.at(step), ahead.at(step)
-        assert [item.prompt.ids for item in one[0]] == [item.prompt.ids for item in two[0]]
-        assert one[1] == two[1] and len(one[0]) == 3

@@ -1,0 +1,74 @@
+"""What a finished run leaves: `summary.json`, the adapter's card, the curves and the table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vigos_cli.config.provenance import CHANGES, commit, versions
+from vigos_cli.config.schema import DistillRun
+from vigos_cli.models.adapter_folder import write_card
+from vigos_cli.models.memory import peak_gib
+from vigos_cli.reporting.curves import draw_curves
+from vigos_cli.reporting.terminal_tables import print_before_and_after
+from vigos_cli.training.clipping import closing_note, zero_gradient_rate
+from vigos_cli.training.learner import Learner
+from vigos_cli.utils import process_group
+from vigos_cli.utils.files import read_lines, write_json
+
+
+def summarise_run(
+    learner: Learner,
+    config: DistillRun,
+    lines: list[dict[str, Any]],
+    before: dict[str, Any],
+    after: dict[str, Any],
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Build `summary.json`: results, versions, configuration; `lines` are those of metrics.jsonl."""
+    student = learner.student
+    return {
+        "before": before,
+        "after": after,
+        **_mean_rates(lines),
+        "zero_gradient_rate": zero_gradient_rate(lines),
+        "counts": dict(learner.counts),
+        "quantised_modules": student.quantised_modules,
+        "trainable_parameters": sum(p.numel() for p in student.adapter.values()),
+        "commit": commit(),
+        "versions": versions(),
+        "seeds": {"run": config.seed, "bench": config.bench.seed},
+        "processes": process_group.size(),
+        "device": str(student.device),
+        "engine": (learner.engine and learner.engine.facts()) or {"name": "hf"},
+        "seconds": {phase: round(value, 2) for phase, value in learner.seconds.items()},
+        "peak_gib": peak_gib(student.device),
+        "changes": read_lines(Path(config.out) / CHANGES),  # keys changed when the run was resumed
+        "config": asdict(config),
+        **facts,
+    }
+
+
+def _mean_rates(lines: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Valid and fallback rates over all rollouts of the run; None without rollouts."""
+    rollouts = sum(line["rollouts"] for line in lines)
+    names = ("valid_rate", "fallback_rate")
+    if not rollouts:
+        return dict.fromkeys(names)
+    return {name: sum(line.get(name, 0) * line["rollouts"] for line in lines) / rollouts for name in names}
+
+
+def write_results(config: DistillRun, lines: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    """Write the adapter's card, the curves and the summary, and print the table of before and after."""
+    out, steps = Path(config.out), summary["steps"]
+    title = f"{config.routing.name}, loss {config.loss.name}, seed {config.seed}, {steps} steps"
+    evaluations = {0: summary["before"], steps: summary["after"]}
+    evaluations |= {line["step"]: line["eval"] for line in lines if "eval" in line}
+    write_card(out / "adapter", config, summary)
+    draw_curves(lines, evaluations, out / "curves.png", title)
+    write_json(out / "summary.json", summary)  # last: its presence means that the run is finished
+    print_before_and_after(summary["before"], summary["after"], title)
+    if note := closing_note(config.loss, summary["zero_gradient_rate"]):
+        print(note)
+    print(f"adapter and figures in {out}")

@@ -73,9 +73,9 @@ def measure(overrides: list[str], results: Any) -> None:
     from vigos_cli.config.compose import job
     from vigos_cli.data.priorworld import PriorWorld
     from vigos_cli.method.prompts import Prompter
-    from vigos_cli.models.memory import PhasePeaks
-    from vigos_cli.models.plan import estimate, shape_of
-    from vigos_cli.models.student import load_student
+    from vigos_cli.models.memory_plan import estimate_memory, shape_of
+    from vigos_cli.models.peak_memory import PhasePeaks
+    from vigos_cli.models.student_loading import load_student
     from vigos_cli.training.dry_run import dry_run
     from vigos_cli.training.trainer import make_learner
 
@@ -94,7 +94,7 @@ def measure(overrides: list[str], results: Any) -> None:
         )
     assert learner.peaks
     base = before.bytes["before"]
-    found = estimate(config, shape_of(config), context=0)
+    found = estimate_memory(config, shape_of(config), context=0)
     expected = {"weights": found.weights, "rollout": found.weights + 1.1 * found.rollout}
     expected["learn"] = found.weights + found.optimizer + 1.1 * found.learn
     results.put(

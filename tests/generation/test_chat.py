@@ -25,7 +25,7 @@ from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
 from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.generation.chat import FILE, Said
-from vigos_cli.models import student
+from vigos_cli.models import pretrained
 from vigos_cli.utils import server as patient
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.server import CutShort
@@ -294,7 +294,7 @@ def test_no_weights_and_no_processor_are_loaded_and_the_key_is_nowhere(serve, tm
     def never(*_: object, **__: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(student, "fetch", never)
+    monkeypatch.setattr(pretrained, "fetch", never)
     monkeypatch.setenv("SERVER_KEY", KEY)
     server = serve()
     run(tmp_path, server, "rollout.key_env=SERVER_KEY", "rollout.model=NAME")

@@ -16,7 +16,7 @@ from vigos_cli.analysis import token_scores
 from vigos_cli.generation import vllm_check
 from vigos_cli.method import fused_loss as fused
 from vigos_cli.method.losses import DivergenceSpec
-from vigos_cli.models import student as model
+from vigos_cli.models.model_checks import check_head
 from vigos_cli.types import Prompt, Role
 
 IDS = tuple(range(20, 60))
@@ -58,7 +58,7 @@ def compute_the_loss(student: Any) -> Any:
 CALLERS: dict[str, Callable[[Any], Any]] = {
     "token scores": score_with_two_sides,
     "the canary": lambda student: vllm_check.logprobs(student, PROMPT, "live", range(len(IDS) - 1)),
-    "the check of the head": model._check_head,
+    "the check of the head": check_head,
     "the loss": compute_the_loss,
 }
 

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from twins import save_twin
 
-from vigos_cli.models.student import Student, load_student
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.training import checkpoint
 from vigos_cli.training.trainer import make_learner, resume
 from vigos_cli.utils.errors import UserError
@@ -146,7 +147,9 @@ def make(run: Any, out: Path, **shape: Any) -> Tensor:
     student = load(run)
     base: Any = student.net.unload()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vigos_cli.models.student.lora_config", lambda base, adapter: LoraConfig(r=4, **shape))
+        patch.setattr(
+            "vigos_cli.models.student_loading.lora_config", lambda base, adapter: LoraConfig(r=4, **shape)
+        )
         patch.setattr("vigos_cli.models.base_cache.take", lambda *key: (base, student.processor))
         student = trained(load(run, vision=True))
     student.net.save_pretrained(str(out), save_embedding_layers=False)

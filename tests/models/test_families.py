@@ -24,9 +24,12 @@ from vigos_cli.config.schema import CARDS
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, Sampling, as_rollout, roll_out
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.models.memory import GIB
-from vigos_cli.models.plan import estimate, shape_of
-from vigos_cli.models.student import Student, language_model, load_processor, load_student, lora_config
+from vigos_cli.models.adapter_layers import language_model, lora_config
+from vigos_cli.models.memory_plan import estimate_memory, shape_of
+from vigos_cli.models.peak_memory import GIB
+from vigos_cli.models.pretrained import load_processor
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.supervision import supervise
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.supervision.teachers import Reading
@@ -330,7 +333,7 @@ def test_logits_that_are_more_than_a_linear_head_are_refused(after, config, monk
 
     more.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
     monkeypatch.setattr(Model, "forward", more)
-    with pytest.raises(UserError, match="linear head"):
+    with pytest.raises(UserError, match="bias-free linear layer"):
         load(config("qwen2vl"))
 
 
@@ -344,7 +347,7 @@ def test_a_head_with_a_bias_is_refused(config, monkeypatch):
         self.lm_head.bias = torch.nn.Parameter(torch.zeros(self.lm_head.out_features))
 
     monkeypatch.setattr(Model, "__init__", biased)
-    with pytest.raises(UserError, match="linear head"):
+    with pytest.raises(UserError, match="bias-free linear layer"):
         load(config("qwen2vl"))
 
 
@@ -479,7 +482,7 @@ def test_the_recipes_for_one_card_fit_it_by_the_plan(experiment, option, tmp_pat
     run = job("distill", [f"+experiment={experiment}", f"model.path={tmp_path}", "out=unused"])
     assert (run.model.name, run.data.name, run.adapter.name) == (option, "vision_sr1", "qlora")
     run.model.device = "cuda"
-    peak = estimate(run, shape_of(run)).peak / GIB
+    peak = estimate_memory(run, shape_of(run)).peak / GIB
     assert peak < 0.95 * CARDS["rtx4090"]
     said = (experiments_dir() / f"{experiment}.yaml").read_text()
     assert f"{peak:.1f} GiB by `plan=true`" in said

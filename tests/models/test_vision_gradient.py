@@ -16,7 +16,9 @@ from twins import FAMILIES, save_twin
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models import base_cache
-from vigos_cli.models.student import Student, language_model, load_student
+from vigos_cli.models.adapter_layers import language_model
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.trainer import learn, make_learner
 

@@ -37,7 +37,7 @@ def run_cell(config: AblateRun) -> float | None:
     the others still wait for it in this one.
     """
     quieten()
-    from vigos_cli.models.student import pick_device
+    from vigos_cli.models.pretrained import pick_device
     from vigos_cli.reporting.report import main_figure
     from vigos_cli.training.distill import distill
     from vigos_cli.utils import group

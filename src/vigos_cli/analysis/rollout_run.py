@@ -33,7 +33,8 @@ from vigos_cli.generation.engine import Engine, engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.out_of_memory import SCORED_AT_ONCE, in_phase
-from vigos_cli.models.student import Student, load_student
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.reporting.viewer import ShownRollout, ShownToken, counted, write_page
 from vigos_cli.supervision.batches import Prepared, prepare
 from vigos_cli.supervision.supervise import sample_rollouts, supervise_all

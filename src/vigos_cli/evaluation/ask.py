@@ -20,7 +20,8 @@ from vigos_cli.generation.engine import Engine, engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.out_of_memory import in_phase
-from vigos_cli.models.student import load_student, pick_device
+from vigos_cli.models.pretrained import pick_device
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils import group
 from vigos_cli.utils.errors import UserError

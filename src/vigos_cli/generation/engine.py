@@ -88,6 +88,6 @@ def engine_of(config: RunConfig, student: Student) -> Engine:
 
 def served_name(config: RunConfig) -> str:
     """The model, as the server calls it."""
-    from vigos_cli.models.student import resolve_path
+    from vigos_cli.models.pretrained import resolve_path
 
     return config.rollout.model or resolve_path(config.model.path)

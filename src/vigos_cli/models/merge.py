@@ -18,7 +18,8 @@ from vigos_cli.config.schema import MergeRun
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
-from vigos_cli.models.student import Student, load_student
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.types import Role
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import write_json

@@ -184,7 +184,7 @@ description states it as it is. `follows reference`: the answer is the one given
 def main() -> None:
     """Write the card."""
     quieten()
-    from vigos_cli.models.student import load_student
+    from vigos_cli.models.student_loading import load_student
     from vigos_cli.pretraining import pretrain
 
     parser = argparse.ArgumentParser(description=__doc__)

@@ -26,8 +26,9 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.routing import trains
 from vigos_cli.models import base_cache
 from vigos_cli.models.adapter_folder import save_adapter, settle_prompts, write_card
-from vigos_cli.models.memory import peak_gib
-from vigos_cli.models.student import load_student, pick_device
+from vigos_cli.models.peak_memory import peak_gib
+from vigos_cli.models.pretrained import pick_device
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.reporting.report import draw_curves, print_before_and_after
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.clipping import ClipWatch, closing_note, progress_note, zero_gradient_rate
@@ -49,7 +50,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         print(f"{out} is finished already: nothing to do")
         return finished
     if config.plan:
-        from vigos_cli.models.plan import print_plan
+        from vigos_cli.models.memory_plan import print_plan
 
         print_plan(config)
         return None

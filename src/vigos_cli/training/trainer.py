@@ -27,9 +27,9 @@ from vigos_cli.generation.engine import Engine
 from vigos_cli.method.fused_loss import fused_loss
 from vigos_cli.method.losses import DivergenceSpec, TokenStats, term_counts, token_weights
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.models.adapter_loading import fill
-from vigos_cli.models.memory import PhasePeaks, peak_gib
+from vigos_cli.models.adapter_loading import copy_saved_tensors
 from vigos_cli.models.out_of_memory import in_phase
+from vigos_cli.models.peak_memory import PhasePeaks, peak_gib
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.supervision.supervise import sample_rollouts, supervise_all
@@ -361,6 +361,6 @@ def resume(learner: Learner, out: Path) -> None:
         learner.student.load_adapter_state(read_tensors(file), file)
         _, ema, state = checkpoint.load(places[-1], learner.optimizer)
         if learner.ema is not None and ema is not None:
-            fill(learner.ema, ema, places[-1] / "ema.safetensors")
+            copy_saved_tensors(learner.ema, ema, places[-1] / "ema.safetensors")
         learner.step = state["step"]
         learner.counts, learner.seconds = Counter(state["counts"]), defaultdict(float, state["seconds"])

@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vigos_cli.config.schema import CARDS, DistillRun
-from vigos_cli.models.memory import GIB
-from vigos_cli.models.student import language_model, lora_config, pick_dtype, without_weights
+from vigos_cli.models.adapter_layers import language_model, lora_config
+from vigos_cli.models.peak_memory import GIB
+from vigos_cli.models.pretrained import pick_dtype, without_weights
 
 TEXT_TOKENS = 256  # of a prompt: question, instruction and reference
 PIXELS = 1280 * 28 * 28  # of a picture, where no bound is set
@@ -52,7 +53,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class MemoryEstimate:
     """Bytes by part."""
 
     context: float
@@ -103,7 +104,7 @@ def shape_of(config: DistillRun) -> Shape:
     )
 
 
-def estimate(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> Estimate:
+def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> MemoryEstimate:
     """The formula at the head of this file."""
     device = torch.device("cuda" if config.model.device == "auto" else config.model.device)
     size = 4 if pick_dtype(config.model.dtype, device) is torch.float32 else 2
@@ -131,13 +132,13 @@ def estimate(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB
     cache = 1.1 * rows * length * shape.layers * shape.keys_and_values * size
     work = rows * prompt * size * (6 * shape.hidden + 2 * shape.attention + 3 * shape.mlp)
     rollout = cache + work + rows * (16 * shape.vocabulary + patches * per_patch)
-    return Estimate(context, weights, shape.adapter_weights * (8 + states), learn, rollout)
+    return MemoryEstimate(context, weights, shape.adapter_weights * (8 + states), learn, rollout)
 
 
 def print_plan(config: DistillRun) -> bool:
     """Show the estimate beside `card`; return whether it fits."""
     shape, room = shape_of(config), CARDS[config.card]
-    found = estimate(config, shape)
+    found = estimate_memory(config, shape)
     table = Table(title=f"{config.model.path} on {config.card} ({room} GiB), estimated", title_justify="left")
     table.add_column("part")
     table.add_column("GiB", justify="right")
@@ -182,6 +183,6 @@ def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
         named = "adapter=qlora" if group == "adapter" else None
         names = [n for n in names if not n.startswith(f"{group}.{next(iter(values))}=")]
         names += [named or f"{group}.{key}={str(value).lower()}" for key, value in values.items()]
-        if estimate(tried[-1], shape).peak / GIB <= 0.95 * room:
+        if estimate_memory(tried[-1], shape).peak / GIB <= 0.95 * room:
             return "try " + " ".join(names)
     return "a smaller model, a lower model.max_pixels, or a larger card"

@@ -17,7 +17,7 @@ from conftest import make_student
 from PIL import Image
 
 from vigos_cli.config.paths import TINY
-from vigos_cli.generation.sampler import Request, Sampling, roll_out
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
 from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Role
 
@@ -201,7 +201,9 @@ class FakeVllm(Loopback):
             1.0 if greedy else params["top_p"],
             0 if greedy else max(0, params["top_k"]),
         )
-        (rollout,) = roll_out(student, [Request("", prompt)], sampling, key=(params.get("seed"),), batch=1)
+        (rollout,) = roll_out(
+            student, SamplingJob([Request("", prompt)], sampling, key=(params.get("seed"),), batch=1)
+        )
         sampled = list(rollout.ids)
         if "slot_drawn" in self.traps:
             sampled[0] = self.base.base.config.image_token_id

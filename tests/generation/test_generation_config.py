@@ -16,7 +16,7 @@ from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
 from vigos_cli.data.priorworld import question_rows
 from vigos_cli.evaluation.evaluate import evaluate
-from vigos_cli.generation.sampler import Request, Sampling, roll_out
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.training.distill import distill
 from vigos_cli.types import Role
@@ -73,7 +73,7 @@ def requests(tiny) -> list[Request]:
 
 def drawn(tiny: Any, requests: list[Request], temperature: float) -> list[tuple[int, ...]]:
     sampling = Sampling(40, temperature=temperature, top_p=0.95, top_k=20)
-    return [rollout.ids for rollout in roll_out(tiny, requests, sampling, key=(0,), batch=8)]
+    return [rollout.ids for rollout in roll_out(tiny, SamplingJob(requests, sampling, key=(0,), batch=8))]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from vigos_cli.config.compose import job
 from vigos_cli.config.paths import experiments_dir
 from vigos_cli.config.schema import CARDS
 from vigos_cli.data.priorworld import PriorWorld
-from vigos_cli.generation.sampler import Request, Sampling, as_rollout, roll_out
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, as_rollout, roll_out
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_layers import language_model, lora_config
 from vigos_cli.models.memory_plan import estimate_memory, shape_of
@@ -207,10 +207,10 @@ def test_greedy_answers_do_not_depend_on_the_batch(name, loaded, config):
     student, run = loaded(name), config(name)
     asked = [Request(str(i), prompt) for i, prompt in enumerate(prompts(student, run))]
     sampling = Sampling(12, temperature=0)
-    one, three, five = (roll_out(student, asked, sampling, key=(0,), batch=n) for n in (1, 3, 5))
+    one, three, five = (roll_out(student, SamplingJob(asked, sampling, key=(0,), batch=n)) for n in (1, 3, 5))
     assert [r.ids for r in one] == [r.ids for r in three] == [r.ids for r in five]
     assert len({r.ids for r in one}) > 1, "what is shown matters"
-    wild = roll_out(student, asked[:2], Sampling(24, temperature=50.0), key=(0,), batch=2)
+    wild = roll_out(student, SamplingJob(asked[:2], Sampling(24, temperature=50.0), key=(0,), batch=2))
     slots = {student.tokenizer.convert_tokens_to_ids(token) for token in FAMILIES[name].slots}
     assert slots == set(student.banned_ids) and slots.isdisjoint(i for r in wild for i in r.ids)
 
@@ -219,7 +219,7 @@ def test_greedy_answers_do_not_depend_on_the_batch(name, loaded, config):
 def test_pictures_come_in_the_weights_precision(name, config):
     student = load(run := config(name, "model.dtype=bfloat16"))
     asked = [Request(str(i), prompt) for i, prompt in enumerate(prompts(student, run)[:2])]
-    rollouts = roll_out(student, asked, Sampling(3, temperature=0), key=(0,), batch=2)
+    rollouts = roll_out(student, SamplingJob(asked, Sampling(3, temperature=0), key=(0,), batch=2))
     assert [len(rollout.ids) for rollout in rollouts] == [3, 3] or any(r.finished for r in rollouts)
 
 

@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vigos_cli.method.fused_loss import project
+from vigos_cli.method.fused_loss import token_log_probs
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.teachers import Supervised, gather, read, score_teacher
 from vigos_cli.types import Kind, Role, Term
-
-CHUNK = 64  # tokens projected to the vocabulary at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def teacher_logprobs(
                 for token in term.tokens
             ]
             ids = [rows[i].rollout.ids[token] for i, token in where]
-            logp_N, _ = _log_probabilities(student, score_teacher(student, role, micro, weights), None, ids)
+            logp_N, _ = _token_log_probs(student, score_teacher(student, role, micro, weights), None, ids)
             for (i, token), logp in zip(where, logp_N, strict=True):
                 found[i][role.value, token] = logp
     return found
@@ -80,7 +78,7 @@ def student_divergence(
     for places in _batches(rows, micro_batch):
         own_NH, other_NH = (_of_every_token(student, [side[i] for i in places]) for side in (rows, others))
         ids = [token for i in places for token in rows[i].rollout.ids]
-        _, kl = _log_probabilities(student, own_NH, other_NH, ids)
+        _, kl = _token_log_probs(student, own_NH, other_NH, ids)
         for i in places:
             count = len(rows[i].rollout.ids)
             found[i], kl = kl[:count], kl[count:]
@@ -109,31 +107,23 @@ def _score(student: Student, micro: Sequence[Supervised], weights: str) -> list[
     for b, row in enumerate(micro):
         begin = len(row.rollout.prompt.ids)
         states = hidden_BTH[b, begin - 1 : begin - 1 + len(row.rollout.ids)]
-        logp_N, _ = _log_probabilities(student, states, None, row.rollout.ids)
+        logp_N, _ = _token_log_probs(student, states, None, row.rollout.ids)
         scores.append([TokenScore(value) for value in logp_N])
     for role in sorted({term.role for row in micro for term in row.terms} - {Role.TARGET}):
         where = [(b, i) for b, row in enumerate(micro) for _, t in row.terms_of(role) for i in t.tokens]
         ids = [micro[b].rollout.ids[i] for b, i in where]
         teacher_NH = score_teacher(student, role, micro, weights)
         student_NH = gather(hidden_BTH, Role.STUDENT, micro, role)
-        logp_N, kl_N = _log_probabilities(student, teacher_NH, student_NH, ids)
+        logp_N, kl_N = _token_log_probs(student, teacher_NH, student_NH, ids)
         for (b, i), logp, kl in zip(where, logp_N, kl_N, strict=True):
             if scores[b][i].teacher is None:
                 scores[b][i] = TokenScore(scores[b][i].student, role.value, logp, kl)
     return [tuple(row) for row in scores]
 
 
-def _log_probabilities(
+def _token_log_probs(
     student: Student, hidden_NH: Tensor, other_NH: Tensor | None, ids: Sequence[int]
 ) -> tuple[list[float], list[float]]:
-    """Log-probability of each token under `hidden_NH`, and KL from it to `other_NH` where that is given."""
-    logp, kl = [], []
-    for start in range(0, len(ids), CHUNK):
-        part = slice(start, start + CHUNK)
-        log_NV = project(hidden_NH[part], student.head_VH).log_softmax(-1)
-        index_N = torch.tensor(ids[part], device=log_NV.device)
-        logp += log_NV.gather(1, index_N[:, None])[:, 0].tolist()
-        if other_NH is not None:
-            other_NV = project(other_NH[part], student.head_VH).log_softmax(-1)
-            kl += (log_NV.exp() * (log_NV - other_NV)).sum(-1).clamp(min=0).tolist()
-    return logp, kl
+    """`token_log_probs` under the student's head, as lists."""
+    log_p_N, kl_N = token_log_probs(hidden_NH, student.head_VH, torch.tensor(ids, dtype=torch.long), other_NH)
+    return log_p_N.tolist(), kl_N.tolist()

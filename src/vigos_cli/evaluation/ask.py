@@ -41,9 +41,9 @@ def load_asker(config: EvalRun) -> Asker:
     group.start(pick_device(config.model.device))
     settle_prompts(config)
     if config.rollout.name == "openai":
-        from vigos_cli.generation.chat import Chat, TextPrompter
+        from vigos_cli.generation.chat import ChatEngine, TextPrompter
 
-        asker = Asker(config, Chat(config), TextPrompter(config.prompt, config.routing))
+        asker = Asker(config, ChatEngine(config), TextPrompter(config.prompt, config.routing))
     else:
         student = load_student(config.model, config.adapter, seed=config.seed)
         prompter = Prompter(student.processor, config.prompt, config.routing)

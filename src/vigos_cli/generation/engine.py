@@ -10,12 +10,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from vigos_cli.config.schema import DistillRun, RunConfig
-from vigos_cli.generation.sampler import Done, Request, Sampling, roll_out
+from vigos_cli.generation.sampler import SamplingJob, roll_out
 from vigos_cli.models.student import Student
 from vigos_cli.types import Rollout
 
@@ -23,15 +22,7 @@ from vigos_cli.types import Rollout
 class Engine(Protocol):
     """Where completions come from."""
 
-    def roll_out(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        key: tuple[object, ...],
-        batch: int,
-        done: Done | None = None,
-    ) -> list[Rollout]:
+    def roll_out(self, job: SamplingJob) -> list[Rollout]:
         """One rollout a request, in their order. The same key, sample and draw get the same noise.
 
         `batch` is how many rows are generated at once where that is for us to say; `done` is told each
@@ -55,17 +46,9 @@ class InProcess:
     def __init__(self, student: Student):
         self.student = student
 
-    def roll_out(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        key: tuple[object, ...],
-        batch: int,
-        done: Done | None = None,
-    ) -> list[Rollout]:
+    def roll_out(self, job: SamplingJob) -> list[Rollout]:
         """See Engine."""
-        return roll_out(self.student, requests, sampling, key=key, batch=batch, done=done)
+        return roll_out(self.student, job)
 
     def facts(self) -> dict[str, Any]:
         """None."""
@@ -80,10 +63,10 @@ def engine_of(config: RunConfig, student: Student) -> Engine:
     if config.rollout.name == "hf":
         return InProcess(student)
     assert config.rollout.name == "vllm", "rollout=openai has no student, see engines.chat"
-    from vigos_cli.generation.vllm import Vllm
+    from vigos_cli.generation.vllm import VllmEngine
 
     learns = isinstance(config, DistillRun)
-    return Vllm(student, config.rollout, served_name(config), Path(config.out), learns=learns)
+    return VllmEngine(student, config.rollout, served_name(config), Path(config.out), learns=learns)
 
 
 def served_name(config: RunConfig) -> str:

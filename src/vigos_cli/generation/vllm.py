@@ -26,16 +26,16 @@ import torch
 
 from vigos_cli.config.schema import RolloutConfig
 from vigos_cli.generation import vllm_check, vllm_protocol
-from vigos_cli.generation.requests import ask_all
-from vigos_cli.generation.sampler import Done, Request, Sampling, as_rollout
+from vigos_cli.generation.concurrent_requests import ask_all
+from vigos_cli.generation.sampler import Request, SamplingJob, as_rollout
 from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Rollout
-from vigos_cli.utils import group, rng
+from vigos_cli.utils import group
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.server import Refused, Server, key_from_environment
 
 
-class Vllm:
+class VllmEngine:
     """The engine. `learns`: the adapter will change, so it is sent from the start, zero as it is."""
 
     def __init__(self, student: Student, config: RolloutConfig, model: str, out: Path, *, learns: bool):
@@ -47,39 +47,31 @@ class Vllm:
             shutil.rmtree(self._served, ignore_errors=True)
         self._name, self._version = model, ()  # what the server calls the student, of which weights
 
-    def roll_out(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        key: tuple[object, ...],
-        batch: int,
-        done: Done | None = None,
-    ) -> list[Rollout]:
-        """See Engine."""
-        self._follow(requests)
+    def roll_out(self, job: SamplingJob) -> list[Rollout]:
+        """Sample on the server, under the adapter as it is now; see `Engine`."""
+        self._serve_current_weights(job.requests)
         rollouts: dict[int, Rollout] = {}
 
         async def ask(server: Server, rows: list[tuple[int, Request]]) -> None:
-            features = await vllm_protocol.render(server, self._model, rows[0][1].prompt, self._slots)
+            features = await vllm_protocol.image_features(server, self._model, rows[0][1].prompt, self._slots)
 
             async def complete(i: int, request: Request) -> None:
-                params = self._params(request, sampling, key)
+                params = self._params(request, job)
                 try:
                     reply = await vllm_protocol.generate(server, self._name, request.prompt, features, params)
                 except Refused as error:
                     raise Refused(error.status, f"{error} to item {request.sample_id}") from None
-                ids = vllm_protocol.sampled(reply, self._student.stop_ids, self._slots)
+                ids = vllm_protocol.completion_ids(reply, self._student.stop_ids, self._slots)
                 rollouts[i] = as_rollout(self._student, request, ids)
-                if done:
-                    done(i, rollouts[i])
+                if job.done:
+                    job.done(i, rollouts[i])
 
             await asyncio.gather(*(complete(i, request) for i, request in rows))
 
-        # An item's draws follow each other: its pictures are rendered once, and held no longer.
-        draws_of = groupby(enumerate(requests), lambda row: id(row[1].prompt.images))
+        # All draws of an item go together: its images are encoded once, and their features freed afterwards.
+        draws_of = groupby(enumerate(job.requests), lambda row: id(row[1].prompt.images))
         ask_all(self._config, self._key, [list(rows) for _, rows in draws_of], ask)
-        return [rollouts[i] for i in range(len(requests))]
+        return [rollouts[i] for i in range(len(job.requests))]
 
     def facts(self) -> dict[str, Any]:
         """Where the figures come from."""
@@ -94,10 +86,11 @@ class Vllm:
             except UserError:
                 shutil.rmtree(self._served, ignore_errors=True)
 
-    def _params(self, request: Request, sampling: Sampling, key: tuple[object, ...]) -> dict[str, Any]:
+    def _params(self, request: Request, job: SamplingJob) -> dict[str, Any]:
+        sampling = job.sampling
         params: dict[str, Any] = {
             "n": 1,
-            "seed": rng.key(*key, request.sample_id, request.draw) % 2**31,
+            "seed": job.server_seed(request),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "repetition_penalty": 1.0,  # a server may take its default from the model's generation config
@@ -108,7 +101,7 @@ class Vllm:
             params |= {"top_p": sampling.top_p, "top_k": sampling.top_k or -1}
         return params
 
-    def _follow(self, requests: Sequence[Request]) -> None:
+    def _serve_current_weights(self, requests: Sequence[Request]) -> None:
         """Have the server answer as the student now is. The first process does it for all."""
         version = tuple(
             torch.stack([p.detach().double().square().sum() for p in self._student.adapter.values()]).tolist()
@@ -138,14 +131,14 @@ class Vllm:
             name = f"vigos-{uuid4().hex[:12]}"
             folder = self._served / name
             self._student.net.save_pretrained(str(folder), safe_serialization=True)
-            await vllm_protocol.load(server, name, folder)
+            await vllm_protocol.load_lora(server, name, folder)
         self._name = name
         if prompt:
             try:
-                features = await vllm_protocol.render(server, self._model, prompt, self._slots)
+                features = await vllm_protocol.image_features(server, self._model, prompt, self._slots)
                 base = await vllm_protocol.prompt_logprobs(server, self._model, prompt, features)
                 live = base if zero else await vllm_protocol.prompt_logprobs(server, name, prompt, features)
-                vllm_check.hold(self._student, prompt, base, live, zero=zero)
+                vllm_check.check_weights(self._student, prompt, base, live, zero=zero)
             except UserError:
                 if name != self._model:
                     await self._unload(server, name)
@@ -154,7 +147,7 @@ class Vllm:
             await self._unload(server, old)
 
     async def _unload(self, server: Server, name: str) -> None:
-        await vllm_protocol.unload(server, name)
+        await vllm_protocol.unload_lora(server, name)
         shutil.rmtree(self._served / name, ignore_errors=True)
         if self._served.is_dir() and not any(self._served.iterdir()):
             self._served.rmdir()

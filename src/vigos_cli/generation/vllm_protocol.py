@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.generation.requests import as_object, user_turn
+from vigos_cli.generation.concurrent_requests import as_object, user_turn
 from vigos_cli.generation.sampler import until_stop
 from vigos_cli.types import Prompt
 from vigos_cli.utils.errors import UserError
@@ -25,7 +25,7 @@ LOAD, UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
 Features = dict[str, Any] | None  # as the server's processor gives them, their places those in our ids
 
 
-async def render(server: Server, model: str, prompt: Prompt, slots: frozenset[int]) -> Features:
+async def image_features(server: Server, model: str, prompt: Prompt, slots: frozenset[int]) -> Features:
     """The pictures of a prompt as the server's processor sees them; None where there are none."""
     if not prompt.images:
         return None
@@ -77,7 +77,7 @@ async def generate(
     return reply
 
 
-def sampled(reply: dict[str, Any], stop_ids: frozenset[int], slots: frozenset[int]) -> tuple[int, ...]:
+def completion_ids(reply: dict[str, Any], stop_ids: frozenset[int], slots: frozenset[int]) -> tuple[int, ...]:
     """The ids of a completion, to its end of turn."""
     choice = reply["choices"][0]
     ids = choice.get("token_ids")
@@ -104,7 +104,7 @@ async def prompt_logprobs(server: Server, model: str, prompt: Prompt, features: 
         ) from None
 
 
-async def load(server: Server, name: str, folder: Path) -> None:
+async def load_lora(server: Server, name: str, folder: Path) -> None:
     """Have the server read an adapter."""
     try:
         await server.ask(LOAD, {"lora_name": name, "lora_path": str(folder)}, read=bytes)
@@ -115,7 +115,7 @@ async def load(server: Server, name: str, folder: Path) -> None:
         ) from error
 
 
-async def unload(server: Server, name: str) -> None:
+async def unload_lora(server: Server, name: str) -> None:
     """Have the server forget an adapter; one that it does not know is forgotten already."""
     try:
         await server.ask(UNLOAD, {"lora_name": name}, read=bytes)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from vigos_cli.ablation.arms import Arm, Table
 from vigos_cli.ablation.cells import SUMMARY
 from vigos_cli.ablation.look import BASE, ERROR, LOOKED, LOOKING, OWN, left_out
-from vigos_cli.analysis.palr import mean, palr_sums, share_by_answer, visual_sums
+from vigos_cli.analysis.palr import mean_per_token, palr_sums, share_by_answer, visual_sums
 from vigos_cli.utils.files import read_lines
 from vigos_cli.utils.stats import Estimate, crossed_statistic
 
@@ -93,14 +93,17 @@ def _folder(sweep: Path, cell: str, rollouts: str) -> Path | None:
 
 def _measured(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]]) -> Measured:
     sums = {group: [palr_sums(lines, group) for lines in runs] for group in SHOWN}
-    pulls = {group: crossed_statistic(several, mean) for group, several in sums.items()}
+    pulls = {group: crossed_statistic(several, mean_per_token) for group, several in sums.items()}
     return Measured(
         arm,
         rollouts,
         len(runs),
         {group: crossed_statistic(several, share_by_answer) for group, several in sums.items()},
         {group: found and found.mean for group, found in pulls.items()},
-        {kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean) for kind in LOOKS_AT},
+        {
+            kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean_per_token)
+            for kind in LOOKS_AT
+        },
     )
 
 

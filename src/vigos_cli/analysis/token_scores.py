@@ -1,6 +1,6 @@
-"""What student and teachers think of every sampled token: for looking at, not for learning.
+"""Score every sampled token under the student and its teachers, without gradient.
 
-scores = score_tokens(student, rows, weights="base")        # one tuple a row, one TokenScore a token
+scores = score_tokens(student, rows, weights="base")        # one tuple per row, one TokenScore per token
 scores[0][3].student, scores[0][3].teacher, scores[0][3].kl
 """
 
@@ -22,7 +22,8 @@ from vigos_cli.types import Kind, Role, Term
 class TokenScore:
     """Log-probabilities of a sampled token and KL(teacher || student) over the vocabulary, in nats.
 
-    The last three are None where no teacher supervises it; of two teachers the first of the table counts.
+    The last three are None if no teacher supervises the token. If two do, the first in the order of the role
+    names is used.
     """
 
     student: float
@@ -47,7 +48,7 @@ def score_tokens(
 def teacher_logprobs(
     student: Student, rows: Sequence[Supervised], *, weights: str = "base", micro_batch: int = 8
 ) -> list[dict[tuple[str, int], float]]:
-    """Of each row the log-probability (nats) of every supervised token, by teacher and token."""
+    """For each row: the log-probability (nats) of every supervised token, by teacher and token."""
     found: list[dict[tuple[str, int], float]] = [{} for _ in rows]
     for role in sorted({term.role for row in rows for term in row.terms} - {Role.TARGET}):
         mine = [i for i, row in enumerate(rows) if row.terms_of(role)]
@@ -70,7 +71,7 @@ def teacher_logprobs(
 def student_divergence(
     student: Student, rows: Sequence[Supervised], others: Sequence[Supervised], *, micro_batch: int = 8
 ) -> list[list[float]]:
-    """KL (nats) at every sampled token from the student as it reads `rows` to the student reading `others`.
+    """KL(student given `rows` || student given `others`) at every sampled token, in nats.
 
     The two hold the same rollouts behind different prompts.
     """
@@ -87,7 +88,7 @@ def student_divergence(
 
 def _of_every_token(student: Student, rows: Sequence[Supervised]) -> Tensor:
     """The student's hidden states (N, H) that predict the sampled tokens, row after row."""
-    every = [range(len(row.rollout.ids)) for row in rows]  # of whatever kind
+    every = [range(len(row.rollout.ids)) for row in rows]
     rows = [
         replace(row, terms=(Term(Role.STUDENT, Kind.END, tuple(tokens)),))
         for row, tokens in zip(rows, every, strict=True)
@@ -96,7 +97,7 @@ def _of_every_token(student: Student, rows: Sequence[Supervised]) -> Tensor:
 
 
 def _batches(rows: Sequence[Supervised], micro_batch: int) -> list[list[int]]:
-    """Places of rows of similar length."""
+    """Batches of the indices of `rows`, each with rows of similar length."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].length)
     return [order[start : start + micro_batch] for start in range(0, len(order), micro_batch)]
 

@@ -211,13 +211,13 @@ def test_two_steps_of_learning_each_under_an_adapter_of_its_own(vllm, tmp_path):
 @pytest.mark.parametrize(
     ("trap", "says"),
     [
-        ("slots", "expands a picture to other slots"),
-        ("ids", "not of the ids that were sent"),
-        ("more", "prompt tokens where"),
+        ("slots", "expands an image to other slots"),
+        ("ids", "of other tokens than were sent"),
+        ("more", "prompt tokens, but"),
         ("weights", "does it serve the same weights"),
         ("ignores", "the same as without it"),
         ("part", "% of its effect on the server"),
-        ("slot_drawn", "drew a picture slot"),
+        ("slot_drawn", "sampled an image slot"),
         ("cached", "--mm-processor-cache-gb 0"),
     ],
 )
@@ -286,7 +286,7 @@ def test_lasting_trouble_stops_the_run_and_the_run_goes_on(vllm, tmp_path):
 
     vllm.play = play
     with pytest.raises(
-        UserError, match=r"answered 500 \(dead\) to item \S+; the run stops, resume=auto goes on"
+        UserError, match=r"answered 500 \(dead\) to item \S+; the run stops, resume=auto continues it"
     ) as caught:
         run(tmp_path / "vllm", *chunks, *over_http(vllm))
     assert "\n" not in str(caught.value) and not (tmp_path / "vllm" / "scores.json").exists()

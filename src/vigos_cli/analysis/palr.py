@@ -36,7 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {  # T_d, T_ra and T_y in the paper
 def support(logprob: float, others: Sequence[float]) -> float:
     """c^A or c^I of a token in nats: log q(y) minus the log of the mean of the other probabilities, >= 0.
 
-    `others` are log-probabilities. Without others no change reaches the teacher, and the support is exactly 0.
+    `others` are log-probabilities. Without any, no change reaches the teacher and the support is 0.
     """
     if not others:
         return 0.0

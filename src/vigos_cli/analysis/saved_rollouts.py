@@ -23,15 +23,8 @@ from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import read_lines
 
 Lines = dict[int, list[dict[str, Any]]]
-OWN = (
-    "out",
-    "resume",
-    "limit",
-    "rollout",
-    "rollouts",
-    "looking",
-    "routing",
-)  # keys in which the scoring run may differ
+# Keys in which the scoring run may differ from the run that sampled.
+OWN = ("out", "resume", "limit", "rollout", "rollouts", "looking", "routing")
 
 
 def read_saved_rollouts(config: RolloutRun) -> tuple[Lines, int | None]:

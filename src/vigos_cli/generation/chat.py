@@ -149,7 +149,7 @@ class ChatEngine:
         return {"name": "openai", "url": self._config.url, "model": self._model, **asdict(self._accepted)}
 
     def close(self) -> None:
-        """Nothing to do: nothing was left on the server."""
+        """Nothing to remove: this engine puts nothing on the server."""
 
     def _check_unchanged(self) -> None:
         """Write `engine.json`. Refuse to resume if the server accepts other fields than before."""

@@ -1,15 +1,15 @@
-"""`rollout=vllm`: a vLLM server, token ids in and out.
+"""`rollout=vllm`: sample on a vLLM server that reads and returns token ids.
 
-    pictures  -> /v1/chat/completions/render   its own processor: features, and how many slots a picture has
-    token ids -> /inference/v1/generate        our ids with those features; sampled ids come back
-    adapter   -> /v1/load_lora_adapter         each time it has changed, under a name of its own
+    images    -> /v1/chat/completions/render   the server's processor returns features and placeholder tokens
+    token ids -> /inference/v1/generate        our ids with these features; returns the sampled ids
+    adapter   -> /v1/load_lora_adapter         after each change of the weights, under a new name
 
-vLLM's chat route would tokenise our text again, and its completions route takes no pictures. Here the ids
-that the model reads are ours, slots included (see engines.wire for what is checked). A request has its own
-seed and one completion, so what is drawn depends on no other. Before anything is sampled under changed
-weights, the server's log-probabilities are held against our own (see engines.canary).
+vLLM's chat route would tokenise the text again, and its completions route accepts no images. Here the model
+reads our token ids, image placeholders included (vllm_protocol lists what is checked). Each request has its
+own seed and one completion, so a sample does not depend on other requests. Before sampling under changed
+weights, the server's log-probabilities are compared with those computed here (vllm_check).
 
-Written from vLLM's sources, and tested on a server of the tests' own; not seen against a real one.
+The tests use a small HTTP server of their own in place of vLLM.
 """
 
 from __future__ import annotations
@@ -36,16 +36,20 @@ from vigos_cli.utils.server import Refused, Server, key_from_environment
 
 
 class VllmEngine:
-    """The engine. `learns`: the adapter will change, so it is sent from the start, zero as it is."""
+    """The engine of `rollout=vllm`; see `Engine`.
+
+    If the run trains (`learns`), the adapter is uploaded from the start, although it is still zero.
+    """
 
     def __init__(self, student: Student, config: RolloutConfig, model: str, out: Path, *, learns: bool):
         self._student, self._config, self._model, self._learns = student, config, model, learns
         self._key = key_from_environment("rollout", config)
-        self._served = (out / "served").resolve()  # where the server reads adapters
+        self._served = (out / "served").resolve()  # the server reads adapters from here
         self._slots = frozenset(student.banned_ids)
-        if group.rank() == 0:  # what a run that was killed has left
+        if group.rank() == 0:  # remove the adapters of a run that was killed
             shutil.rmtree(self._served, ignore_errors=True)
-        self._name, self._version = model, ()  # what the server calls the student, of which weights
+        self._name = model  # the name under which the server has the current weights
+        self._version: tuple[float, ...] = ()  # identifies the current weights
 
     def roll_out(self, job: SamplingJob) -> list[Rollout]:
         """Sample on the server, under the adapter as it is now; see `Engine`."""
@@ -74,12 +78,12 @@ class VllmEngine:
         return [rollouts[i] for i in range(len(job.requests))]
 
     def facts(self) -> dict[str, Any]:
-        """Where the figures come from."""
+        """Server and model, and whether an adapter was used."""
         facts = {"name": "vllm", "url": self._config.url, "model": self._model}
         return {**facts, "adapter": not self._zero()}
 
     def close(self) -> None:
-        """Unload the adapter; where the server is gone, so is its copy."""
+        """Unload the adapter; if the server is gone, remove only the folder."""
         if group.rank() == 0 and self._name != self._model:
             try:
                 ask_all(self._config, self._key, [self._name], self._unload)
@@ -93,7 +97,7 @@ class VllmEngine:
             "seed": job.server_seed(request),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
-            "repetition_penalty": 1.0,  # a server may take its default from the model's generation config
+            "repetition_penalty": 1.0,  # else the server takes it from the generation config
             "stop_token_ids": sorted(self._student.stop_ids),
             "logit_bias": {str(i): -100.0 for i in sorted(self._slots)},
         }
@@ -102,30 +106,30 @@ class VllmEngine:
         return params
 
     def _serve_current_weights(self, requests: Sequence[Request]) -> None:
-        """Have the server answer as the student now is. The first process does it for all."""
+        """Upload the adapter if it has changed. The first process does it for all."""
         version = tuple(
             torch.stack([p.detach().double().square().sum() for p in self._student.adapter.values()]).tolist()
         )
         if version == self._version:
             return
-        trouble = ""
+        failure = ""
         if group.rank() == 0:
             try:
                 prompt = requests[0].prompt if requests else None
-                ask_all(self._config, self._key, [prompt], self._put)
+                ask_all(self._config, self._key, [prompt], self._upload)
             except UserError as error:
-                trouble = str(error)
-        self._name, trouble = group.gather((self._name, trouble))[0]
-        if trouble:
-            raise UserError(trouble)
+                failure = str(error)
+        self._name, failure = group.gather((self._name, failure))[0]
+        if failure:
+            raise UserError(failure)
         self._version = version
 
     def _zero(self) -> bool:
-        """Whether the adapter changes nothing, as before any training."""
+        """Whether the adapter has no effect, as before training."""
         return not any(bool(p.any()) for name, p in self._student.adapter.items() if "lora_B" in name)
 
-    async def _put(self, server: Server, prompt: Prompt | None) -> None:
-        """The student as it is, under a new name: what a server remembers goes by names."""
+    async def _upload(self, server: Server, prompt: Prompt | None) -> None:
+        """Upload the current adapter under a new name, since servers cache by name, and check it."""
         zero, old, name = self._zero(), self._name, self._model
         if self._learns or not zero:
             name = f"vigos-{uuid4().hex[:12]}"

@@ -1,4 +1,4 @@
-"""PALR and visual dependency: the definition on numbers, what reaches which teacher, and whole runs."""
+"""PALR and visual dependency: their formulas, which changes reach which teacher, and whole runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_support_is_the_gain_over_the_mean_of_the_others(logprob, others):
 
 
 def line(row: int, *tokens: tuple[str, float, float | None, float | None, float | None]) -> dict[str, Any]:
-    """Of (kind, student, teacher, c^A, c^I) each token; its visual dependency is its place."""
+    """A line with tokens (kind, student, teacher, c^A, c^I); visual dependency is the token's index."""
     kinds, student, teacher, by_answer, by_image = ([*column] for column in zip(*tokens, strict=True))
     return {
         "row": row,
@@ -201,7 +201,7 @@ def test_the_reference_cannot_reach_the_description_under_vigos(tiny):
 
 
 def test_it_reaches_a_description_whose_teacher_is_told(tiny):
-    """The zero above is no rule of ours but what the perception teacher reads."""
+    """c^A is 0 above only because the perception teacher does not read the reference."""
     leaky = "{question} {reference}"
     _, found = (scored := Scored(tiny, prompt={"perception": leaky})).counterfactual()
     assert any(score.answer for score in of_kind(scored.rows, found, "description"))
@@ -313,7 +313,7 @@ def test_the_same_rollouts_are_scored_under_another_routing(tmp_path):
 
 
 def second_seconds(lines: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """The lines with the times of the run in `folder`, the one thing that may differ."""
+    """The lines with the times of the run in `folder`, which alone may differ."""
     times = [json.loads(text)["seconds"] for text in (folder / "rollouts.jsonl").read_text().splitlines()]
     return [line | {"seconds": time} for line, time in zip(lines, times, strict=True)]
 

@@ -1,10 +1,10 @@
-"""Compare `plan=true` with what one step really takes on the CPU, for random models of two sizes.
+"""Compare `plan=true` with the measured memory of one step on the CPU, for two random models.
 
 python tests/benchmarks/plan.py            # a table: phase, measured and planned memory, seconds
 python tests/benchmarks/plan.py 360        # only the size whose name holds this text
 
-Memory is the resident memory beyond that of the process before it loads the weights; what the process has
-by then stands for the CUDA context. Seconds are those of the phase in one step.
+Memory is resident memory minus that of the process before it loads the weights, which takes the place of the
+CUDA context. Seconds are the time of the phase in one step.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def measure(overrides: list[str], results: Any) -> None:
 
 
 def main() -> None:
-    """A line for each size and case."""
+    """Print one line for each size and case."""
     # glibc would keep what is freed for later: a process's size would then be that of its history.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     context = multiprocessing.get_context("spawn")

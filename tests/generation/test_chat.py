@@ -354,7 +354,7 @@ def test_a_dry_run_is_of_the_student_in_process():
     reason="transformers serve needs pip install 'transformers[serving]'",
 )
 def test_transformers_serve_says_what_the_student_says(tmp_path, monkeypatch):
-    """It cannot continue a turn; a copy whose template opens the description shows all the rest."""
+    """The server cannot continue a turn; so a model copy whose template adds the pre-fill is used."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     folder = tmp_path / "opened"
     shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))

@@ -1,4 +1,4 @@
-"""Sampling: the right distribution, and the same draws whatever the batch."""
+"""Samples follow the distribution and do not depend on the batch."""
 
 from collections import Counter
 

@@ -54,7 +54,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def answers(run: Path) -> list[dict]:
-    """In one order: they are written as they come."""
+    """Sorted, because they are written in the order in which they arrive."""
     return sorted(lines(run / "responses.jsonl"), key=lambda line: (line["sample_id"], line["draw"]))
 
 
@@ -68,7 +68,7 @@ def run(out: Path, *overrides: str):
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory) -> Path:
-    """An adapter that says something else than the base."""
+    """An adapter whose answers differ from those of the base."""
     student = make_student("seed=1")
     generator = torch.Generator().manual_seed(0)
     for name, p in student.adapter.items():

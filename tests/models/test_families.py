@@ -1,4 +1,4 @@
-"""Every family of models through the program's own functions, on random twins; real sizes on no device."""
+"""Every model family in the program's own functions: small random models, real sizes on the meta device."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
 @pytest.fixture(scope="module")
 def config(folder: Callable[[str], Any]) -> Callable[..., Any]:
-    """What `vigos distill model.path=FOLDER` would run with; composed once, since that takes a while."""
+    """The configuration of `vigos distill model.path=FOLDER`; composed once, because that is slow."""
     composed = cache(lambda *more: distill_config("model.path=FOLDER", *SMALL, *more))
 
     def config(name: str, *more: str) -> Any:
@@ -62,7 +62,7 @@ def config(folder: Callable[[str], Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def loaded(config: Callable[..., Any]) -> Callable[[str], Student]:
-    """A student that no test changes."""
+    """A student that the tests share and do not change."""
     return cache(lambda name: load(config(name)))
 
 
@@ -144,7 +144,7 @@ def test_no_text_of_the_data_adds_a_slot_or_a_turn(name, loaded, config):
 
 
 def test_a_template_that_begins_to_think_leaves_the_beginning_to_the_prefill(loaded, config):
-    """Qwen3.5's own switch is used; a template without one is cut before its open `<think>`."""
+    """Qwen3.5's own switch is used; without a switch the prompt is cut before an open `<think>`."""
     student, run = loaded("qwen35"), config("qwen35")
     assert prompter(student, run).template(1)[1].endswith("assistant\n<think>\n\n</think>\n\n")
     processor = load_processor(run.model)
@@ -155,7 +155,7 @@ def test_a_template_that_begins_to_think_leaves_the_beginning_to_the_prefill(loa
 
 
 def test_the_older_name_of_the_kinds_of_tokens(loaded, config, monkeypatch):
-    """As Gemma 3 has it; what a model calls them is read off its `forward`."""
+    """Gemma 3 uses this name; the name is read from the signature of the model's `forward`."""
     student, run = loaded("qwen2vl"), config("qwen2vl")
 
     class Older:
@@ -180,7 +180,7 @@ def test_the_older_name_of_the_kinds_of_tokens(loaded, config, monkeypatch):
 
 @each
 def test_padding_on_either_side_changes_no_row(name, loaded, config):
-    """Also where rows have more tiles than others, several pictures, or none."""
+    """Also if rows have different numbers of tiles, several images, or none."""
     student, run = loaded(name), config(name)
     rows = prompts(student, run)
     alone = [student.hidden(student.batch([row.ids], [row]))[0] for row in rows]
@@ -227,7 +227,7 @@ def test_pictures_come_in_the_weights_precision(name, config):
 
 
 def some_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights write no valid turn: every other rollout is replaced by one, as if it had been drawn."""
+    """Random weights sample no valid turn, so every second rollout is replaced by a valid one."""
 
     def sample(student: Student, prepared: Any, *rest: Any) -> Any:
         drawn = supervise.sample_rollouts(student, prepared, *rest)
@@ -279,7 +279,7 @@ def test_two_steps_then_save_and_reload(name, adapter, config, monkeypatch, tmp_
 
 
 def linear_layers(student: Student) -> int:
-    """Of the language model: what 4 bits are for."""
+    """The names of the language model's linear layers, which 4-bit loading replaces."""
     inside = student.base.get_submodule(language_model(student.base))
     return sum(isinstance(m, torch.nn.Linear) for n, m in inside.named_modules() if "lora" not in n)
 
@@ -352,7 +352,7 @@ def test_a_head_with_a_bias_is_refused(config, monkeypatch):
 
 
 def tokens(run: Any, size: tuple[int, int]) -> int:
-    """How long the part of a prompt is that holds one picture."""
+    """The number of prompt tokens before the message, with one image."""
     return len(Prompter(load_processor(run.model), run.prompt, run.routing).encode([picture(*size)]).before)
 
 

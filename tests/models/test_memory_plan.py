@@ -1,4 +1,4 @@
-"""Will it fit? The plan follows its formula and the config; the dry run measures, and changes nothing."""
+"""The memory estimate follows its formula and the config; the dry run measures and changes nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_part_grows_with_what_it_is_made_of(shape):
 
 
 def base_fixed(shape) -> float:
-    """What of learning does not grow with the rows."""
+    """The part of the memory of learning that does not grow with the number of rows."""
     return 2 * shape.hidden * shape.mlp * 4 + 24 * 64 * shape.vocabulary
 
 

@@ -1,4 +1,4 @@
-"""The frozen vision tower is never differentiated, whatever hooks the libraries install."""
+"""No gradient is computed in the frozen vision tower, whichever hooks the libraries install."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def differentiated(student: Student) -> Iterator[set[str]]:
 
 
 def hooked(student: Student) -> list[str]:
-    """Modules that mark their output as differentiable, as transformers and PEFT have them do."""
+    """Modules whose output is marked as requiring a gradient, as transformers and PEFT do it."""
     return [
         name
         for name, module in student.base.named_modules()

@@ -142,18 +142,16 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
 
 def settle_prompts(config: RunConfig) -> None:
     """Load a run's prompts into its configuration, before the configuration is compared or recorded."""
-    as_trained(config, named_groups())
+    use_trained_prompt(config, named_groups())
     config.prompt = load_prompts(config.prompt)
 
 
-def as_trained(config: RunConfig, named: frozenset[str]) -> None:
+def use_trained_prompt(config: RunConfig, named: frozenset[str]) -> None:
     """Use the prompt that the adapter was trained under, unless the user names `prompt` or `routing`."""
     if config.adapter.path is None or named & {"prompt", "routing"}:
         return
     file = Path(config.adapter.path) / PROMPT_FILE
-    if (
-        Path(config.adapter.path) / "state.json"
-    ).is_file():  # a checkpoint: read the configuration of its run
+    if (Path(config.adapter.path) / "state.json").is_file():  # a checkpoint of a run
         file = Path(config.adapter.path).parents[1] / "config.json"
     if not file.is_file():
         return

@@ -4,9 +4,9 @@
     python tests/benchmarks/fused_loss.py --divergence forward_kl
 
 Prints one line per chunk size. Seconds are the shortest of several runs of the loss and its backward pass;
-the cases alternate, so that other load on the machine affects all of them. Memory is the peak resident size of
-a new process minus its size with the inputs loaded (Linux). Differences are from TRL: of a token's divergence
-in nats, and of the gradient in the hidden states relative to its largest entry.
+the cases alternate, so that other load on the machine affects all of them. Memory is the peak resident size
+of a new process minus its size with the inputs loaded (Linux). Differences are from TRL: of a token's
+divergence in nats, and of the gradient in the hidden states relative to its largest entry.
 """
 
 from __future__ import annotations

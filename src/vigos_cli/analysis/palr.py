@@ -1,4 +1,4 @@
-"""PALR: the share of the teachers' pull that depends on the reference answer (sec. 2.3, App. A).
+"""PALR: the share of the teachers' pull caused by the reference (sec. 2.3, App. A).
 
     s_t      the pull |log q(y_t) - log p(y_t)| in nats, with the teacher q of the sampled token y_t and the
              student p; 0 if no loss supervises the token

@@ -180,7 +180,7 @@ def _short(value: float | None) -> float | None:
 
 
 def rollout_summary(lines: Sequence[dict[str, Any]], counts: Counter[str]) -> dict[str, Any]:
-    """Rates with n and intervals (bootstrapped over rows), lengths, and counts of what was left out."""
+    """Rates with n and intervals (bootstrapped over rows), lengths, and counts of left-out samples."""
     groups = [str(line["row"]) for line in lines]
     summary: dict[str, Any] = {"rollouts": len(lines), "rows": len(set(groups))}
     for name, key in (("valid_rate", "valid"), ("accuracy", "correct"), ("finished_rate", "finished")):

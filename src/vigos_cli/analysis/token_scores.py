@@ -1,4 +1,4 @@
-"""Score every sampled token under the student and its teachers, without gradient.
+"""Score every sampled token under student and teachers, without gradient.
 
 scores = score_tokens(student, rows, weights="base")        # one tuple per row, one TokenScore per token
 scores[0][3].student, scores[0][3].teacher, scores[0][3].kl

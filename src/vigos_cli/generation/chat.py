@@ -33,7 +33,7 @@ from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import write_json
 from vigos_cli.utils.server import CutShort, NoReply, Refused, Server, key_from_environment, passing
 
-FILE = "engine.json"  # what was found out about the server; it lies beside the responses
+FILE = "engine.json"  # the fields that the server accepts; written beside the responses
 CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}  # fields of vLLM and SGLang
 LARGEST = 1 << 26  # bytes of a reply
 REFUSALS = 4  # refusals in a row that are still attributed to the questions; one more ends the run
@@ -86,7 +86,7 @@ class ChatEngine:
         self._key = key_from_environment("rollout", self._config)
         self._before = json.loads(self._file.read_text()) if self._file.is_file() else None
         self._accepted: AcceptedFields | None = None
-        self._refused = 0  # in a row
+        self._refused = 0  # refusals in a row
 
     def roll_out(self, job: SamplingJob) -> list[Rollout]:
         """Sample on the server. Seeds come from the job, so a resumed run sends the same requests.

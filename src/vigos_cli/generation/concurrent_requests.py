@@ -1,4 +1,4 @@
-"""Send many requests to one server, a fixed number at a time; the first failure ends the run.
+"""Send requests to a server, several at a time; the first failure ends the run.
 
     replies = ask_all(config.rollout, key, items, ask)     # `ask(server, item)` is a coroutine
 

@@ -1,4 +1,4 @@
-"""Write and read an adapter's folder: weights, the prompt it was trained under, a model card.
+"""Write and read an adapter's folder: its weights, its prompt and its model card.
 
 adapter/vigos.json      base, student form, prompt texts and pre-fill, bounds on image size
 adapter/README.md       how it was trained, its scores, and how to load it without vigos

@@ -1,4 +1,4 @@
-"""Which layers of a model get LoRA weights."""
+"""Choose the layers of a model that get LoRA weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load a saved adapter completely, or refuse it and name the first difference.
+"""Load a saved adapter completely; refuse it at the first difference from the model.
 
     net = load_adapter(base, config.adapter)              # a PEFT folder, or a checkpoint of a run
     copy_saved_tensors(student.adapter, saved, file)      # the strict copy, also used when a run resumes

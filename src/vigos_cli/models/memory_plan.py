@@ -4,11 +4,11 @@
 
     weights    0.516 per 4-bit weight (nf4 with double quantisation), size of the dtype per other weight
     optimizer  per adapter weight: 4 for itself, 4 for its gradient, 8 for AdamW (2 for 8-bit AdamW)
-    learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + 24 chunk V + pictures
+    learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + 24 chunk V + images
                saved: what one recomputed layer keeps for its backward pass (every layer if
                trainer.gradient_checkpointing=false), with float32 copies of the adapters' inputs
-    rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + pictures
-    pictures   rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
+    rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + images
+    images     rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
 
 S is the prompt (TEXT_TOKENS and one image of model.max_pixels) plus rollout.max_new_tokens; H is the hidden
 width, I the width of the MLP, V the vocabulary. The estimate has not been compared with a GPU;
@@ -113,10 +113,10 @@ def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEX
     weights = shape.decoder_weights * (0.516 if quantised else size) + shape.other_weights * size
     states = 2 if config.trainer.optimizer == "paged_adamw_8bit" else 8
 
-    picture = (config.model.max_pixels or PIXELS) // shape.patch**2
-    prompt = TEXT_TOKENS + picture
+    image = (config.model.max_pixels or PIXELS) // shape.patch**2
+    prompt = TEXT_TOKENS + image
     length = prompt + config.rollout.max_new_tokens
-    patches = 4 * picture  # before merging
+    patches = 4 * image  # before merging
     per_patch = 6 * (shape.patch // 2) ** 2 * 4 + 8 * shape.vision_width * size
 
     # Inputs of the adapters: a float32 copy if the model has another dtype, and a masked copy with dropout.

@@ -1,4 +1,4 @@
-"""Check what the method assumes of a model: a linear output head, no gradient in a frozen vision tower."""
+"""Check that a model has a linear output head and no gradient in its frozen vision tower."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ def nf4_config(dtype: torch.dtype, config: ModelConfig) -> Any:
 def prepare_quantised(base: Any) -> int:
     """Count the 4-bit layers and keep their weights in the layout that training needs.
 
-    On processors with AVX512-BF16, a forward pass without gradient would repack the weights into a layout that
-    only inference can use.
+    On processors with AVX512-BF16, a forward pass without gradient would repack the weights into a layout
+    that only inference can use.
     """
     layers = {name: m for name, m in base.named_modules() if type(m).__name__ == "Linear4bit"}
     inside = f"{language_model(base)}." if layers else ""

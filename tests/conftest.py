@@ -21,7 +21,7 @@ def distill_config(*overrides: str) -> Any:
 
 def make_student(*overrides: str) -> Any:
     quieten()
-    from vigos_cli.models.student import load_student
+    from vigos_cli.models.student_loading import load_student
 
     run = distill_config(*overrides)
     return load_student(run.model, run.adapter, seed=run.seed)

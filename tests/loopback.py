@@ -1,4 +1,4 @@
-"""Servers on this machine for the engines' tests: they answer, and can be told to refuse, stall and lie."""
+"""Local HTTP servers for the tests of engines; a test can make them refuse, hang or reply wrongly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from conftest import make_student
 from PIL import Image
 
 from vigos_cli.config.paths import TINY
-from vigos_cli.generation.sampler import Request, Sampling, roll_out
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
 from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Role
 
@@ -27,7 +27,7 @@ class Reply:
     content: bytes
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    sent: int | None = None  # only so many bytes, before the connection closes
+    sent: int | None = None  # close the connection after this many bytes
 
 
 HANG = Reply(b"", -1)
@@ -101,7 +101,7 @@ class Loopback(ThreadingHTTPServer):
 
 
 class FakeVllm(Loopback):
-    """The routes of vLLM that we use, as its sources have them, over the tiny model in process.
+    """The routes of vLLM that vigos uses, as in its sources, with the tiny model in this process.
 
     `traps` are what a server may do without a word: `slots` (another number of slots a picture), `ids` (reads
     another prompt), `more` (reads more of it), `ignores` (loads an adapter and leaves it out), `part` (leaves
@@ -201,7 +201,9 @@ class FakeVllm(Loopback):
             1.0 if greedy else params["top_p"],
             0 if greedy else max(0, params["top_k"]),
         )
-        (rollout,) = roll_out(student, [Request("", prompt)], sampling, key=(params.get("seed"),), batch=1)
+        (rollout,) = roll_out(
+            student, SamplingJob([Request("", prompt)], sampling, key=(params.get("seed"),), batch=1)
+        )
         sampled = list(rollout.ids)
         if "slot_drawn" in self.traps:
             sampled[0] = self.base.base.config.image_token_id

@@ -1,9 +1,9 @@
-"""Random twins of real model families: the real classes of transformers, a few layers of 64, no network.
+"""Small random models of real families: transformers' own classes, a few layers of width 64.
 
     folder = save_twin("smolvlm", tmp_path)        # what `model.path=FOLDER` loads
     FAMILIES["smolvlm"].image_token                # "<image>"
 
-Each has its family's own special tokens, and a chat template that puts them where the family does.
+Each has its family's special tokens, and a chat template that places them as the family does.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ CORPUS = [
 
 
 def tokenizer(special: tuple[str, ...], plain: tuple[str, ...], words: str, **roles: str) -> Any:
-    """A byte-level BPE with a family's added tokens, the last of them `plain` ones that are not special."""
+    """A byte-level BPE with a family's added tokens; the last `plain` of them are not special."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -104,7 +104,7 @@ def tokenizer(special: tuple[str, ...], plain: tuple[str, ...], words: str, **ro
 
 @dataclass(frozen=True)
 class Family:
-    """How to make one family's twin. `config` takes the tokenizer, `processor` it and the template."""
+    """How to make one family's model. `config` gets the tokenizer, `processor` also the template."""
 
     image_token: str
     special: tuple[str, ...]
@@ -119,19 +119,19 @@ class Family:
 
 
 def ids(fast: Any, **names: str) -> dict[str, Any]:
-    """Token ids under a config's names for them."""
+    """Token ids under the names that a config gives them."""
     return {name: fast.convert_tokens_to_ids(token) for name, token in names.items()}
 
 
 def text(fast: Any, end: str = "<|im_end|>", pad: str = "<|endoftext|>", **more: Any) -> dict[str, Any]:
-    """The language model's part of a config."""
+    """The part of a config that describes the language model."""
     size = -(-len(fast) // 64) * 64
     named = ids(fast, eos_token_id=end, pad_token_id=pad)
     return {"vocab_size": size, "max_position_embeddings": 2048, **MAIN, **HEADS, **named, **more}
 
 
 def mrope(**more: Any) -> dict[str, Any]:
-    """Positions in time, height and width, for heads of 32."""
+    """Rotary position settings for time, height and width, for heads of width 32."""
     return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6], **more}
 
 
@@ -305,7 +305,7 @@ FAMILIES = {
 
 
 def save_twin(name: str, folder: Path) -> Path:
-    """Make a family's twin and save it, as `model.path=` would find it."""
+    """Make a family's model and save it for `model.path=`."""
     family = FAMILIES[name]
     end, pad = family.roles
     fast = tokenizer(family.special, family.plain, family.words, eos_token=end, pad_token=pad)

@@ -1,4 +1,4 @@
-"""The program as one of two processes, the second of which is slow: a rollout takes it some seconds more.
+"""Run vigos as one of two processes; in the second, each rollout takes some seconds longer.
 
 python tests/two_ranks.py SECONDS distill ...
 """
@@ -15,7 +15,7 @@ from vigos_cli.training import step
 
 
 def delayed(function: Any, seconds: float) -> Any:
-    """The function, `seconds` later."""
+    """Wrap the function so that it starts `seconds` later."""
 
     def wrapped(*args: Any, **options: Any) -> Any:
         time.sleep(seconds)

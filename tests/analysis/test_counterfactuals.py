@@ -1,4 +1,4 @@
-"""PALR and visual dependency: the definition on numbers, what reaches which teacher, and whole runs."""
+"""PALR and visual dependency: their formulas, which changes reach which teacher, and whole runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigos_cli.analysis.counterfactuals import WRONG, Look, Looker, choices, wrong_answers
+from vigos_cli.analysis.counterfactuals import (
+    WRONG,
+    CounterfactualScore,
+    CounterfactualScorer,
+    possible_answers,
+    wrong_answers,
+)
 from vigos_cli.analysis.palr import palr, support, visual_dependency
 from vigos_cli.analysis.rollout_run import sample
 from vigos_cli.analysis.token_scores import TokenScore, score_tokens
@@ -39,7 +45,7 @@ def test_support_is_the_gain_over_the_mean_of_the_others(logprob, others):
 
 
 def line(row: int, *tokens: tuple[str, float, float | None, float | None, float | None]) -> dict[str, Any]:
-    """Of (kind, student, teacher, c^A, c^I) each token; its visual dependency is its place."""
+    """A line with tokens (kind, student, teacher, c^A, c^I); visual dependency is the token's index."""
     kinds, student, teacher, by_answer, by_image = ([*column] for column in zip(*tokens, strict=True))
     return {
         "row": row,
@@ -133,10 +139,13 @@ def test_wrong_answers_of_other_data_are_of_the_same_sort():
 
 
 def test_wrong_answers_of_choices_have_the_form_of_the_one_told():
-    assert choices(Sample("a", "Which? A. red B. blue", "(B)", ()), "(B)") == ["(A)", "(B)"]
-    assert choices(Sample("a", "Which?", "C", ()), "C") == ["A", "B", "C", "D", "E"]
-    assert choices(Sample("a", "Is it?", "Yes", ()), "Yes") == ("yes", "no")
-    assert choices(Sample("a", "Which?", "red", (), options=("red", "blue")), "red") == ("red", "blue")
+    assert possible_answers(Sample("a", "Which? A. red B. blue", "(B)", ()), "(B)") == ["(A)", "(B)"]
+    assert possible_answers(Sample("a", "Which?", "C", ()), "C") == ["A", "B", "C", "D", "E"]
+    assert possible_answers(Sample("a", "Is it?", "Yes", ()), "Yes") == ("yes", "no")
+    assert possible_answers(Sample("a", "Which?", "red", (), options=("red", "blue")), "red") == (
+        "red",
+        "blue",
+    )
 
 
 # ---- a model
@@ -160,49 +169,51 @@ class Scored:
         self.rows = supervise_all(self.rollouts, self.prompter, self.config)
         self.scores = score_tokens(student, self.rows)
 
-    def look(self) -> tuple[Looker, list[tuple[Look, ...]]]:
-        looker = Looker(self.student, self.prompter, self.data, self.config)
-        return looker, looker.look(self.rollouts, self.rows, self.scores)
+    def counterfactual(self) -> tuple[CounterfactualScorer, list[tuple[CounterfactualScore, ...]]]:
+        scorer = CounterfactualScorer(self.student, self.prompter, self.data, self.config)
+        return scorer, scorer.score(self.rollouts, self.rows, self.scores)
 
 
-def of_kind(rows: Sequence[Supervised], looks: Sequence[Sequence[Look]], *kinds: str) -> list[Look]:
+def of_kind(
+    rows: Sequence[Supervised], found: Sequence[Sequence[CounterfactualScore]], *kinds: str
+) -> list[CounterfactualScore]:
     return [
-        look
-        for row, tokens in zip(rows, looks, strict=True)
-        for kind, look in zip(row.segments.kinds, tokens, strict=True)
+        score
+        for row, tokens in zip(rows, found, strict=True)
+        for kind, score in zip(row.segments.kinds, tokens, strict=True)
         if kind in kinds
     ]
 
 
 def test_the_reference_cannot_reach_the_description_under_vigos(tiny):
     scored = Scored(tiny)
-    looker, looks = scored.look()
+    scorer, found = scored.counterfactual()
     assert [row.segments.valid for row in scored.rows] == [True, True, False]
-    described = of_kind(scored.rows, looks, "description")
-    assert len(described) > 20 and all(look.answer == 0 for look in described)  # exactly
-    assert any(look.image and look.image > 1 for look in described)
+    described = of_kind(scored.rows, found, "description")
+    assert len(described) > 20 and all(score.answer == 0 for score in described)  # exactly
+    assert any(score.image and score.image > 1 for score in described)
     assert any(
-        look.answer and look.answer > 1e-3 for look in of_kind(scored.rows, looks, "reasoning", "answer")
+        score.answer and score.answer > 1e-3 for score in of_kind(scored.rows, found, "reasoning", "answer")
     )
-    for look in of_kind(scored.rows, looks, "delimiters", "end", "invalid"):
-        assert look.answer is None and look.image is None  # no teacher, or not valid
-    assert not looker.counts
+    for score in of_kind(scored.rows, found, "delimiters", "end", "invalid"):
+        assert score.answer is None and score.image is None  # no teacher, or not valid
+    assert not scorer.counts
 
 
 def test_it_reaches_a_description_whose_teacher_is_told(tiny):
-    """The zero above is no rule of ours but what the perception teacher reads."""
+    """c^A is 0 above only because the perception teacher does not read the reference."""
     leaky = "{question} {reference}"
-    _, looks = (scored := Scored(tiny, prompt={"perception": leaky})).look()
-    assert any(look.answer for look in of_kind(scored.rows, looks, "description"))
-    _, looks = (scored := Scored(tiny, "routing=opsd_structured")).look()
-    assert any(look.answer for look in of_kind(scored.rows, looks, "description"))
-    assert all(look.answer is not None for look in of_kind(scored.rows, looks, "delimiters", "end"))
+    _, found = (scored := Scored(tiny, prompt={"perception": leaky})).counterfactual()
+    assert any(score.answer for score in of_kind(scored.rows, found, "description"))
+    _, found = (scored := Scored(tiny, "routing=opsd_structured")).counterfactual()
+    assert any(score.answer for score in of_kind(scored.rows, found, "description"))
+    assert all(score.answer is not None for score in of_kind(scored.rows, found, "delimiters", "end"))
 
 
 def test_supports_are_what_the_definition_says(tiny):
     """One token's c^A and c^I, each teacher's distribution computed by the model's own head."""
     scored = Scored(tiny)
-    _, looks = scored.look()
+    _, found = scored.counterfactual()
     item, rollout = scored.rollouts[0]
     token = scored.rows[0].segments.kinds.index("reasoning") + 3
     wrong = wrong_answers(scored.data, item.sample, item.reference, 0)
@@ -219,20 +230,20 @@ def test_supports_are_what_the_definition_says(tiny):
     own = logprob(item.reference, item.sample)
     mean = sum(math.exp(logprob(answer, item.sample)) for answer in wrong) / len(wrong)
     assert scored.scores[0][token].teacher_logprob == pytest.approx(own, abs=1e-4)
-    look = looks[0][token]
-    assert look.answer == pytest.approx(max(0.0, own - math.log(mean)), abs=1e-3)
-    token = max(range(len(looks[0])), key=lambda i: looks[0][i].image or 0)
+    score = found[0][token]
+    assert score.answer == pytest.approx(max(0.0, own - math.log(mean)), abs=1e-3)
+    token = max(range(len(found[0])), key=lambda i: found[0][i].image or 0)
     assert scored.rows[0].segments.kinds[token] == "description"
     own, other = (logprob("", scored.data[i], Role.PERCEPTION, token) for i in (0, 1))
-    assert own - other > 1 and looks[0][token].image == pytest.approx(own - other, abs=1e-3)
+    assert own - other > 1 and found[0][token].image == pytest.approx(own - other, abs=1e-3)
 
 
 @pytest.mark.slow
 def test_visual_dependency_is_zero_where_the_picture_is_grey_already(tiny):
     scored = Scored(tiny)
-    _, looks = scored.look()
-    assert all(look.visual >= 0 for row in looks for look in row)
-    assert sum(look.visual for look in of_kind(scored.rows, looks, "description")) > 10
+    _, found = scored.counterfactual()
+    assert all(score.visual >= 0 for row in found for score in row)
+    assert sum(score.visual for score in of_kind(scored.rows, found, "description")) > 10
     grey = Scored(tiny)
     from vigos_cli.data.controls import blank_like
 
@@ -244,25 +255,25 @@ def test_visual_dependency_is_zero_where_the_picture_is_grey_already(tiny):
     grey.rollouts = [(item, replace(rollout, prompt=prompt))]
     grey.rows = supervise_all(grey.rollouts, grey.prompter, grey.config)
     grey.scores = score_tokens(tiny, grey.rows)
-    _, looks = grey.look()
-    assert max(look.visual for look in looks[0]) < 1e-5
+    _, found = grey.counterfactual()
+    assert max(score.visual for score in found[0]) < 1e-5
 
 
 def test_a_row_without_another_picture_or_answer_is_left_out_and_counted(tiny):
     scored = Scored(tiny)
     scored.data = PriorWorld(size=1, seed=0, conflict=1.0)
     scored.rollouts, scored.rows = scored.rollouts[:1], scored.rows[:1]
-    looker, looks = scored.look()
-    assert looker.counts == {"palr_no_other_picture": 1}
-    assert all(look.answer is None for look in looks[0]) and looks[0][0].visual > 0
+    scorer, found = scored.counterfactual()
+    assert scorer.counts == {"palr_no_other_picture": 1}
+    assert all(score.answer is None for score in found[0]) and found[0][0].visual > 0
 
 
 def test_scores_without_a_teacher_have_no_palr(tiny):
     """The control `sft` has targets and no teachers."""
     scored = Scored(tiny, "routing=sft")
     assert all(isinstance(score, TokenScore) and score.teacher is None for score in scored.scores[0])
-    _, looks = scored.look()
-    assert all(look.answer is None for row in looks for look in row)
+    _, found = scored.counterfactual()
+    assert all(score.answer is None for row in found for score in row)
 
 
 # ---- whole runs
@@ -293,16 +304,16 @@ def test_the_same_rollouts_are_scored_under_another_routing(tmp_path):
         rollouts(tmp_path, "other", again, "seed=1")
     with pytest.raises(ConfigError, match=r"sampled with routing\.student=structured, not plain"):
         rollouts(tmp_path, "other", again, "routing=opsd")
-    with pytest.raises(ConfigError, match="not the folder of a run"):
+    with pytest.raises(ConfigError, match="not the output folder"):
         rollouts(tmp_path, "other", f"rollouts={tmp_path}")
     lines = [line | {"id": "elsewhere"} for line in first]
     (tmp_path / "first" / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(UserError, match="the rollouts there are of elsewhere"):
+    with pytest.raises(UserError, match="saved rollouts are of elsewhere"):
         rollouts(tmp_path, "other", again)
 
 
 def second_seconds(lines: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """The lines with the times of the run in `folder`, the one thing that may differ."""
+    """The lines with the times of the run in `folder`, which alone may differ."""
     times = [json.loads(text)["seconds"] for text in (folder / "rollouts.jsonl").read_text().splitlines()]
     return [line | {"seconds": time} for line, time in zip(lines, times, strict=True)]
 

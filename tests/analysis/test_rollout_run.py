@@ -46,7 +46,7 @@ def test_every_row_is_sampled_n_times_and_every_token_is_accounted_for(lines):
 
 
 def test_the_scores_are_those_of_a_plain_forward_pass(lines):
-    """Student by its own prompt; the untrained adapter is zero, so a KL comes from the contexts alone."""
+    """The student reads its own prompt; the untrained adapter is zero, so only the prompts cause the KL."""
     from vigos_cli.method.prompts import Prompter
     from vigos_cli.types import Role
 

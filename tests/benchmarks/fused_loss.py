@@ -1,11 +1,11 @@
-"""Time and memory of the fused loss, beside TRL's chunked divergence on the same inputs.
+"""Measure time and memory of the fused loss and of TRL's chunked divergence on the same inputs.
 
     pip install trl
     python tests/benchmarks/fused_loss.py --divergence forward_kl
 
-One line a chunk size. Seconds are of the loss with its backward, the least of several runs, the cases
-taking turns so that other load on the machine meets all of them. Memory is the peak resident size of a
-fresh process above what it held with the inputs loaded (Linux). Differences are from TRL: of a token's
+Prints one line per chunk size. Seconds are the shortest of several runs of the loss and its backward pass;
+the cases alternate, so that other load on the machine affects all of them. Memory is the peak resident size
+of a new process minus its size with the inputs loaded (Linux). Differences are from TRL: of a token's
 divergence in nats, and of the gradient in the hidden states relative to its largest entry.
 """
 
@@ -78,7 +78,7 @@ def peak_memory(case: str, args: argparse.Namespace) -> float:
 
 
 def main() -> None:
-    """Print the table, or one case's peak memory when called for it."""
+    """Print the table, or the peak memory of one case if called for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--divergence", choices=[*TRL_BETA], default="forward_kl")
     parser.add_argument("--tokens", type=int, default=2048)

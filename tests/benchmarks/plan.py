@@ -1,10 +1,10 @@
-"""Compare `plan=true` with what one step really takes on the CPU, for random models of two sizes.
+"""Compare `plan=true` with the measured memory of one step on the CPU, for two random models.
 
 python tests/benchmarks/plan.py            # a table: phase, measured and planned memory, seconds
 python tests/benchmarks/plan.py 360        # only the size whose name holds this text
 
-Memory is the resident memory beyond that of the process before it loads the weights; what the process has
-by then stands for the CUDA context. Seconds are those of the phase in one step.
+Memory is resident memory minus that of the process before it loads the weights, which takes the place of the
+CUDA context. Seconds are the time of the phase in one step.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def measure(overrides: list[str], results: Any) -> None:
     from vigos_cli.config.compose import job
     from vigos_cli.data.priorworld import PriorWorld
     from vigos_cli.method.prompts import Prompter
-    from vigos_cli.models.memory import PhasePeaks
-    from vigos_cli.models.plan import estimate, shape_of
-    from vigos_cli.models.student import load_student
+    from vigos_cli.models.memory_plan import estimate_memory, shape_of
+    from vigos_cli.models.peak_memory import PhasePeaks
+    from vigos_cli.models.student_loading import load_student
     from vigos_cli.training.dry_run import dry_run
     from vigos_cli.training.learner import make_learner
 
@@ -97,7 +97,7 @@ def measure(overrides: list[str], results: Any) -> None:
         )
     assert learner.peaks
     base = before.bytes["before"]
-    found = estimate(config, shape_of(config), context=0)
+    found = estimate_memory(config, shape_of(config), context=0)
     expected = {"weights": found.weights, "rollout": found.weights + 1.1 * found.rollout}
     expected["learn"] = found.weights + found.optimizer + 1.1 * found.learn
     results.put(
@@ -109,7 +109,7 @@ def measure(overrides: list[str], results: Any) -> None:
 
 
 def main() -> None:
-    """A line for each size and case."""
+    """Print one line for each size and case."""
     # glibc would keep what is freed for later: a process's size would then be that of its history.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     context = multiprocessing.get_context("spawn")

@@ -24,8 +24,8 @@ from loopback import HANG, FakeChat, Reply, refusal
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
 from vigos_cli.evaluation.evaluate import evaluate
-from vigos_cli.generation.chat import FILE, Said
-from vigos_cli.models import student
+from vigos_cli.generation.chat import FILE, StreamedReply
+from vigos_cli.models import pretrained
 from vigos_cli.utils import server as patient
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.server import CutShort
@@ -146,13 +146,13 @@ def test_thoughts_stand_where_they_were_however_a_stream_is_cut(data, name):
         cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=3)))
         pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         deltas += [{name if thought else "content": piece, "tool_calls": None} for piece in pieces]
-    said = Said.read(stream(*deltas))
+    said = StreamedReply.read(stream(*deltas))
     assert said.text("") == WHOLE and said.text("<description>") == f"<description>{WHOLE}" and said.finished
 
 
 def test_a_thought_that_the_pre_fill_began_is_not_begun_again():
-    split = Said.read(stream({"reasoning_content": " so "}, {"content": " \\boxed{1}"}))
-    whole = Said.read(stream({"content": " so </think> \\boxed{1}"}))
+    split = StreamedReply.read(stream({"reasoning_content": " so "}, {"content": " \\boxed{1}"}))
+    whole = StreamedReply.read(stream({"content": " so </think> \\boxed{1}"}))
     assert split.text("<think>") == whole.text("<think>") == "<think> so </think> \\boxed{1}"
 
 
@@ -160,7 +160,7 @@ def test_a_reply_in_one_piece_is_read_too():
     message = {"role": "assistant", "content": " \\boxed{1}", "reasoning_content": "so"}
     usage = {"prompt_tokens": 5, "completion_tokens": 3}
     reply = {"choices": [{"message": message, "finish_reason": "length"}], "usage": usage}
-    said = Said.read(json.dumps(reply).encode())
+    said = StreamedReply.read(json.dumps(reply).encode())
     assert said.text("") == "<think>so</think> \\boxed{1}"
     assert (said.finished, said.tokens, said.prompt_tokens) == (False, 3, 5)
 
@@ -179,7 +179,7 @@ def test_a_reply_in_one_piece_is_read_too():
 )
 def test_a_part_of_a_reply_is_none(content):
     with pytest.raises(CutShort):
-        Said.read(content)
+        StreamedReply.read(content)
 
 
 # ---------------------------------------------------------------- patience
@@ -266,7 +266,7 @@ def test_a_stream_may_hold_what_elsewhere_ends_a_line():
     content = (
         stream({"content": "a\u2028b\x85c"}).decode().replace("\\u2028", "\u2028").replace("\\u0085", "\x85")
     )
-    assert Said.read(content.encode()).text("") == "a\u2028b\x85c"
+    assert StreamedReply.read(content.encode()).text("") == "a\u2028b\x85c"
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_no_weights_and_no_processor_are_loaded_and_the_key_is_nowhere(serve, tm
     def never(*_: object, **__: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(student, "fetch", never)
+    monkeypatch.setattr(pretrained, "fetch", never)
     monkeypatch.setenv("SERVER_KEY", KEY)
     server = serve()
     run(tmp_path, server, "rollout.key_env=SERVER_KEY", "rollout.model=NAME")
@@ -354,7 +354,7 @@ def test_a_dry_run_is_of_the_student_in_process():
     reason="transformers serve needs pip install 'transformers[serving]'",
 )
 def test_transformers_serve_says_what_the_student_says(tmp_path, monkeypatch):
-    """It cannot continue a turn; a copy whose template opens the description shows all the rest."""
+    """The server cannot continue a turn; so a model copy whose template adds the pre-fill is used."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     folder = tmp_path / "opened"
     shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))

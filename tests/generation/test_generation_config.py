@@ -1,4 +1,4 @@
-"""Nothing in a checkpoint's generation config changes what is drawn, except the tokens that end a turn."""
+"""A checkpoint's generation config changes no sample, except through the tokens that end a turn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
 from vigos_cli.data.priorworld import question_rows
 from vigos_cli.evaluation.evaluate import evaluate
-from vigos_cli.generation.sampler import Request, Sampling, roll_out
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.training.distill import distill
 from vigos_cli.types import Role
@@ -73,12 +73,12 @@ def requests(tiny) -> list[Request]:
 
 def drawn(tiny: Any, requests: list[Request], temperature: float) -> list[tuple[int, ...]]:
     sampling = Sampling(40, temperature=temperature, top_p=0.95, top_k=20)
-    return [rollout.ids for rollout in roll_out(tiny, requests, sampling, key=(0,), batch=8)]
+    return [rollout.ids for rollout in roll_out(tiny, SamplingJob(requests, sampling, key=(0,), batch=8))]
 
 
 @pytest.fixture(scope="module")
 def plain(tiny, requests) -> dict[float, list[tuple[int, ...]]]:
-    """What is drawn under the model's own, empty generation config."""
+    """The samples under the model's own, empty generation config."""
     return {temperature: drawn(tiny, requests, temperature) for temperature in (0.0, 1.1)}
 
 
@@ -102,7 +102,7 @@ def copy_of_tiny(folder: Path, **settings: Any) -> Path:
 
 @pytest.mark.slow
 def test_rollout_distill_and_eval_draw_the_same_from_a_checkpoint_that_sets_them_all(tmp_path):
-    """Greedy answers and sampled ones, of the untrained student and of one that has learned for a step."""
+    """Greedy and sampled answers, of the untrained student and after one training step."""
     small = ("bench.tasks.priorworld.rows=1", "bench.samples=1")
     outputs = []
     for name, settings in (("bare", {}), ("full", ALL)):

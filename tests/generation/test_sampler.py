@@ -1,4 +1,4 @@
-"""Sampling: the right distribution, and the same draws whatever the batch."""
+"""Samples follow the distribution and do not depend on the batch."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ import torch
 from conftest import distill_config
 
 from vigos_cli.data.priorworld import question_rows
-from vigos_cli.generation.sampler import KeyedChoice, Request, Sampling, choose, roll_out
+from vigos_cli.generation.sampler import KeyedChoice, Request, Sampling, SamplingJob, roll_out, sample_tokens
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.types import Role
 from vigos_cli.utils import rng
@@ -18,7 +18,7 @@ LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0])
 
 def frequencies(sampling: Sampling, n: int = 20_000) -> np.ndarray:
     noise = torch.from_numpy(rng.uniforms("test", count=n))
-    chosen = choose(LOGITS.expand(n, -1), noise, sampling)
+    chosen = sample_tokens(LOGITS.expand(n, -1), noise, sampling)
     return np.bincount(chosen.numpy(), minlength=5) / n
 
 
@@ -73,7 +73,9 @@ def requests(tiny, n: int) -> list[Request]:
 def test_what_is_drawn_does_not_depend_on_the_batch(tiny, temperature):
     sampling = Sampling(96, temperature=temperature, top_p=0.95, top_k=20)
     asked = requests(tiny, 3)
-    one, three, sixteen = (roll_out(tiny, asked, sampling, key=(0,), batch=n) for n in (1, 3, 16))
+    one, three, sixteen = (
+        roll_out(tiny, SamplingJob(asked, sampling, key=(0,), batch=n)) for n in (1, 3, 16)
+    )
     assert [r.ids for r in one] == [r.ids for r in three] == [r.ids for r in sixteen]
     if temperature:
         assert any(a.ids != b.ids for a, b in zip(one[::2], one[1::2], strict=True)), (
@@ -85,7 +87,7 @@ def test_what_is_drawn_does_not_depend_on_the_batch(tiny, temperature):
 
 def test_a_rollout_ends_with_its_end_of_turn_token_or_at_the_limit(tiny):
     for limit in (5, 96):
-        for rollout in roll_out(tiny, requests(tiny, 1), Sampling(limit), key=(0,), batch=8):
+        for rollout in roll_out(tiny, SamplingJob(requests(tiny, 1), Sampling(limit), key=(0,), batch=8)):
             stops = [i for i, token in enumerate(rollout.ids) if token in tiny.stop_ids]
             assert rollout.finished == bool(stops)
             assert stops in ([], [len(rollout.ids) - 1])

@@ -16,7 +16,7 @@ from vigos_cli.config.compose import job
 from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.generation import vllm_check, vllm_protocol
 from vigos_cli.generation.engine import engine_of
-from vigos_cli.generation.sampler import Request, Sampling
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.training.distill import distill
 from vigos_cli.types import Role
@@ -54,7 +54,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def answers(run: Path) -> list[dict]:
-    """In one order: they are written as they come."""
+    """Sorted, because they are written in the order in which they arrive."""
     return sorted(lines(run / "responses.jsonl"), key=lambda line: (line["sample_id"], line["draw"]))
 
 
@@ -68,7 +68,7 @@ def run(out: Path, *overrides: str):
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory) -> Path:
-    """An adapter that says something else than the base."""
+    """An adapter whose answers differ from those of the base."""
     student = make_student("seed=1")
     generator = torch.Generator().manual_seed(0)
     for name, p in student.adapter.items():
@@ -115,7 +115,7 @@ def test_what_is_sampled_depends_on_key_item_and_draw_alone(vllm, tiny, tmp_path
 
     def ids(order: list[int], key: int = 1, *more: str) -> dict[tuple[str, int], tuple[int, ...]]:
         engine = engine_of(distill_config(*over_http(vllm, *more), f"out={tmp_path}"), tiny)
-        made = engine.roll_out([requests[i] for i in order], sampling, key=(key,), batch=1)
+        made = engine.roll_out(SamplingJob([requests[i] for i in order], sampling, key=(key,), batch=1))
         assert [(r.sample_id, r.draw) for r in made] == [
             (requests[i].sample_id, requests[i].draw) for i in order
         ]
@@ -150,14 +150,14 @@ def test_pictures_are_rendered_once_an_item_and_none_where_there_are_none(vllm, 
     engine = engine_of(distill_config(*over_http(vllm), f"out={tmp_path}"), tiny)
     engine._learns = False  # type: ignore[attr-defined]
     requests = some_requests(tiny, 2, draws=3)
-    engine.roll_out(requests, Sampling(2, temperature=0), key=(0,), batch=1)
+    engine.roll_out(SamplingJob(requests, Sampling(2, temperature=0), key=(0,), batch=1))
     rendered = [body for path, body in vllm.asked if path.endswith("/render")]
     assert len(rendered) == 2 + 1  # and one for the canary
     vllm.asked.clear()
     config = distill_config()
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
     blind = Request("x", prompter.render(Role.STUDENT, prompter.encode([]), question="What?"))
-    (rollout,) = engine.roll_out([blind], Sampling(2, temperature=0), key=(0,), batch=1)
+    (rollout,) = engine.roll_out(SamplingJob([blind], Sampling(2, temperature=0), key=(0,), batch=1))
     assert rollout.ids and {path for path, _ in vllm.asked} == {GENERATE}
     assert vllm.asked[0][1]["features"] is None and vllm.asked[0][1]["token_ids"] == list(blind.prompt.ids)
 
@@ -211,13 +211,13 @@ def test_two_steps_of_learning_each_under_an_adapter_of_its_own(vllm, tmp_path):
 @pytest.mark.parametrize(
     ("trap", "says"),
     [
-        ("slots", "expands a picture to other slots"),
-        ("ids", "not of the ids that were sent"),
-        ("more", "prompt tokens where"),
+        ("slots", "expands an image to other slots"),
+        ("ids", "of other tokens than were sent"),
+        ("more", "prompt tokens, but"),
         ("weights", "does it serve the same weights"),
-        ("ignores", "loaded it and left it out"),
+        ("ignores", "the same as without it"),
         ("part", "% of its effect on the server"),
-        ("slot_drawn", "drew a picture slot"),
+        ("slot_drawn", "sampled an image slot"),
         ("cached", "--mm-processor-cache-gb 0"),
     ],
 )
@@ -286,7 +286,7 @@ def test_lasting_trouble_stops_the_run_and_the_run_goes_on(vllm, tmp_path):
 
     vllm.play = play
     with pytest.raises(
-        UserError, match=r"answered 500 \(dead\) to item \S+; the run stops, resume=auto goes on"
+        UserError, match=r"answered 500 \(dead\) to item \S+; the run stops, resume=auto continues it"
     ) as caught:
         run(tmp_path / "vllm", *chunks, *over_http(vllm))
     assert "\n" not in str(caught.value) and not (tmp_path / "vllm" / "scores.json").exists()
@@ -303,11 +303,11 @@ def test_the_canary_lets_precision_pass_and_no_more(tiny, adapter):
     student = make_student(f"adapter.path={adapter}")
     (request,) = some_requests(student, 1)
     everywhere = range(len(request.prompt.ids) - 1)
-    base = vllm_check.logprobs(student, request.prompt, "base", everywhere)
-    live = vllm_check.logprobs(student, request.prompt, "live", everywhere)
+    base = vllm_check.student_logprobs(student, request.prompt, "base", everywhere)
+    live = vllm_check.student_logprobs(student, request.prompt, "live", everywhere)
 
     def hold(base_: torch.Tensor, live_: torch.Tensor, zero: bool = False) -> None:
-        vllm_check.hold(student, request.prompt, base_.tolist(), live_.tolist(), zero=zero)
+        vllm_check.check_weights(student, request.prompt, base_.tolist(), live_.tolist(), zero=zero)
 
     noise = torch.randn(len(base), generator=torch.Generator().manual_seed(1)) * 0.02
     hold(base, live)
@@ -319,9 +319,9 @@ def test_the_canary_lets_precision_pass_and_no_more(tiny, adapter):
     for name, p in student.adapter.items():
         if "lora_B" in name:
             p.data.mul_(1e-3)  # as after one small step: precision hides how far it goes
-    weak = vllm_check.logprobs(student, request.prompt, "live", everywhere)
+    weak = vllm_check.student_logprobs(student, request.prompt, "live", everywhere)
     hold(base + noise, weak + noise.flip(0))
-    with pytest.raises(UserError, match="loaded it and left it out"):
+    with pytest.raises(UserError, match="the same as without it"):
         hold(base + noise, base + noise)
     for far in (base - 1, base * float("nan")):
         with pytest.raises(UserError, match="same weights"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +11,10 @@ from conftest import make_student
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vigos_cli.analysis import token_scores
 from vigos_cli.generation import vllm_check
 from vigos_cli.method import fused_loss as fused
 from vigos_cli.method.losses import DivergenceSpec
-from vigos_cli.models import student as model
+from vigos_cli.models.model_checks import check_head
 from vigos_cli.types import Prompt, Role
 
 IDS = tuple(range(20, 60))
@@ -43,9 +41,9 @@ def student() -> Any:
     return make_student("model.dtype=bfloat16")
 
 
-def score_with_two_sides(student: Any) -> Any:
+def score_tokens(student: Any) -> Any:
     hidden_NH = student.hidden(student.batch([IDS], [PROMPT]))[0]
-    return token_scores._log_probabilities(student, hidden_NH, -hidden_NH, IDS)
+    return fused.token_log_probs(hidden_NH, student.head_VH, torch.tensor(IDS), -hidden_NH)
 
 
 def compute_the_loss(student: Any) -> Any:
@@ -56,9 +54,9 @@ def compute_the_loss(student: Any) -> Any:
 
 
 CALLERS: dict[str, Callable[[Any], Any]] = {
-    "token scores": score_with_two_sides,
-    "the canary": lambda student: vllm_check.logprobs(student, PROMPT, "live", range(len(IDS) - 1)),
-    "the check of the head": model._check_head,
+    "token scores": score_tokens,
+    "the canary": lambda student: vllm_check.student_logprobs(student, PROMPT, "live", range(len(IDS) - 1)),
+    "the check of the head": check_head,
     "the loss": compute_the_loss,
 }
 
@@ -73,16 +71,16 @@ def test_no_caller_copies_the_whole_head(caller: str, student: Any, monkeypatch:
 
 
 @torch.no_grad()
-def test_token_scores_are_those_of_float64(student: Any):
+def test_token_log_probs_are_those_of_float64(student: Any):
     hidden_NH = torch.randn(len(IDS), student.head_VH.shape[1], generator=torch.Generator().manual_seed(0))
     hidden_NH = hidden_NH.bfloat16()
-    logp, kl = token_scores._log_probabilities(student, hidden_NH, -hidden_NH, IDS)
+    logp, kl = fused.token_log_probs(hidden_NH, student.head_VH, torch.tensor(IDS), -hidden_NH, chunk=7)
     logits_NV = hidden_NH.double() @ student.head_VH.double().T
     log_NV, other_NV = logits_NV.log_softmax(-1), (-logits_NV).log_softmax(-1)
     expected = log_NV[range(len(IDS)), list(IDS)]
-    torch.testing.assert_close(torch.tensor(logp), expected.float(), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(logp, expected.float(), atol=1e-4, rtol=1e-5)
     expected = (log_NV.exp() * (log_NV - other_NV)).sum(-1)
-    torch.testing.assert_close(torch.tensor(kl), expected.float(), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(kl, expected.float(), atol=1e-4, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -91,7 +89,7 @@ def test_the_canarys_log_probabilities_are_those_of_float64(student: Any):
     keep = range(len(IDS) - 1)
     hidden_NH = student.hidden(student.batch([IDS], [PROMPT]))[0, list(keep)]
     log_NV = (hidden_NH.double() @ student.head_VH.double().T).log_softmax(-1)
-    got = vllm_check.logprobs(student, PROMPT, "live", keep)
+    got = vllm_check.student_logprobs(student, PROMPT, "live", keep)
     expected = log_NV[keep, [IDS[i + 1] for i in keep]]
     torch.testing.assert_close(got, expected.float(), atol=1e-4, rtol=1e-5)
 
@@ -111,5 +109,5 @@ def test_project_is_a_product_in_float32(dtype: torch.dtype, monkeypatch: pytest
     out_NV = torch.empty(9, 23)
     assert fused.project(hidden_NH, head_VH, out_NV=out_NV[2:]).data_ptr() == out_NV[2:].data_ptr()
     assert torch.equal(out_NV[2:], plain)
-    empty = SimpleNamespace(head_VH=head_VH)
-    assert token_scores._log_probabilities(empty, hidden_NH[:0], None, []) == ([], [])  # type: ignore[arg-type]
+    empty = torch.tensor([], dtype=torch.long)
+    assert [len(part) for part in fused.token_log_probs(hidden_NH[:0], head_VH, empty)] == [0, 0]

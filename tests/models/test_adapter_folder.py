@@ -1,4 +1,4 @@
-"""An adapter's folder says how to ask it, and its card's example runs without vigos."""
+"""An adapter's folder holds its prompt, and the example on its card runs without vigos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from conftest import distill_config, make_student
 from PIL import Image
 
-from vigos_cli.models.adapter_folder import as_trained, save_adapter
+from vigos_cli.models.adapter_folder import save_adapter, use_trained_prompt
 from vigos_cli.reporting.measures import LABELS
 from vigos_cli.utils.errors import ConfigError
 
@@ -50,17 +50,17 @@ def test_the_cards_example_runs(folder, tmp_path):
 
 def test_an_adapter_is_asked_as_it_was_trained_unless_told_otherwise(folder):
     config = distill_config(f"adapter.path={folder}")
-    as_trained(config, frozenset({"adapter"}))
+    use_trained_prompt(config, frozenset({"adapter"}))
     assert config.routing.student == "plain" and config.prompt.plain == "{question} Well?"
     other = distill_config(f"adapter.path={folder}")
-    as_trained(other, frozenset({"prompt"}))
+    use_trained_prompt(other, frozenset({"prompt"}))
     assert other.routing.student == "structured" and other.prompt.plain != "{question} Well?"
 
 
 def test_a_damaged_prompt_file_is_one_line(folder, tmp_path):
     (tmp_path / "vigos.json").write_text("{")
     with pytest.raises(ConfigError, match="is damaged"):
-        as_trained(distill_config(f"adapter.path={tmp_path}"), frozenset())
+        use_trained_prompt(distill_config(f"adapter.path={tmp_path}"), frozenset())
 
 
 def test_a_checkpoint_of_a_run_is_an_adapter_too(tmp_path):
@@ -84,7 +84,7 @@ def test_a_checkpoint_of_a_run_is_an_adapter_too(tmp_path):
     assert loaded.adapter.keys() == student.adapter.keys()
     assert all(torch.equal(loaded.adapter[name], p) for name, p in student.adapter.items())
     asked = distill_config(f"adapter.path={place}")
-    as_trained(asked, frozenset())
+    use_trained_prompt(asked, frozenset())
     assert asked.routing.student == "plain"
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match=r"no config\.json"):

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from twins import save_twin
 
-from vigos_cli.models.student import Student, load_student
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.training import checkpoint
 from vigos_cli.training.learner import make_learner
 from vigos_cli.training.loop import resume_learner
@@ -71,7 +72,7 @@ def hidden(student: Student) -> Tensor:
 
 @pytest.fixture(scope="module")
 def good(run: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
-    """The folder of a trained adapter, and the hidden states that it makes."""
+    """The folder of a trained adapter, and the hidden states under it."""
     folder = tmp_path_factory.mktemp("good") / "adapter"
     student = trained(load(run))
     student.net.save_pretrained(str(folder))
@@ -143,11 +144,13 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def make(run: Any, out: Path, **shape: Any) -> Tensor:
-    """Train an adapter of any shape, as another tool would, and save it; return the hidden states."""
+    """Train an adapter of any LoRA configuration, save it, and return the hidden states under it."""
     student = load(run)
     base: Any = student.net.unload()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vigos_cli.models.student.lora_config", lambda base, adapter: LoraConfig(r=4, **shape))
+        patch.setattr(
+            "vigos_cli.models.student_loading.lora_config", lambda base, adapter: LoraConfig(r=4, **shape)
+        )
         patch.setattr("vigos_cli.models.base_cache.take", lambda *key: (base, student.processor))
         student = trained(load(run, vision=True))
     student.net.save_pretrained(str(out), save_embedding_layers=False)
@@ -295,7 +298,7 @@ def test_what_is_not_there_is_named(run: Any, good: Any, tmp_path: Path):
 
 
 def test_values_are_read_back(run: Any, good: Any, monkeypatch: pytest.MonkeyPatch):
-    """As if a PEFT to come handed out copies of the weights, so that filling them filled no model."""
+    """A future PEFT might return copies of the weights; writing to them would not change the model."""
     from vigos_cli.models import adapter_loading
 
     real = adapter_loading.get_peft_model_state_dict
@@ -453,7 +456,7 @@ def test_a_run_goes_on_from_what_fits(run: Any, good: Any, student: Student, tmp
 
 
 def test_an_average_that_does_not_fit_is_refused(run: Any, student: Student, tmp_path: Path):
-    """The EMA teacher's weights, which live beside the adapter."""
+    """The EMA teacher's weights, which are saved beside the adapter."""
     place = leave_checkpoint(run, student, tmp_path)
     averaged = replace(run, teacher=replace(run.teacher, weights="ema"))
     state = student.adapter_state()
@@ -480,7 +483,7 @@ def test_a_damaged_checkpoint_is_refused(name: str, run: Any, student: Student, 
 def test_a_checkpoint_of_a_run_that_went_on_from_an_adapter_keeps_its_scale(
     run: Any, good: Any, student: Student, tmp_path: Path
 ):
-    """Rank and alpha are those of the adapter that the run started from, whatever its configuration says."""
+    """Rank and alpha come from the adapter that the run started from, not from its configuration."""
     place = leave_checkpoint(run, student, tmp_path, alpha=64, path=str(good[0]))
     assert torch.equal(hidden(load(run, place)), good[1])
     place = leave_checkpoint(run, student, tmp_path, path="gone")

@@ -1,4 +1,4 @@
-"""Every family of models through the program's own functions, on random twins; real sizes on no device."""
+"""Every model family in the program's own functions: small random models, real sizes on the meta device."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ from vigos_cli.config.compose import job
 from vigos_cli.config.paths import experiments_dir
 from vigos_cli.config.schema import CARDS
 from vigos_cli.data.priorworld import PriorWorld
-from vigos_cli.generation.sampler import Request, Sampling, as_rollout, roll_out
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, as_rollout, roll_out
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.models.memory import GIB
-from vigos_cli.models.plan import estimate, shape_of
-from vigos_cli.models.student import Student, language_model, load_processor, load_student, lora_config
+from vigos_cli.models.adapter_layers import language_model, lora_config
+from vigos_cli.models.memory_plan import estimate_memory, shape_of
+from vigos_cli.models.peak_memory import GIB
+from vigos_cli.models.pretrained import load_processor
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.supervision import rollouts
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.supervision.contexts import Context
@@ -48,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
 @pytest.fixture(scope="module")
 def config(folder: Callable[[str], Any]) -> Callable[..., Any]:
-    """What `vigos distill model.path=FOLDER` would run with; composed once, since that takes a while."""
+    """The configuration of `vigos distill model.path=FOLDER`; composed once, because that is slow."""
     composed = cache(lambda *more: distill_config("model.path=FOLDER", *SMALL, *more))
 
     def config(name: str, *more: str) -> Any:
@@ -60,7 +63,7 @@ def config(folder: Callable[[str], Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def loaded(config: Callable[..., Any]) -> Callable[[str], Student]:
-    """A student that no test changes."""
+    """A student that the tests share and do not change."""
     return cache(lambda name: load(config(name)))
 
 
@@ -142,7 +145,7 @@ def test_no_text_of_the_data_adds_a_slot_or_a_turn(name, loaded, config):
 
 
 def test_a_template_that_begins_to_think_leaves_the_beginning_to_the_prefill(loaded, config):
-    """Qwen3.5's own switch is used; a template without one is cut before its open `<think>`."""
+    """Qwen3.5's own switch is used; without a switch the prompt is cut before an open `<think>`."""
     student, run = loaded("qwen35"), config("qwen35")
     assert prompter(student, run).template(1)[1].endswith("assistant\n<think>\n\n</think>\n\n")
     processor = load_processor(run.model)
@@ -153,7 +156,7 @@ def test_a_template_that_begins_to_think_leaves_the_beginning_to_the_prefill(loa
 
 
 def test_the_older_name_of_the_kinds_of_tokens(loaded, config, monkeypatch):
-    """As Gemma 3 has it; what a model calls them is read off its `forward`."""
+    """Gemma 3 uses this name; the name is read from the signature of the model's `forward`."""
     student, run = loaded("qwen2vl"), config("qwen2vl")
 
     class Older:
@@ -178,7 +181,7 @@ def test_the_older_name_of_the_kinds_of_tokens(loaded, config, monkeypatch):
 
 @each
 def test_padding_on_either_side_changes_no_row(name, loaded, config):
-    """Also where rows have more tiles than others, several pictures, or none."""
+    """Also if rows have different numbers of tiles, several images, or none."""
     student, run = loaded(name), config(name)
     rows = prompts(student, run)
     alone = [student.hidden(student.batch([row.ids], [row]))[0] for row in rows]
@@ -205,10 +208,10 @@ def test_greedy_answers_do_not_depend_on_the_batch(name, loaded, config):
     student, run = loaded(name), config(name)
     asked = [Request(str(i), prompt) for i, prompt in enumerate(prompts(student, run))]
     sampling = Sampling(12, temperature=0)
-    one, three, five = (roll_out(student, asked, sampling, key=(0,), batch=n) for n in (1, 3, 5))
+    one, three, five = (roll_out(student, SamplingJob(asked, sampling, key=(0,), batch=n)) for n in (1, 3, 5))
     assert [r.ids for r in one] == [r.ids for r in three] == [r.ids for r in five]
     assert len({r.ids for r in one}) > 1, "what is shown matters"
-    wild = roll_out(student, asked[:2], Sampling(24, temperature=50.0), key=(0,), batch=2)
+    wild = roll_out(student, SamplingJob(asked[:2], Sampling(24, temperature=50.0), key=(0,), batch=2))
     slots = {student.tokenizer.convert_tokens_to_ids(token) for token in FAMILIES[name].slots}
     assert slots == set(student.banned_ids) and slots.isdisjoint(i for r in wild for i in r.ids)
 
@@ -217,7 +220,7 @@ def test_greedy_answers_do_not_depend_on_the_batch(name, loaded, config):
 def test_pictures_come_in_the_weights_precision(name, config):
     student = load(run := config(name, "model.dtype=bfloat16"))
     asked = [Request(str(i), prompt) for i, prompt in enumerate(prompts(student, run)[:2])]
-    rollouts = roll_out(student, asked, Sampling(3, temperature=0), key=(0,), batch=2)
+    rollouts = roll_out(student, SamplingJob(asked, Sampling(3, temperature=0), key=(0,), batch=2))
     assert [len(rollout.ids) for rollout in rollouts] == [3, 3] or any(r.finished for r in rollouts)
 
 
@@ -225,7 +228,7 @@ def test_pictures_come_in_the_weights_precision(name, config):
 
 
 def some_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights write no valid turn: every other rollout is replaced by one, as if it had been drawn."""
+    """Random weights sample no valid turn, so every second rollout is replaced by a valid one."""
 
     def sample(student: Student, prepared: Any, *rest: Any) -> Any:
         drawn = rollouts.sample_rollouts(student, prepared, *rest)
@@ -277,7 +280,7 @@ def test_two_steps_then_save_and_reload(name, adapter, config, monkeypatch, tmp_
 
 
 def linear_layers(student: Student) -> int:
-    """Of the language model: what 4 bits are for."""
+    """The names of the language model's linear layers, which 4-bit loading replaces."""
     inside = student.base.get_submodule(language_model(student.base))
     return sum(isinstance(m, torch.nn.Linear) for n, m in inside.named_modules() if "lora" not in n)
 
@@ -331,7 +334,7 @@ def test_logits_that_are_more_than_a_linear_head_are_refused(after, config, monk
 
     more.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
     monkeypatch.setattr(Model, "forward", more)
-    with pytest.raises(UserError, match="linear head"):
+    with pytest.raises(UserError, match="bias-free linear layer"):
         load(config("qwen2vl"))
 
 
@@ -345,12 +348,12 @@ def test_a_head_with_a_bias_is_refused(config, monkeypatch):
         self.lm_head.bias = torch.nn.Parameter(torch.zeros(self.lm_head.out_features))
 
     monkeypatch.setattr(Model, "__init__", biased)
-    with pytest.raises(UserError, match="linear head"):
+    with pytest.raises(UserError, match="bias-free linear layer"):
         load(config("qwen2vl"))
 
 
 def tokens(run: Any, size: tuple[int, int]) -> int:
-    """How long the part of a prompt is that holds one picture."""
+    """The number of prompt tokens before the message, with one image."""
     return len(Prompter(load_processor(run.model), run.prompt, run.routing).encode([picture(*size)]).before)
 
 
@@ -477,7 +480,7 @@ def test_the_recipes_for_one_card_fit_it_by_the_plan(experiment, option, tmp_pat
     run = job("distill", [f"+experiment={experiment}", f"model.path={tmp_path}", "out=unused"])
     assert (run.model.name, run.data.name, run.adapter.name) == (option, "vision_sr1", "qlora")
     run.model.device = "cuda"
-    peak = estimate(run, shape_of(run)).peak / GIB
+    peak = estimate_memory(run, shape_of(run)).peak / GIB
     assert peak < 0.95 * CARDS["rtx4090"]
     said = (experiments_dir() / f"{experiment}.yaml").read_text()
     assert f"{peak:.1f} GiB by `plan=true`" in said

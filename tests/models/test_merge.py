@@ -1,4 +1,4 @@
-"""A merged model says what base and adapter said; a damaged merge is noticed."""
+"""A merged model gives the same logits as base and adapter; a wrong merge is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vigos_cli.utils.errors import ConfigError, UserError
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory):
-    """An adapter that changes the model a good deal."""
+    """An adapter that changes the model strongly."""
     folder = tmp_path_factory.mktemp("adapter")
     student = make_student()
     torch.manual_seed(0)

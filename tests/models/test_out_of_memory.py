@@ -1,4 +1,4 @@
-"""Where memory runs out, one line names the phase and keys that the same run accepts when it goes on."""
+"""If memory runs out, one line names the phase and keys that the resumed run accepts."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_of_nested_phases_the_innermost_is_named_and_other_errors_pass():
 
 
 def followed(config: Any, phase: str) -> list[str]:
-    """The overrides that an advice names for the run that goes on."""
+    """The overrides that the advice names for resuming the run."""
     text = advice(config, phase)
     assert "\n" not in text
     return re.findall(r"(?:trainer|rollout|bench|loss)\.\w+=\w+", text)
@@ -178,7 +178,7 @@ def test_what_is_not_about_memory_stays_as_it_is():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited by ulimit -v")
 def test_memory_that_really_runs_out_ends_in_one_line(tmp_path):
-    """The address space is limited, and the micro-batch wants more than is there."""
+    """The address space is limited, and the micro-batch needs more than the limit."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "vigos_cli", *RUN, "bench.samples=0", f"out={out}"]
     huge = ["trainer.batch=256", "trainer.micro_batch=256", "trainer.steps=1", "loss.chunk=16384"]

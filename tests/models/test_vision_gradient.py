@@ -1,4 +1,4 @@
-"""The frozen vision tower is never differentiated, whatever hooks the libraries install."""
+"""No gradient is computed in the frozen vision tower, whichever hooks the libraries install."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from twins import FAMILIES, save_twin
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models import base_cache
-from vigos_cli.models.student import Student, language_model, load_student
+from vigos_cli.models.adapter_layers import language_model
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.learner import make_learner
 from vigos_cli.training.step import train_step
@@ -65,7 +67,7 @@ def differentiated(student: Student) -> Iterator[set[str]]:
 
 
 def hooked(student: Student) -> list[str]:
-    """Modules that mark their output as differentiable, as transformers and PEFT have them do."""
+    """Modules whose output is marked as requiring a gradient, as transformers and PEFT do it."""
     return [
         name
         for name, module in student.base.named_modules()

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from vigos_cli.ablation.arms import Arm, SweepResults
 from vigos_cli.ablation.cells import SUMMARY
 from vigos_cli.ablation.palr_runs import BASE, ERROR, LOOKED, LOOKING, OWN, why_no_palr
-from vigos_cli.analysis.palr import mean, palr_sums, share_by_answer, visual_sums
+from vigos_cli.analysis.palr import mean_per_token, palr_sums, share_by_answer, visual_sums
 from vigos_cli.utils.files import read_lines
 from vigos_cli.utils.stats import IntervalEstimate, crossed_statistic
 
@@ -93,7 +93,7 @@ def _folder(sweep: Path, cell: str, rollouts: str) -> Path | None:
 
 def _palr_row(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]]) -> PalrRow:
     sums = {group: [palr_sums(lines, group) for lines in runs] for group in SHOWN_GROUPS}
-    pulls = {group: crossed_statistic(several, mean) for group, several in sums.items()}
+    pulls = {group: crossed_statistic(several, mean_per_token) for group, several in sums.items()}
     return PalrRow(
         arm,
         rollouts,
@@ -101,7 +101,7 @@ def _palr_row(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]])
         {group: crossed_statistic(several, share_by_answer) for group, several in sums.items()},
         {group: found and found.mean for group, found in pulls.items()},
         {
-            kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean)
+            kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean_per_token)
             for kind in VISUAL_KINDS
         },
     )

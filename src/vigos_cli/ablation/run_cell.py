@@ -25,7 +25,7 @@ def run_cell(config: AblateRun) -> float | None:
     while the other processes still wait for it in this one.
     """
     quieten()
-    from vigos_cli.models.student import pick_device
+    from vigos_cli.models.pretrained import pick_device
     from vigos_cli.reporting.measures import main_figure
     from vigos_cli.training.distill import distill
     from vigos_cli.utils import process_group

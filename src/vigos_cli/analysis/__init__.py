@@ -1,1 +1,1 @@
-"""How far sampled tokens depend on the picture and on the reference (PALR, visual dependency)."""
+"""How much sampled tokens depend on the image and the reference (PALR, visual dependency)."""

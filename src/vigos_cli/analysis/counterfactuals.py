@@ -1,13 +1,13 @@
-"""Is it looking? Score sampled tokens again with something changed: the reference, or the picture.
+"""Score sampled tokens again with a wrong answer or another image (PALR, visual dependency).
 
-looker = Looker(student, prompter, data, config)
-looks = looker.look(rollouts, supervised, scores)      # a tuple a rollout, one Look a token
+scorer = CounterfactualScorer(student, prompter, data, config)
+counterfactual = scorer.score(rollouts, supervised, scores)   # one tuple per rollout, one score per token
 
-    the student     shown grey pictures instead of its own      visual dependency
-    the teachers    told each of WRONG wrong answers            c^A, see vigos_cli.analysis.palr
-    the teachers    shown the next sample's pictures            c^I
+    changed for the student     grey images instead of its own         visual dependency
+    changed for the teachers    each of WRONG wrong answers            c^A, see vigos_cli.analysis.palr
+    changed for the teachers    the images of the next sample          c^I
 
-Every figure is of the same sampled tokens: only what stands before them changes.
+All scores are of the same sampled tokens; only the prompt before them changes.
 """
 
 from __future__ import annotations
@@ -35,40 +35,68 @@ from vigos_cli.supervision.contexts import Context, Supervised, supervise_all
 from vigos_cli.types import Prompt, Role, Rollout, Sample
 from vigos_cli.utils import rng
 
-WRONG = 4  # K of METHOD's q_wrong, fewer where a question has fewer answers; the paper does not state its own
-TRIES = 50  # rows of the data that are looked at for another answer or picture
+WRONG = 4  # K of q_wrong, or fewer if a question has fewer answers; the paper does not state its K
+TRIES = 50  # rows of the data that are tried to find another answer or image
 PAIRS = (("yes", "no"), ("true", "false"))
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A token's visual dependency, and its c^A and c^I where a teacher supervises it; all in nats."""
+class CounterfactualScore:
+    """Visual dependency of a token; c^A and c^I if a teacher supervises it, else None; in nats."""
 
     visual: float
     answer: float | None = None
     image: float | None = None
 
 
-class Looker:
-    """What a run's tokens owe to picture and reference. `counts` says what was left out of PALR."""
+class CounterfactualScorer:
+    """Scores tokens under changed answers and images; `counts` counts the samples left out of PALR."""
 
     def __init__(self, student: Student, prompter: Prompter, data: Sequence[Sample], config: RolloutRun):
         self.student, self.prompter, self.data, self.config = student, prompter, data, config
         self.counts: Counter[str] = Counter()
 
-    def look(
+    def score(
         self,
         rollouts: Sequence[tuple[Prepared, Rollout]],
         supervised: Sequence[Supervised],
         scores: Sequence[Sequence[TokenScore]],
-    ) -> list[tuple[Look, ...]]:
-        """Look at rollouts that `score_tokens` has scored; c^A and c^I are of valid ones only (App. A)."""
-        grey = {item.key: self._grey(item) for item, _ in rollouts}
-        blanked = [self._read_by_student(row, grey[item.key]) for (item, row) in _pairs(rollouts, supervised)]
-        looks = [[Look(kl) for kl in row] for row in student_divergence(self.student, supervised, blanked)]
+    ) -> list[tuple[CounterfactualScore, ...]]:
+        """Score rollouts that `score_tokens` has scored; c^A and c^I only for valid ones (App. A)."""
+        grey = {item.key: self._grey_prompt(item) for item, _ in rollouts}
+        blanked = [
+            _with_student_prompt(row, grey[item.key])
+            for (item, _), row in zip(rollouts, supervised, strict=True)
+        ]
+        found = [
+            [CounterfactualScore(kl) for kl in row]
+            for row in student_divergence(self.student, supervised, blanked)
+        ]
+        measured, logprobs = self._teacher_logprobs(rollouts, supervised, scores)
+        for i in measured:
+            for token, score in enumerate(scores[i]):
+                if score.teacher is not None:  # 0 unless a changed prompt is found below
+                    found[i][token] = replace(found[i][token], answer=0.0, image=0.0)
+        for (i, what, token), others in logprobs.items():
+            logprob = scores[i][token].teacher_logprob
+            assert logprob is not None
+            found[i][token] = replace(found[i][token], **{what: support(logprob, others)})
+        return [tuple(row) for row in found]
 
+    def _teacher_logprobs(
+        self,
+        rollouts: Sequence[tuple[Prepared, Rollout]],
+        supervised: Sequence[Supervised],
+        scores: Sequence[Sequence[TokenScore]],
+    ) -> tuple[list[int], dict[tuple[int, str, int], list[float]]]:
+        """Log-probabilities under the teachers with a wrong answer or other images.
+
+        Returns the rollouts that have counterfactuals, and the values by rollout, "answer" or "image", and
+        token. Tokens whose teacher reads the same as before are left out.
+        """
+        measured: list[int] = []
         changed: list[Supervised] = []
-        origin: list[tuple[int, str]] = []  # of each: which rollout, and what was changed
+        origin: list[tuple[int, str]] = []  # for each entry of `changed`: its rollout and what was changed
         made: dict[str, dict[str, list[Prepared]] | None] = {}
         for i, (item, rollout) in enumerate(rollouts):
             if not supervised[i].segments.valid or not supervised[i].contexts.keys() - {Role.STUDENT}:
@@ -78,12 +106,10 @@ class Looker:
             variants = made[item.key]
             if variants is None:
                 continue
-            for token, score in enumerate(scores[i]):
-                if score.teacher is not None:
-                    looks[i][token] = replace(looks[i][token], answer=0.0, image=0.0)
+            measured.append(i)
             for what, items in variants.items():
                 for other in supervise_all([(item, rollout) for item in items], self.prompter, self.config):
-                    changed.append(_what_changed(other, supervised[i]))
+                    changed.append(_changed_terms(other, supervised[i]))
                     origin.append((i, what))
 
         found: dict[tuple[int, str, int], list[float]] = {}
@@ -91,30 +117,26 @@ class Looker:
             for (role, token), logprob in row.items():
                 if scores[i][token].teacher == role:
                     found.setdefault((i, what, token), []).append(logprob)
-        for (i, what, token), others in found.items():
-            logprob = scores[i][token].teacher_logprob
-            assert logprob is not None
-            looks[i][token] = replace(looks[i][token], **{what: support(logprob, others)})
-        return [tuple(row) for row in looks]
+        return measured, found
 
     def counterfactuals(self, item: Prepared) -> dict[str, list[Prepared]] | None:
-        """The sample with each wrong answer for its reference, and with the next sample's pictures.
+        """The sample with each wrong answer as its reference, and with the next sample's images.
 
-        None, and counted, where the data has no such answer or picture.
+        None if the data has no such answer or image; `counts` counts this.
         """
         wrong = wrong_answers(self.data, item.sample, item.reference, self.config.seed)
-        pictured = self._next(item)
-        if not wrong or pictured is None:
+        other = self._with_other_images(item)
+        if not wrong or other is None:
             self.counts["palr_no_wrong_answer" if not wrong else "palr_no_other_picture"] += 1
             return None
-        return {"answer": [replace(item, reference=answer) for answer in wrong], "image": [pictured]}
+        return {"answer": [replace(item, reference=answer) for answer in wrong], "image": [other]}
 
-    def _next(self, item: Prepared) -> Prepared | None:
-        """The sample with the pictures of the next one in the data that shows others."""
+    def _with_other_images(self, item: Prepared) -> Prepared | None:
+        """The sample with the images of the next sample in the data that shows different ones."""
         for step in range(1, min(len(self.data), TRIES + 1)):
             try:
                 other = usable_sample(self.data, (int(item.key) + step) % len(self.data), {})
-            except BadRow:  # that row's affair
+            except BadRow:  # skip unreadable rows
                 continue
             if not share_a_picture(item.sample, other):
                 images = as_many(other.images, len(item.sample.images))
@@ -122,25 +144,20 @@ class Looker:
                 return replace(item, sample=sample, images=self.prompter.encode(images))
         return None
 
-    def _grey(self, item: Prepared) -> Prompt:
+    def _grey_prompt(self, item: Prepared) -> Prompt:
         images = self.prompter.encode([blank_like(image) for image in item.sample.images])
         return self.prompter.render(Role.STUDENT, images, question=item.sample.question)
 
-    def _read_by_student(self, row: Supervised, prompt: Prompt) -> Supervised:
-        """The same rollout, the student's prompt replaced."""
-        begin, ids = len(prompt.ids), row.rollout.ids
-        reading = Context(prompt, (*prompt.ids, *ids), tuple(range(begin, begin + len(ids))))
-        return replace(row, contexts={Role.STUDENT: reading})
+
+def _with_student_prompt(row: Supervised, prompt: Prompt) -> Supervised:
+    """The same rollout behind another prompt of the student."""
+    begin, ids = len(prompt.ids), row.rollout.ids
+    reading = Context(prompt, (*prompt.ids, *ids), tuple(range(begin, begin + len(ids))))
+    return replace(row, contexts={Role.STUDENT: reading})
 
 
-def _pairs(
-    rollouts: Sequence[tuple[Prepared, Rollout]], supervised: Sequence[Supervised]
-) -> list[tuple[Prepared, Supervised]]:
-    return [(item, row) for (item, _), row in zip(rollouts, supervised, strict=True)]
-
-
-def _what_changed(row: Supervised, own: Supervised) -> Supervised:
-    """The row without the terms of teachers that read the same as before: a change cannot reach them."""
+def _changed_terms(row: Supervised, own: Supervised) -> Supervised:
+    """Remove the terms of teachers that read the same tokens and images as in `own`."""
     terms = tuple(
         term
         for term in row.terms
@@ -150,7 +167,7 @@ def _what_changed(row: Supervised, own: Supervised) -> Supervised:
 
 
 def _same(one: Context, other: Context) -> bool:
-    """Whether two readings hold the same tokens and pictures."""
+    """Whether two readings have the same tokens and images."""
     features, others = one.prompt.features, other.prompt.features
     return one.ids == other.ids and all(
         features[name] is others[name] or torch.equal(features[name], others[name]) for name in features
@@ -161,13 +178,13 @@ def _same(one: Context, other: Context) -> bool:
 
 
 def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) -> tuple[str, ...]:
-    """At most WRONG answers that the question could have had, but for the true one and the one told.
+    """At most WRONG possible answers to the question, without the true one and the one told.
 
-    From the question's own choices, else the answers of its family in PriorWorld, else those of other rows
-    of the same sort (numbers for a number). The paper had an LLM write them.
+    They come from the question's own choices, else from its question family in PriorWorld, else from other
+    rows of the same kind (numbers for a number). In the paper an LLM writes them.
     """
     right = {normal(told), normal(reference_text(sample))}
-    if known := choices(sample, told):
+    if known := possible_answers(sample, told):
         pool = [answer for answer in known if normal(answer) not in right]
         order = rng.permutation(seed, "wrong_answer", sample.id, count=len(pool))
         return tuple(pool[i] for i in order[:WRONG])
@@ -178,15 +195,15 @@ def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) 
         index = rng.key(seed, "wrong_answer", sample.id, attempt) % len(data)
         try:
             other = reference_text(data[index])
-        except BadRow:  # that row's affair
+        except BadRow:  # skip unreadable rows
             continue
         if other and normal(other) not in right and is_number(other) == is_number(told):
             found.setdefault(normal(other), other)
     return tuple(found.values())
 
 
-def choices(sample: Sample, told: str) -> Sequence[str]:
-    """Every answer that a question may have, where it says so itself; in the form of the one told."""
+def possible_answers(sample: Sample, told: str) -> Sequence[str]:
+    """Every answer that the question allows, written like the one told; empty if it does not state them."""
     bare = re.fullmatch(r"\(?([A-Z])\)?", told.strip())
     options = sample.options or inlined(sample.question)
     if bare:
@@ -198,5 +215,5 @@ def choices(sample: Sample, told: str) -> Sequence[str]:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a number, its unit aside."""
+    """Whether a text is a number, perhaps followed by a unit."""
     return bool(re.match(r"[-+$]?\d", text.strip()))

@@ -1,16 +1,16 @@
-"""PALR, how much of the teachers' pull is owed to the reference answer (sec. 2.3, App. A); and its averages.
+"""PALR: the share of the teachers' pull caused by the reference (sec. 2.3, App. A).
 
-    s_t      |log q(y_t) - log p(y_t)|, of the teacher q of the sampled token y_t and the student p, in nats;
-             0 where no loss supervises
+    s_t      the pull |log q(y_t) - log p(y_t)| in nats, with the teacher q of the sampled token y_t and the
+             student p; 0 if no loss supervises the token
     c^A_t    max(0, log q(y_t) - log q_wrong(y_t)), q_wrong the mean of the same teacher told K wrong answers
-    c^I_t    max(0, log q(y_t) - log q_imgcf(y_t)), the same teacher shown another sample's picture
+    c^I_t    max(0, log q(y_t) - log q_imgcf(y_t)), q_imgcf the same teacher shown another sample's image
     PALR(G)  sum of s c^A / (sum of s (c^A + c^I) + eps), over the tokens of a group G in valid rollouts
 
 >>> palr(lines)["reasoning+answer"]              # lines of rollouts.jsonl
 {'mean': 0.17, 'low': ..., 'high': ..., 'n': 120, 'tokens': 2113, 'pull': 0.04}
 
-Beside it visual dependency: KL(student || student shown a grey picture) of every token, by kind. Intervals
-are bootstrapped over samples; n counts samples.
+This module also averages visual dependency by kind of token: KL(student || student shown a grey image).
+Intervals are bootstrapped over samples; n counts samples.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import numpy as np
 from vigos_cli.evaluation.figures import composite
 from vigos_cli.types import Kind
 
-Sums = dict[int, np.ndarray]  # row of the data -> sums over its tokens, their number last
-EPS = 1e-30  # nats squared: only guards 0/0, and is lost in any sum that is not 0
-GROUPS: dict[str, tuple[str, ...]] = {  # the paper's are T_d, T_ra and T_y
+Sums = dict[int, np.ndarray]  # row of the data -> sums over its tokens; the last one counts the tokens
+EPS = 1e-30  # nats squared: prevents 0/0, and is too small to change any other result
+GROUPS: dict[str, tuple[str, ...]] = {  # T_d, T_ra and T_y in the paper
     **{kind.value: (kind.value,) for kind in Kind if kind is not Kind.INVALID},
     "reasoning+answer": (Kind.REASONING, Kind.ANSWER),
     "turn": tuple(Kind),
@@ -34,9 +34,9 @@ GROUPS: dict[str, tuple[str, ...]] = {  # the paper's are T_d, T_ra and T_y
 
 
 def support(logprob: float, others: Sequence[float]) -> float:
-    """c^A or c^I of a token: its log-probability above that under the mean of the others, at least 0 (nats).
+    """c^A or c^I of a token in nats: log q(y) minus the log of the mean of the other probabilities, >= 0.
 
-    Without others the teacher reads the same whatever is changed, and its support is exactly 0.
+    `others` are log-probabilities. Without any, no change reaches the teacher and the support is 0.
     """
     if not others:
         return 0.0
@@ -45,33 +45,33 @@ def support(logprob: float, others: Sequence[float]) -> float:
 
 
 def palr(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
-    """PALR of each group. `pull` is the mean of s; None where no token of the group has a teacher."""
+    """PALR of each group, with the mean of s as `pull`; None if no token of the group has a teacher."""
     return {group: _figure(palr_sums(lines, group), share_by_answer) for group in GROUPS}
 
 
 def palr_sums(lines: Sequence[Mapping[str, Any]], group: str) -> Sums:
-    """Over the supervised tokens of a group: s, s c^A, s (c^A + c^I), and how many there are."""
+    """Sums over the supervised tokens of a group: s, s c^A, s (c^A + c^I), and their number."""
     return _by_row(lines, [_tokens(line, GROUPS[group]) for line in lines])
 
 
 def share_by_answer(sums: np.ndarray) -> np.ndarray:
-    """PALR from `palr_sums`; nan where there are no tokens."""
+    """PALR from `palr_sums`; nan if there are no tokens."""
     return np.where(sums[..., -1] > 0, sums[..., 1] / (sums[..., 2] + EPS), np.nan)
 
 
-def mean(sums: np.ndarray) -> np.ndarray:
-    """The mean of what is summed first, pull (s) or visual dependency; nan where there are no tokens."""
+def mean_per_token(sums: np.ndarray) -> np.ndarray:
+    """The first sum (pull or visual dependency) divided by the number of tokens; nan if there are none."""
     with np.errstate(invalid="ignore"):
         return sums[..., 0] / sums[..., -1]
 
 
 def visual_dependency(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any] | None]:
     """The mean of visual dependency over the tokens of each kind, in nats."""
-    return {kind.value: _figure(visual_sums(lines, kind), mean) for kind in Kind}
+    return {kind.value: _figure(visual_sums(lines, kind), mean_per_token) for kind in Kind}
 
 
 def visual_sums(lines: Sequence[Mapping[str, Any]], kind: str) -> Sums:
-    """Over the tokens of a kind: visual dependency, and how many there are."""
+    """Sums over the tokens of a kind: visual dependency, and their number."""
     of = [
         [(value,) for name, value in zip(line["kinds"], line["visual"], strict=True) if name == kind]
         for line in lines
@@ -104,8 +104,8 @@ def _figure(sums: Sums, statistic: Callable[[np.ndarray], np.ndarray]) -> dict[s
     figure = composite(list(sums.values()), statistic, share=False)
     if figure is None:
         return None
-    if figure["low"] is None:  # every resample says the same
+    if figure["low"] is None:  # every resample gives the same value
         figure["low"] = figure["high"] = figure["mean"]
     total = np.sum(list(sums.values()), axis=0)
     figure["tokens"] = round(float(total[-1]))
-    return figure if len(total) == 2 else figure | {"pull": float(mean(total))}
+    return figure if len(total) == 2 else figure | {"pull": float(mean_per_token(total))}

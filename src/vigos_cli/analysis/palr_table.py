@@ -11,10 +11,12 @@ from vigos_cli.analysis.palr import GROUPS, palr, visual_dependency
 from vigos_cli.reporting.terminal_tables import print_wide
 
 
-def print_looking(lines: Sequence[Mapping[str, Any]]) -> None:
-    """One row a segment: visual dependency and PALR of lines of rollouts.jsonl, with 95 % intervals."""
+def print_palr_table(lines: Sequence[Mapping[str, Any]]) -> None:
+    """Print visual dependency and PALR of each part of the turn, from lines of rollouts.jsonl."""
     leaks, depends = palr(lines), visual_dependency(lines)
-    table = Table(title="is it looking? means with 95 % intervals over samples", title_justify="left")
+    table = Table(
+        title="visual dependency and PALR: means with 95 % intervals over samples", title_justify="left"
+    )
     for name in ("tokens of", "visual dependency, nats", "PALR", "pull, nats", "samples"):
         table.add_column(name, justify="left" if name == "tokens of" else "right")
     for group in GROUPS:

@@ -1,9 +1,12 @@
-"""A whole `vigos rollout`: sample, parse, grade, score every token, and leave a page to look at.
+"""Run `vigos rollout`: sample, parse, grade, score every token, and write an HTML page.
 
-Leaves in `config.out`: rollouts.jsonl (a line a rollout, flushed batch by batch, so that resume=auto goes on
-after a kill), summary.json, rollouts.html, and data.json, by which a resumed run notices that its data
-changed. With `rollouts=FOLDER` those of an earlier run are scored instead; with `looking=true` every token
-is also scored with the reference or the picture changed (vigos_cli.analysis.counterfactuals).
+    rollouts.jsonl    one line per rollout, written after each batch, so that resume=auto continues there
+    summary.json      rates with intervals, lengths, versions, configuration
+    rollouts.html     the first rollouts with their token scores
+    data.json         a digest of the data, so that a resumed run notices a change
+
+With `rollouts=FOLDER` the rollouts of an earlier run are scored instead of new ones. With `looking=true`
+every token is also scored with a wrong answer and with another image (vigos_cli.analysis.counterfactuals).
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.analysis.counterfactuals import Looker
+from vigos_cli.analysis.counterfactuals import CounterfactualScorer
 from vigos_cli.analysis.palr import palr, visual_dependency
-from vigos_cli.analysis.saved_rollouts import Lines, again, read
+from vigos_cli.analysis.saved_rollouts import Lines, read_saved_rollouts, restored_rollouts
 from vigos_cli.analysis.token_scores import TokenScore, score_tokens
 from vigos_cli.config.provenance import claim, commit, versions
 from vigos_cli.config.schema import RolloutRun
@@ -33,7 +36,8 @@ from vigos_cli.generation.engine import Engine, engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.out_of_memory import SCORED_AT_ONCE, in_phase
-from vigos_cli.models.student import Student, load_student
+from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.reporting.rollouts_page import ShownRollout, ShownToken, counted, write_page
 from vigos_cli.supervision.batches import Prepared, prepare
 from vigos_cli.supervision.contexts import Supervised, supervise_all
@@ -43,21 +47,21 @@ from vigos_cli.utils.files import read_lines, write_json, write_lines
 from vigos_cli.utils.progress import Bar
 from vigos_cli.utils.stats import mean_interval
 
-LIMIT = 8  # rows, where none is set
+LIMIT = 8  # rows, if `limit` is not set
 SHOWN = 400  # rollouts on the page
 PAGE = "rollouts.html"
 
 
 def sample(config: RolloutRun) -> list[dict[str, Any]]:
-    """Run it; return the lines of rollouts.jsonl."""
+    """Run `vigos rollout`; return the lines of rollouts.jsonl."""
     settle_prompts(config)
     return sample_settled(config)
 
 
 def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
-    """The same, of a configuration whose prompt and student are what they say."""
+    """`sample` for a configuration whose prompts are already loaded (`settle_prompts`)."""
     out = Path(config.out)
-    earlier, limit = read(config) if config.rollouts else ({}, config.limit)
+    earlier, limit = read_saved_rollouts(config) if config.rollouts else ({}, config.limit)
     student = load_student(config.model, config.adapter, seed=config.seed)
     claim(out, config)
     prompter = Prompter(student.processor, config.prompt, config.routing)
@@ -71,8 +75,8 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     known = Counter(line["row"] for line in lines)
     whole = {row for row, n in known.items() if n == len(earlier.get(row, range(config.rollout.n)))}
     lines = [line for line in lines if line["row"] in whole]
-    write_lines(path, lines)  # without what a kill cut short: a row is sampled whole
-    looker = Looker(student, prompter, data, config) if config.looking else None
+    write_lines(path, lines)  # drop rows with only a part of their rollouts: they are sampled again
+    scorer = CounterfactualScorer(student, prompter, data, config) if config.looking else None
     counts: Counter[str] = Counter()
     rows = max(1, config.rollout.batch // config.rollout.n)
     order = sorted(earlier) or range(len(data))
@@ -85,14 +89,14 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
             places = order[start : start + rows]
             todo = [(i, i) for i in places if i not in whole]
             prepared = prepare(data, todo, prompter, config, counts)
-            made = _lines(engine, student, prepared, prompter, config, earlier, looker) if prepared else []
+            made = _lines(engine, student, prepared, prompter, config, earlier, scorer) if prepared else []
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()
             lines += made
             bar.advance(by=len(places))
     lines.sort(key=lambda line: (line["row"], line["draw"]))
     write_lines(path, lines)
-    summary = summarise(lines, counts + looker.counts if looker else counts)
+    summary = rollout_summary(lines, counts + scorer.counts if scorer else counts)
     if config.looking:
         summary |= {"palr": palr(lines), "visual_dependency": visual_dependency(lines)}
     summary |= {
@@ -112,12 +116,12 @@ def _lines(
     prompter: Prompter,
     config: RolloutRun,
     earlier: Lines,
-    looker: Looker | None,
+    scorer: CounterfactualScorer | None,
 ) -> list[dict[str, Any]]:
-    """One batch: a line a rollout."""
+    """Sample or restore one batch and score it; one line per rollout."""
     began = time.perf_counter()
     if earlier:
-        rollouts = again(student, prepared, earlier)
+        rollouts = restored_rollouts(student, prepared, earlier)
     else:
         with in_phase("rollout"):
             rollouts = sample_rollouts(student, prepared, prompter, config, 0, engine)
@@ -129,13 +133,13 @@ def _lines(
         _line(item, row, score, seconds)
         for (item, _), row, score in zip(rollouts, supervised, scores, strict=True)
     ]
-    if looker:
+    if scorer:
         with in_phase("teachers"):
-            found = looker.look(rollouts, supervised, scores)
-        for line, looks in zip(lines, found, strict=True):
-            line["visual"] = [_short(look.visual) for look in looks]
-            line["answer_support"] = [_short(look.answer) for look in looks]
-            line["image_support"] = [_short(look.image) for look in looks]
+            found = scorer.score(rollouts, supervised, scores)
+        for line, tokens in zip(lines, found, strict=True):
+            line["visual"] = [_short(token.visual) for token in tokens]
+            line["answer_support"] = [_short(token.answer) for token in tokens]
+            line["image_support"] = [_short(token.image) for token in tokens]
     return lines
 
 
@@ -155,12 +159,12 @@ def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds
         "valid": segments.valid,
         "reason": segments.reason,
         "correct": found is not None and found.verdict == "right",
-        "rule": found and found.rule,  # which grader decided; null where there is no answer
+        "rule": found and found.rule,  # the grader that decided; null if there is no answer
         "conflict": None if sample.prior is None else not sample.prior.agrees,
         "finished": rollout.finished,
         "prompt_tokens": len(rollout.prompt.ids),
         "tokens": len(rollout.ids),
-        "seconds": round(seconds, 4),  # of sampling: the batch's time by its rollouts
+        "seconds": round(seconds, 4),  # sampling time of the batch divided by its rollouts
         "token_ids": list(rollout.ids),
         "kinds": [kind.value for kind in segments.kinds],
         "ends": list(rollout.ends),
@@ -172,11 +176,11 @@ def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")  # significant: PALR weighs tiny differences
+    return None if value is None else float(f"{value:.6g}")  # significant digits: PALR uses tiny differences
 
 
-def summarise(lines: Sequence[dict[str, Any]], counts: Counter[str]) -> dict[str, Any]:
-    """Rates with n and intervals (bootstrapped over rows), lengths, and what was left out."""
+def rollout_summary(lines: Sequence[dict[str, Any]], counts: Counter[str]) -> dict[str, Any]:
+    """Rates with n and intervals (bootstrapped over rows), lengths, and counts of left-out samples."""
     groups = [str(line["row"]) for line in lines]
     summary: dict[str, Any] = {"rollouts": len(lines), "rows": len(set(groups))}
     for name, key in (("valid_rate", "valid"), ("accuracy", "correct"), ("finished_rate", "finished")):
@@ -212,7 +216,7 @@ def _page(
         if line["row"] not in pictures:
             try:
                 pictures[line["row"]] = data[line["row"]].images
-            except BadRow:  # it was there when it was sampled
+            except BadRow:  # the image has become unreadable since it was sampled
                 pictures[line["row"]] = ()
         names = tokenizer.convert_ids_to_tokens(line["token_ids"])
         shown.append(_shown(line, pictures[line["row"]], names))
@@ -237,7 +241,7 @@ def _page(
 
 
 def _shown(line: dict[str, Any], images: tuple[Any, ...], names: Sequence[str]) -> ShownRollout:
-    """`names` stand for the tokens without text of their own: special ones, parts of a character."""
+    """One rollout for the page. `names` are shown for tokens without text (special, part of a character)."""
     text, prefill = line["text"], len(line["ends"]) - len(line["token_ids"])
     pieces = [text[a:b] for a, b in pairwise([0, *line["ends"]])]
     tokens = [ShownToken(piece, None, None, None, None, None) for piece in pieces[:prefill]]

@@ -1,7 +1,9 @@
-"""Rollouts of an earlier run, scored again under another routing (App. A compares methods on the same ones).
+"""Read the rollouts of an earlier run, to score them under another routing.
 
-earlier = read(config)                 # row of the data -> its lines of rollouts.jsonl, in the order of draws
-rollouts = again(student, prepared, earlier)
+earlier = read_saved_rollouts(config)      # row of the data -> its lines of rollouts.jsonl, by draw
+rollouts = restored_rollouts(student, prepared, earlier)
+
+App. A of the paper compares methods on the same rollouts.
 """
 
 from __future__ import annotations
@@ -21,18 +23,19 @@ from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import read_lines
 
 Lines = dict[int, list[dict[str, Any]]]
-OWN = ("out", "resume", "limit", "rollout", "rollouts", "looking", "routing")  # what scoring may change
+# Keys in which the scoring run may differ from the run that sampled.
+OWN = ("out", "resume", "limit", "rollout", "rollouts", "looking", "routing")
 
 
-def read(config: RolloutRun) -> tuple[Lines, int | None]:
-    """The lines at `config.rollouts`, by row and draw, and the run's `limit`.
+def read_saved_rollouts(config: RolloutRun) -> tuple[Lines, int | None]:
+    """The lines of `config.rollouts/rollouts.jsonl`, by row and draw, and that run's `limit`.
 
-    Raises ConfigError where they were sampled from another student, prompt or data.
+    Raises ConfigError if they were sampled from another student, prompt or data.
     """
     folder = Path(config.rollouts or "")
     lines = read_lines(folder / "rollouts.jsonl")
     if not lines or not (folder / "config.json").is_file():
-        raise ConfigError(f"rollouts={folder}: not the folder of a run of vigos rollout")
+        raise ConfigError(f"rollouts={folder}: not the output folder of vigos rollout")
     saved = json.loads((folder / "config.json").read_text())
     for name, then, now in differences(saved, config):
         if name.split(".")[0] not in OWN or name == "routing.student":
@@ -45,15 +48,17 @@ def read(config: RolloutRun) -> tuple[Lines, int | None]:
     return rows, saved["limit"]
 
 
-def again(
+def restored_rollouts(
     student: Student, prepared: Sequence[Prepared], earlier: Mapping[int, Sequence[Mapping[str, Any]]]
 ) -> list[tuple[Prepared, Rollout]]:
-    """What was sampled for these samples. Raises UserError where the data has changed since."""
+    """The saved rollouts of these samples. Raises UserError if the data has changed since."""
     rollouts = []
     for item in prepared:
         for line in earlier[int(item.key)]:
             if (line["id"], line["prompt_tokens"]) != (item.sample.id, len(item.prompt.ids)):
-                raise UserError(f"row {item.key} is {item.sample.id}; the rollouts there are of {line['id']}")
+                raise UserError(
+                    f"row {item.key} is {item.sample.id}, but its saved rollouts are of {line['id']}"
+                )
             request = Request(item.key, item.prompt, line["draw"])
             rollouts.append((item, as_rollout(student, request, line["token_ids"])))
     return rollouts

@@ -1,6 +1,6 @@
-"""What student and teachers think of every sampled token: for looking at, not for learning.
+"""Score every sampled token under student and teachers, without gradient.
 
-scores = score_tokens(student, rows, weights="base")        # one tuple a row, one TokenScore a token
+scores = score_tokens(student, rows, weights="base")        # one tuple per row, one TokenScore per token
 scores[0][3].student, scores[0][3].teacher, scores[0][3].kl
 """
 
@@ -12,20 +12,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vigos_cli.method.fused_loss import project
+from vigos_cli.method.fused_loss import token_log_probs
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.contexts import Supervised
 from vigos_cli.supervision.hidden_states import hidden_states, predicting_states, teacher_states
 from vigos_cli.types import Kind, Role, Term
-
-CHUNK = 64  # tokens projected to the vocabulary at a time
 
 
 @dataclass(frozen=True, slots=True)
 class TokenScore:
     """Log-probabilities of a sampled token and KL(teacher || student) over the vocabulary, in nats.
 
-    The last three are None where no teacher supervises it; of two teachers the first of the table counts.
+    The last three are None if no teacher supervises the token. If two do, the first in the order of the role
+    names is used.
     """
 
     student: float
@@ -50,7 +49,7 @@ def score_tokens(
 def teacher_logprobs(
     student: Student, rows: Sequence[Supervised], *, weights: str = "base", micro_batch: int = 8
 ) -> list[dict[tuple[str, int], float]]:
-    """Of each row the log-probability (nats) of every supervised token, by teacher and token."""
+    """For each row: the log-probability (nats) of every supervised token, by teacher and token."""
     found: list[dict[tuple[str, int], float]] = [{} for _ in rows]
     for role in sorted({term.role for row in rows for term in row.terms} - {Role.TARGET}):
         mine = [i for i, row in enumerate(rows) if row.terms_of(role)]
@@ -63,7 +62,7 @@ def teacher_logprobs(
                 for token in term.tokens
             ]
             ids = [rows[i].rollout.ids[token] for i, token in where]
-            logp_N, _ = _log_probabilities(student, teacher_states(student, role, micro, weights), None, ids)
+            logp_N, _ = _token_log_probs(student, teacher_states(student, role, micro, weights), None, ids)
             for (i, token), logp in zip(where, logp_N, strict=True):
                 found[i][role.value, token] = logp
     return found
@@ -73,7 +72,7 @@ def teacher_logprobs(
 def student_divergence(
     student: Student, rows: Sequence[Supervised], others: Sequence[Supervised], *, micro_batch: int = 8
 ) -> list[list[float]]:
-    """KL (nats) at every sampled token from the student as it reads `rows` to the student reading `others`.
+    """KL(student given `rows` || student given `others`) at every sampled token, in nats.
 
     The two hold the same rollouts behind different prompts.
     """
@@ -81,7 +80,7 @@ def student_divergence(
     for places in _batches(rows, micro_batch):
         own_NH, other_NH = (_of_every_token(student, [side[i] for i in places]) for side in (rows, others))
         ids = [token for i in places for token in rows[i].rollout.ids]
-        _, kl = _log_probabilities(student, own_NH, other_NH, ids)
+        _, kl = _token_log_probs(student, own_NH, other_NH, ids)
         for i in places:
             count = len(rows[i].rollout.ids)
             found[i], kl = kl[:count], kl[count:]
@@ -90,7 +89,7 @@ def student_divergence(
 
 def _of_every_token(student: Student, rows: Sequence[Supervised]) -> Tensor:
     """The student's hidden states (N, H) that predict the sampled tokens, row after row."""
-    every = [range(len(row.rollout.ids)) for row in rows]  # of whatever kind
+    every = [range(len(row.rollout.ids)) for row in rows]
     rows = [
         replace(row, terms=(Term(Role.STUDENT, Kind.END, tuple(tokens)),))
         for row, tokens in zip(rows, every, strict=True)
@@ -99,7 +98,7 @@ def _of_every_token(student: Student, rows: Sequence[Supervised]) -> Tensor:
 
 
 def _batches(rows: Sequence[Supervised], micro_batch: int) -> list[list[int]]:
-    """Places of rows of similar length."""
+    """Batches of the indices of `rows`, each with rows of similar length."""
     order = sorted(range(len(rows)), key=lambda i: rows[i].length)
     return [order[start : start + micro_batch] for start in range(0, len(order), micro_batch)]
 
@@ -110,31 +109,23 @@ def _score(student: Student, micro: Sequence[Supervised], weights: str) -> list[
     for b, row in enumerate(micro):
         begin = len(row.rollout.prompt.ids)
         states = hidden_BTH[b, begin - 1 : begin - 1 + len(row.rollout.ids)]
-        logp_N, _ = _log_probabilities(student, states, None, row.rollout.ids)
+        logp_N, _ = _token_log_probs(student, states, None, row.rollout.ids)
         scores.append([TokenScore(value) for value in logp_N])
     for role in sorted({term.role for row in micro for term in row.terms} - {Role.TARGET}):
         where = [(b, i) for b, row in enumerate(micro) for t in row.terms_of(role) for i in t.tokens]
         ids = [micro[b].rollout.ids[i] for b, i in where]
         teacher_NH = teacher_states(student, role, micro, weights)
         student_NH = predicting_states(hidden_BTH, Role.STUDENT, micro, role)
-        logp_N, kl_N = _log_probabilities(student, teacher_NH, student_NH, ids)
+        logp_N, kl_N = _token_log_probs(student, teacher_NH, student_NH, ids)
         for (b, i), logp, kl in zip(where, logp_N, kl_N, strict=True):
             if scores[b][i].teacher is None:
                 scores[b][i] = TokenScore(scores[b][i].student, role.value, logp, kl)
     return [tuple(row) for row in scores]
 
 
-def _log_probabilities(
+def _token_log_probs(
     student: Student, hidden_NH: Tensor, other_NH: Tensor | None, ids: Sequence[int]
 ) -> tuple[list[float], list[float]]:
-    """Log-probability of each token under `hidden_NH`, and KL from it to `other_NH` where that is given."""
-    logp, kl = [], []
-    for start in range(0, len(ids), CHUNK):
-        part = slice(start, start + CHUNK)
-        log_NV = project(hidden_NH[part], student.head_VH).log_softmax(-1)
-        index_N = torch.tensor(ids[part], device=log_NV.device)
-        logp += log_NV.gather(1, index_N[:, None])[:, 0].tolist()
-        if other_NH is not None:
-            other_NV = project(other_NH[part], student.head_VH).log_softmax(-1)
-            kl += (log_NV.exp() * (log_NV - other_NV)).sum(-1).clamp(min=0).tolist()
-    return logp, kl
+    """`token_log_probs` under the student's head, as lists."""
+    log_p_N, kl_N = token_log_probs(hidden_NH, student.head_VH, torch.tensor(ids, dtype=torch.long), other_NH)
+    return log_p_N.tolist(), kl_N.tolist()

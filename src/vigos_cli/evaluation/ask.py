@@ -20,7 +20,8 @@ from vigos_cli.generation.engine import Engine, engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.out_of_memory import in_phase
-from vigos_cli.models.student import load_student, pick_device
+from vigos_cli.models.pretrained import pick_device
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError
@@ -40,9 +41,9 @@ def load_asker(config: EvalRun) -> Asker:
     process_group.start(pick_device(config.model.device))
     settle_prompts(config)
     if config.rollout.name == "openai":
-        from vigos_cli.generation.chat import Chat, TextPrompter
+        from vigos_cli.generation.chat import ChatEngine, TextPrompter
 
-        asker = Asker(config, Chat(config), TextPrompter(config.prompt, config.routing))
+        asker = Asker(config, ChatEngine(config), TextPrompter(config.prompt, config.routing))
     else:
         student = load_student(config.model, config.adapter, seed=config.seed)
         prompter = Prompter(student.processor, config.prompt, config.routing)

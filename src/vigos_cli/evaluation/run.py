@@ -15,7 +15,7 @@ from vigos_cli.config.schema import BenchConfig, RoutingConfig
 from vigos_cli.data.images import usable
 from vigos_cli.evaluation.benchmarks import priorworld
 from vigos_cli.generation.engine import Engine
-from vigos_cli.generation.sampler import Request, Sampling
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import EncodedImages, Prompter
 from vigos_cli.method.segments import description_tokens, parse_rollout
 from vigos_cli.types import Prompt, Response, Role, Rollout, Sample
@@ -77,7 +77,7 @@ def describe(
     """
     greedy, _ = samplings(bench)
     requests = [Request(item.sample.id, item.prompt) for item in items]
-    rollouts = engine.roll_out(requests, greedy, key=("describe", bench.seed), batch=bench.batch)
+    rollouts = engine.roll_out(SamplingJob(requests, greedy, key=("describe", bench.seed), batch=bench.batch))
     described = []
     for item, question, rollout in zip(items, questions, rollouts, strict=True):
         blind = make_item(prompter, replace(item.sample, images=()), question)
@@ -126,7 +126,7 @@ def answer(
             if keep:
                 keep(responses[number])
 
-        engine.roll_out(requests, sampling, key=("bench", bench.seed), batch=bench.batch, done=done)
+        engine.roll_out(SamplingJob(requests, sampling, ("bench", bench.seed), bench.batch, done))
         made += [responses[number] for number in range(len(asked))]
     return made
 
@@ -144,7 +144,7 @@ def _with_captions(
         replace(request, prompt=prompter.render(Role.PERCEPTION, images))
         for request, images in zip(requests, shown, strict=True)
     ]
-    captions = engine.roll_out(asked, sampling, key=("caption", bench.seed), batch=bench.batch)
+    captions = engine.roll_out(SamplingJob(asked, sampling, key=("caption", bench.seed), batch=bench.batch))
     return [
         replace(request, prompt=with_description(request.prompt, caption))
         for request, caption in zip(requests, captions, strict=True)

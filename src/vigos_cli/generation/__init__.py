@@ -1,1 +1,1 @@
-"""From prompts to rollouts: the sampler in process and the remote engines."""
+"""Sample rollouts from prompts: in process, or on a remote server."""

@@ -1,12 +1,14 @@
-"""`rollout=openai`: any server with OpenAI's chat completions that takes pictures (vLLM, SGLang, ...).
+"""`rollout=openai`: sample from any server with OpenAI's chat completions and images.
 
-No weights and no processor are loaded here. The student's pre-fill goes along as the head of the assistant's
-turn where the server can continue one. Whether it can is asked once a run: it must take the fields, and count
-fewer prompt tokens than for the same turn closed (one that ignores them counts the same). Otherwise the rule
-is: no pre-fill is sent, the text is taken as it comes, and its format is judged as it stands.
+No weights and no processor are loaded here. The student's pre-fill is sent as the start of the assistant's
+turn if the server can continue a turn. This is tested once in a run: the server must accept the fields, and
+must count fewer prompt tokens than for the same turn closed (a server that ignores the fields counts the same
+number). Otherwise no pre-fill is sent, and the format of the text is judged as the server returns it.
 
-Replies are streamed. Servers split a chain of thought off as `reasoning_content`, and some then drop what
-stood before it; in a stream each piece still stands in its place, and the tags go back around it.
+Replies are streamed. Servers return a chain of thought separately as `reasoning_content`, and some then drop
+the text before it. In a stream the order of all pieces is known, so the thinking tags can be put back.
+
+    {"reasoning_content": "so"}, {"content": "\\boxed{1}"}    ->    <think>so</think>\\boxed{1}
 """
 
 from __future__ import annotations
@@ -21,50 +23,49 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.schema import EvalRun, PromptConfig, RolloutConfig, RoutingConfig
+from vigos_cli.generation.concurrent_requests import ask_all, user_turn
 from vigos_cli.generation.engine import served_name
-from vigos_cli.generation.requests import ask_all, user_turn
-from vigos_cli.generation.sampler import Done, Request, Sampling
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import EncodedImages, fill_template
 from vigos_cli.method.segments import THINK, THINK_END
 from vigos_cli.types import Prompt, Role, Rollout
-from vigos_cli.utils import rng
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import write_json
 from vigos_cli.utils.server import CutShort, NoReply, RequestRefused, Server, key_from_environment, passing
 
-FILE = "engine.json"  # what was found out about the server, beside the responses
-CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}  # as vLLM and SGLang call it
+FILE = "engine.json"  # the fields that the server accepts; written beside the responses
+CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}  # fields of vLLM and SGLang
 LARGEST = 1 << 26  # bytes of a reply
-REFUSALS = 4  # in a row that are taken for the questions' own fault
+REFUSALS = 4  # refusals in a row that are still attributed to the questions; one more ends the run
 
 
 class TextPrompter:
-    """The student's prompt as text and pictures; stands where a Prompter stands, without a processor."""
+    """Builds the student's prompt as text and images; replaces a Prompter where no processor is loaded."""
 
     def __init__(self, prompt: PromptConfig, routing: RoutingConfig):
         self._instruction = getattr(prompt, routing.student)
         self._opening = getattr(prompt, f"prefill_{routing.student}")
 
     def encode(self, images: Sequence[Any]) -> EncodedImages:
-        """The pictures as they are."""
+        """Keep the images; the server encodes them."""
         return EncodedImages((), (), (), (), {}, images=tuple(images))
 
     def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
-        """The prompt of the student, the only role that is asked here."""
+        """The student's prompt; a chat server is asked in no other role."""
         assert role is Role.STUDENT
         message = "".join(text for text, _ in fill_template(self._instruction, question, reference))
         return Prompt(role, (), (), images=images.images, message=message, opening=self._opening)
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How the server is asked: which fields beyond the common ones it takes."""
+class AcceptedFields:
+    """Which fields beyond the common ones the server accepts."""
 
-    prefill: str  # "continued", "not sent" (with the reason), or "none" where there is none
+    prefill: str  # "continued", "not sent" with the reason, or "none" if the student has no pre-fill
     top_k: bool
 
-    def fields(self, request: Request, sampling: Sampling) -> dict[str, Any]:
-        """Of one request."""
+    def of_request(self, request: Request, sampling: Sampling) -> dict[str, Any]:
+        """The messages of one request and its optional fields."""
         extra: dict[str, Any] = {"messages": [user_turn(request.prompt.images, request.prompt.message)]}
         if self.prefill == "continued":
             extra["messages"].append({"role": "assistant", "content": request.prompt.opening})
@@ -74,43 +75,36 @@ class Manner:
         return extra
 
 
-class Chat:
-    """The engine."""
+class ChatEngine:
+    """The engine of `rollout=openai`; see `Engine`."""
 
     def __init__(self, config: EvalRun):
         if config.adapter.path and not Path(config.adapter.path).is_dir():
-            raise UserError(f"adapter.path={config.adapter.path}: no such folder (its prompt is asked under)")
+            raise UserError(f"adapter.path={config.adapter.path}: no such folder (its prompt is used)")
         self._config: RolloutConfig = config.rollout
         self._model, self._file = served_name(config), Path(config.out) / FILE
         self._key = key_from_environment("rollout", self._config)
         self._before = json.loads(self._file.read_text()) if self._file.is_file() else None
-        self._manner: Manner | None = None
-        self._refused = 0  # in a row
+        self._accepted: AcceptedFields | None = None
+        self._refused = 0  # refusals in a row
 
-    def roll_out(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        key: tuple[object, ...],
-        batch: int,
-        done: Done | None = None,
-    ) -> list[Rollout]:
-        """See Engine. The seeds are ours: a run that goes on asks what the run would have asked.
+    def roll_out(self, job: SamplingJob) -> list[Rollout]:
+        """Sample on the server. Seeds come from the job, so a resumed run sends the same requests.
 
-        A question that the server refuses is named and has no answer; where it refuses several in a row
-        it is not the question, and the run ends.
+        A request that the server refuses is printed and gets no answer. After more than `REFUSALS` refusals
+        in a row the run ends.
         """
-        if not requests:
+        if not job.requests:
             return []
-        if self._manner is None:
-            (self._manner,) = ask_all(self._config, self._key, [requests[0]], self._find_out)
-            self._same_as_before()
+        if self._accepted is None:
+            (self._accepted,) = ask_all(self._config, self._key, [job.requests[0]], self._find_accepted)
+            self._check_unchanged()
+        accepted = self._accepted
 
         async def ask(server: Server, numbered: tuple[int, Request]) -> Rollout:
             number, request = numbered
             try:
-                rollout = await complete(server, request)
+                rollout = await self._complete(server, request, job, accepted)
                 self._refused = 0
             except RequestRefused as error:
                 self._refused += 1
@@ -120,82 +114,84 @@ class Chat:
                 rollout = Rollout(
                     request.sample_id, request.draw, request.prompt, (), "", (), False, refused=str(error)
                 )
-            if done:
-                done(number, rollout)
+            if job.done:
+                job.done(number, rollout)
             return rollout
 
-        async def complete(server: Server, request: Request) -> Rollout:
-            assert self._manner
-            body = {
-                "model": self._model,
-                "max_tokens": sampling.max_new_tokens,
-                "temperature": sampling.temperature,
-                "seed": rng.key(*key, request.sample_id, request.draw) % 2**31,
-                "stream": True,
-                "stream_options": {"include_usage": True},
-                **({"top_p": sampling.top_p} if sampling.temperature > 0 else {}),
-                **self._manner.fields(request, sampling),
-            }
-            opening = request.prompt.opening if self._manner.prefill == "continued" else ""
-            said = await server.ask("/chat/completions", body, read=Said.read, largest=LARGEST)
-            text = said.text(opening)
-            ends = (len(text),) if said.pieces else ()
-            return Rollout(
-                request.sample_id, request.draw, request.prompt, (), text, ends, said.finished, said.tokens
-            )
+        return ask_all(self._config, self._key, list(enumerate(job.requests)), ask)
 
-        return ask_all(self._config, self._key, list(enumerate(requests)), ask)
+    async def _complete(
+        self, server: Server, request: Request, job: SamplingJob, accepted: AcceptedFields
+    ) -> Rollout:
+        sampling = job.sampling
+        body = {
+            "model": self._model,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "seed": job.server_seed(request),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **({"top_p": sampling.top_p} if sampling.temperature > 0 else {}),
+            **accepted.of_request(request, sampling),
+        }
+        opening = request.prompt.opening if accepted.prefill == "continued" else ""
+        reply = await server.ask("/chat/completions", body, read=StreamedReply.read, largest=LARGEST)
+        text = reply.text(opening)
+        ends = (len(text),) if reply.pieces else ()
+        return Rollout(
+            request.sample_id, request.draw, request.prompt, (), text, ends, reply.finished, reply.tokens
+        )
 
     def facts(self) -> dict[str, Any]:
-        """The rule that was applied; of the earlier part of the run where nothing was left to ask."""
-        if self._manner is None:
+        """Server, model and accepted fields; those of the earlier run if nothing was asked now."""
+        if self._accepted is None:
             return self._before or {}
-        return {"name": "openai", "url": self._config.url, "model": self._model, **asdict(self._manner)}
+        return {"name": "openai", "url": self._config.url, "model": self._model, **asdict(self._accepted)}
 
     def close(self) -> None:
-        """Nothing to leave."""
+        """Nothing to remove: this engine puts nothing on the server."""
 
-    def _same_as_before(self) -> None:
-        """A run has one rule: stop where the server that goes on takes another one than it did."""
+    def _check_unchanged(self) -> None:
+        """Write `engine.json`. Refuse to resume if the server accepts other fields than before."""
         facts = self.facts()
         for name in ("prefill", "top_k"):
             if self._before and self._before[name] != facts[name]:
                 raise UserError(
-                    f"rollout: {name} was {self._before[name]} for the answers in {self._file.parent}, this "
-                    f"server makes it {facts[name]}: ask in another out="
+                    f"rollout: {name} was {self._before[name]} for the answers in {self._file.parent}, but "
+                    f"is {facts[name]} with this server: choose another out="
                 )
         write_json(self._file, facts)
 
-    async def _find_out(self, server: Server, request: Request) -> Manner:
-        """Ask for one token with all fields, and without those that the server does not take."""
+    async def _find_accepted(self, server: Server, request: Request) -> AcceptedFields:
+        """Find the accepted fields: ask for one token with all of them, then with fewer."""
         wish = self._config.prefill if request.prompt.opening else "none"
         continues = {"auto": (True, False), "continue": (True,), "none": (False,)}[wish]
         refused: NoReply = NoReply("")
         probe = Sampling(1, temperature=1.0, top_k=20)
         for top_k, continued in product((True, False), continues):
-            manner = Manner("continued" if continued else "not sent", top_k)
+            accepted = AcceptedFields("continued" if continued else "not sent", top_k)
             try:
-                tokens = await self._prompt_tokens(server, manner.fields(request, probe))
+                tokens = await self._prompt_tokens(server, accepted.of_request(request, probe))
             except RequestRefused as error:
                 refused = error
                 continue
             if not continued:
                 none = not request.prompt.opening
                 reason = "by choice" if wish == "none" else "the server cannot continue a turn"
-                return Manner("none" if none else f"not sent: {reason}", top_k)
-            if wish == "continue" or await self._continued(server, manner, request, probe, tokens):
-                return manner
+                return AcceptedFields("none" if none else f"not sent: {reason}", top_k)
+            if wish == "continue" or await self._continued(server, accepted, request, probe, tokens):
+                return accepted
         if wish == "continue":
             raise UserError(
-                f"rollout.prefill=continue: {self._config.url} {refused}; auto or none sends none"
+                f"rollout.prefill=continue: {self._config.url} {refused}; use rollout.prefill=auto or none"
             )
         raise refused
 
     async def _continued(
-        self, server: Server, manner: Manner, request: Request, probe: Sampling, tokens: int | None
+        self, server: Server, accepted: AcceptedFields, request: Request, probe: Sampling, tokens: int | None
     ) -> bool:
-        """Whether the fields had an effect: the same turn closed, and another begun, is longer."""
-        closed = {k: v for k, v in manner.fields(request, probe).items() if k not in CONTINUE}
+        """Whether the server continued the turn: with the turn closed the prompt must be longer."""
+        closed = {k: v for k, v in accepted.of_request(request, probe).items() if k not in CONTINUE}
         try:
             longer = await self._prompt_tokens(server, closed)
         except RequestRefused:
@@ -205,13 +201,13 @@ class Chat:
     async def _prompt_tokens(self, server: Server, fields: dict[str, Any]) -> int | None:
         body = {"model": self._model, "max_tokens": 1, "temperature": 1.0, "seed": 0, **fields}
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        said = await server.ask("/chat/completions", body, read=Said.read, largest=LARGEST)
-        return said.prompt_tokens
+        reply = await server.ask("/chat/completions", body, read=StreamedReply.read, largest=LARGEST)
+        return reply.prompt_tokens
 
 
 @dataclass(slots=True)
-class Said:
-    """A streamed reply: its pieces in order, each with whether it was thought rather than said."""
+class StreamedReply:
+    """The pieces of a reply in order, each with whether it is thinking."""
 
     pieces: list[tuple[bool, str]]
     finished: bool
@@ -219,31 +215,31 @@ class Said:
     prompt_tokens: int | None = None
 
     @classmethod
-    def read(cls, content: bytes) -> Said:
-        """Of the events, or of one JSON object. Raises CutShort for a stream without its end."""
+    def read(cls, content: bytes) -> StreamedReply:
+        """Read a stream of events, or one JSON object. Raises CutShort if the stream has no end."""
         text = content.decode("utf-8", "replace")
-        lines = re.split(r"\r\n|\r|\n", text)  # and no other: JSON may hold U+2028 as it is
+        lines = re.split(r"\r\n|\r|\n", text)  # not splitlines(): JSON may contain U+2028 unescaped
         events = [line[5:].strip() for line in lines if line.startswith("data:")] or [text]
-        said, reason = cls([], finished=False), None
+        reply, reason = cls([], finished=False), None
         try:
             for event in events:
                 if event == "[DONE]":
                     break
-                reply = json.loads(event)
-                if "error" in reply:
+                part = json.loads(event)
+                if "error" in part:
                     raise CutShort("broke its reply off with an error")
-                usage = reply.get("usage") or {}
-                said.tokens = usage.get("completion_tokens", said.tokens)
-                said.prompt_tokens = usage.get("prompt_tokens", said.prompt_tokens)
-                for choice in reply["choices"][:1]:
-                    said._add(choice.get("delta") or choice.get("message") or {})
+                usage = part.get("usage") or {}
+                reply.tokens = usage.get("completion_tokens", reply.tokens)
+                reply.prompt_tokens = usage.get("prompt_tokens", reply.prompt_tokens)
+                for choice in part["choices"][:1]:
+                    reply._add(choice.get("delta") or choice.get("message") or {})
                     reason = choice.get("finish_reason") or reason
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise CutShort("sent a malformed reply") from None
         if reason is None:
-            raise CutShort("sent a part of a reply")
-        said.finished = reason != "length"
-        return said
+            raise CutShort("sent only a part of a reply")
+        reply.finished = reason != "length"
+        return reply
 
     def _add(self, delta: dict[str, Any]) -> None:
         for thought, names in ((True, ("reasoning_content", "reasoning")), (False, ("content",))):
@@ -252,12 +248,12 @@ class Said:
                 self.pieces.append((thought, str(piece)))
 
     def text(self, opening: str) -> str:
-        """The whole turn, what was sent of it first, the thoughts between their tags again."""
+        """The whole turn: the pre-fill that was sent, then the pieces, with the thinking tags put back."""
         text, inside = opening, opening.rstrip().endswith(THINK)
         for i, (thought, piece) in enumerate(self.pieces):
             if thought and not inside:
                 text += THINK
-            elif inside and not thought and i:  # with i = 0 the opening's tag is closed in the piece itself
+            elif inside and not thought and i:  # the first piece closes the pre-fill's tag itself
                 text += THINK_END
             inside = thought
             text += piece

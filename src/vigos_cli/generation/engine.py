@@ -1,93 +1,75 @@
-"""What an engine is: requests in, rollouts out, in their order.
+"""The interface of an engine, which samples rollouts, and the choice of the engine.
 
 >>> engine = engine_of(config, student)
->>> rollouts = engine.roll_out(requests, Sampling(64, temperature=0), key=("bench", 42), batch=32)
+>>> job = SamplingJob(requests, Sampling(64, temperature=0), key=("bench", 42), batch=32)
+>>> rollouts = engine.roll_out(job)
 
-    hf        transformers' generate in process; draws do not depend on the batch
-    vllm      a vLLM server, token ids in and out; the adapter follows it there
-    openai    any server with chat completions: text alone, so for `vigos eval`
+    hf        transformers' generate in process; a sample does not depend on its batch
+    vllm      a vLLM server; sends and receives token ids, and uploads the adapter
+    openai    any server with chat completions; returns only text, so only for `vigos eval`
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from vigos_cli.config.schema import DistillRun, RunConfig
-from vigos_cli.generation.sampler import Done, Request, Sampling, roll_out
+from vigos_cli.generation.sampler import SamplingJob, roll_out
+from vigos_cli.models.pretrained import resolve_path
 from vigos_cli.models.student import Student
 from vigos_cli.types import Rollout
 
 
 class Engine(Protocol):
-    """Where completions come from."""
+    """Samples completions."""
 
-    def roll_out(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        key: tuple[object, ...],
-        batch: int,
-        done: Done | None = None,
-    ) -> list[Rollout]:
-        """One rollout a request, in their order. The same key, sample and draw get the same noise.
+    def roll_out(self, job: SamplingJob) -> list[Rollout]:
+        """Sample one rollout per request, in their order.
 
-        `batch` is how many rows are generated at once where that is for us to say; `done` is told each
-        rollout once it is there, whatever becomes of the others. All processes call it together, each with
-        its own requests.
+        The same key, sample and draw use the same random numbers. `job.done` is called for each finished
+        rollout, even if a later one fails. All processes must call this together, each with its own requests.
         """
         ...
 
     def facts(self) -> dict[str, Any]:
-        """What a reader of the figures must know about the engine; nothing where all is as it always is."""
+        """Metadata for `scores.json`; empty for the default engine."""
         ...
 
     def close(self) -> None:
-        """Leave nothing behind on a server."""
+        """Remove what the run has put on a server."""
         ...
 
 
 class InProcess:
-    """`rollout=hf`: the student's own generate."""
+    """`rollout=hf`: transformers' generate in this process."""
 
     def __init__(self, student: Student):
         self.student = student
 
-    def roll_out(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        key: tuple[object, ...],
-        batch: int,
-        done: Done | None = None,
-    ) -> list[Rollout]:
-        """See Engine."""
-        return roll_out(self.student, requests, sampling, key=key, batch=batch, done=done)
+    def roll_out(self, job: SamplingJob) -> list[Rollout]:
+        """See `Engine`."""
+        return roll_out(self.student, job)
 
     def facts(self) -> dict[str, Any]:
-        """None."""
+        """Empty: this is the default engine."""
         return {}
 
     def close(self) -> None:
-        """Nothing to leave."""
+        """Nothing to remove."""
 
 
 def engine_of(config: RunConfig, student: Student) -> Engine:
-    """The engine of a run that has its model's weights here."""
+    """The engine of a run that loads the model's weights (`rollout=hf` or `vllm`)."""
     if config.rollout.name == "hf":
         return InProcess(student)
-    assert config.rollout.name == "vllm", "rollout=openai has no student, see engines.chat"
-    from vigos_cli.generation.vllm import Vllm
+    assert config.rollout.name == "vllm", "rollout=openai has no student, see generation.chat"
+    from vigos_cli.generation.vllm import VllmEngine
 
     learns = isinstance(config, DistillRun)
-    return Vllm(student, config.rollout, served_name(config), Path(config.out), learns=learns)
+    return VllmEngine(student, config.rollout, served_name(config), Path(config.out), learns=learns)
 
 
 def served_name(config: RunConfig) -> str:
-    """The model, as the server calls it."""
-    from vigos_cli.models.student import resolve_path
-
+    """The name of the model on the server: `rollout.model`, or the path of the model."""
     return config.rollout.model or resolve_path(config.model.path)

@@ -24,8 +24,6 @@ from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Rollout
 from vigos_cli.utils import rng
 
-Done = Callable[[int, Rollout], object]  # told a request's number and its rollout
-
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -46,6 +44,21 @@ class Request:
     draw: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SamplingJob:
+    """Requests to sample together; `Engine.roll_out` returns one rollout for each, in their order."""
+
+    requests: Sequence[Request]
+    sampling: Sampling
+    key: tuple[object, ...]  # the random numbers are a hash of this key, the sample and the draw
+    batch: int  # sequences generated at once in process; a server chooses its own batches
+    done: Callable[[int, Rollout], object] | None = None  # called with each rollout when it is ready
+
+    def server_seed(self, request: Request) -> int:
+        """The seed that a server gets for one request."""
+        return rng.key(*self.key, request.sample_id, request.draw) % 2**31
+
+
 class KeyedChoice(LogitsProcessor):
     """Leaves one token possible: the one drawn, or the most likely."""
 
@@ -60,11 +73,13 @@ class KeyedChoice(LogitsProcessor):
         if self.noise_BT is None:
             chosen = scores.argmax(-1)
         else:
-            chosen = choose(scores, self.noise_BT[:, input_ids.shape[1] - self.prompt_width], self.sampling)
+            chosen = sample_tokens(
+                scores, self.noise_BT[:, input_ids.shape[1] - self.prompt_width], self.sampling
+            )
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
-def choose(logits_BV: Tensor, noise_B: Tensor, sampling: Sampling) -> Tensor:
+def sample_tokens(logits_BV: Tensor, noise_B: Tensor, sampling: Sampling) -> Tensor:
     """Draw one token a row: temperature, then top-k, then top-p, as the engines of others do."""
     k = min(sampling.top_k or logits_BV.shape[-1], logits_BV.shape[-1])
     top_BK, ids_BK = (logits_BV / sampling.temperature).topk(k, dim=-1)
@@ -78,27 +93,21 @@ def choose(logits_BV: Tensor, noise_B: Tensor, sampling: Sampling) -> Tensor:
 
 
 @torch.no_grad()
-def roll_out(
-    student: Student,
-    requests: Sequence[Request],
-    sampling: Sampling,
-    *,
-    key: tuple[object, ...],
-    batch: int,
-    done: Done | None = None,
-) -> list[Rollout]:
+def roll_out(student: Student, job: SamplingJob) -> list[Rollout]:
     """One rollout a request, in their order; rows of similar prompt length are generated together.
 
     `done` is told each as soon as its batch is.
     """
+    requests = job.requests
     order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt.ids))
     rollouts: dict[int, Rollout] = {}
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
-        for i, ids in zip(rows, _generate(student, [requests[i] for i in rows], sampling, key), strict=True):
+    for start in range(0, len(order), job.batch):
+        rows = order[start : start + job.batch]
+        sampled = _generate(student, [requests[i] for i in rows], job.sampling, job.key)
+        for i, ids in zip(rows, sampled, strict=True):
             rollouts[i] = as_rollout(student, requests[i], ids)
-            if done:
-                done(i, rollouts[i])
+            if job.done:
+                job.done(i, rollouts[i])
     return [rollouts[i] for i in range(len(requests))]
 
 

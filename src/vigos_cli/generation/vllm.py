@@ -1,15 +1,15 @@
-"""`rollout=vllm`: a vLLM server, token ids in and out.
+"""`rollout=vllm`: sample on a vLLM server that reads and returns token ids.
 
-    pictures  -> /v1/chat/completions/render   its own processor: features, and how many slots a picture has
-    token ids -> /inference/v1/generate        our ids with those features; sampled ids come back
-    adapter   -> /v1/load_lora_adapter         each time it has changed, under a name of its own
+    images    -> /v1/chat/completions/render   the server's processor returns features and placeholder tokens
+    token ids -> /inference/v1/generate        our ids with these features; returns the sampled ids
+    adapter   -> /v1/load_lora_adapter         after each change of the weights, under a new name
 
-vLLM's chat route would tokenise our text again, and its completions route takes no pictures. Here the ids
-that the model reads are ours, slots included (see engines.wire for what is checked). A request has its own
-seed and one completion, so what is drawn depends on no other. Before anything is sampled under changed
-weights, the server's log-probabilities are held against our own (see engines.canary).
+vLLM's chat route would tokenise the text again, and its completions route accepts no images. Here the model
+reads our token ids, image placeholders included (vllm_protocol lists what is checked). Each request has its
+own seed and one completion, so a sample does not depend on other requests. Before sampling under changed
+weights, the server's log-probabilities are compared with those computed here (vllm_check).
 
-Written from vLLM's sources, and tested on a server of the tests' own; not seen against a real one.
+It has been run against vLLM 0.32 (CPU build). The tests use a small HTTP server in place of vLLM.
 """
 
 from __future__ import annotations
@@ -26,81 +26,78 @@ import torch
 
 from vigos_cli.config.schema import RolloutConfig
 from vigos_cli.generation import vllm_check, vllm_protocol
-from vigos_cli.generation.requests import ask_all
-from vigos_cli.generation.sampler import Done, Request, Sampling, as_rollout
+from vigos_cli.generation.concurrent_requests import ask_all
+from vigos_cli.generation.sampler import Request, SamplingJob, as_rollout
 from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Rollout
-from vigos_cli.utils import process_group, rng
+from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.server import RequestRefused, Server, key_from_environment
 
 
-class Vllm:
-    """The engine. `learns`: the adapter will change, so it is sent from the start, zero as it is."""
+class VllmEngine:
+    """The engine of `rollout=vllm`; see `Engine`.
+
+    If the run trains (`learns`), the adapter is uploaded from the start, although it is still zero.
+    """
 
     def __init__(self, student: Student, config: RolloutConfig, model: str, out: Path, *, learns: bool):
         self._student, self._config, self._model, self._learns = student, config, model, learns
         self._key = key_from_environment("rollout", config)
-        self._served = (out / "served").resolve()  # where the server reads adapters
+        self._served = (out / "served").resolve()  # the server reads adapters from here
         self._slots = frozenset(student.banned_ids)
-        if process_group.rank() == 0:  # what a run that was killed has left
+        if process_group.rank() == 0:  # remove the adapters of a run that was killed
             shutil.rmtree(self._served, ignore_errors=True)
-        self._name, self._version = model, ()  # what the server calls the student, of which weights
+        self._name = model  # the name under which the server has the current weights
+        self._version: tuple[float, ...] = ()  # identifies the current weights
 
-    def roll_out(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        key: tuple[object, ...],
-        batch: int,
-        done: Done | None = None,
-    ) -> list[Rollout]:
-        """See Engine."""
-        self._follow(requests)
+    def roll_out(self, job: SamplingJob) -> list[Rollout]:
+        """Sample on the server, under the adapter as it is now; see `Engine`."""
+        self._serve_current_weights(job.requests)
         rollouts: dict[int, Rollout] = {}
 
         async def ask(server: Server, rows: list[tuple[int, Request]]) -> None:
-            features = await vllm_protocol.render(server, self._model, rows[0][1].prompt, self._slots)
+            features = await vllm_protocol.image_features(server, self._model, rows[0][1].prompt, self._slots)
 
             async def complete(i: int, request: Request) -> None:
-                params = self._params(request, sampling, key)
+                params = self._params(request, job)
                 try:
                     reply = await vllm_protocol.generate(server, self._name, request.prompt, features, params)
                 except RequestRefused as error:
                     raise RequestRefused(error.status, f"{error} to item {request.sample_id}") from None
-                ids = vllm_protocol.sampled(reply, self._student.stop_ids, self._slots)
+                ids = vllm_protocol.completion_ids(reply, self._student.stop_ids, self._slots)
                 rollouts[i] = as_rollout(self._student, request, ids)
-                if done:
-                    done(i, rollouts[i])
+                if job.done:
+                    job.done(i, rollouts[i])
 
             await asyncio.gather(*(complete(i, request) for i, request in rows))
 
-        # An item's draws follow each other: its pictures are rendered once, and held no longer.
-        draws_of = groupby(enumerate(requests), lambda row: id(row[1].prompt.images))
+        # All draws of an item go together: its images are encoded once, and their features freed afterwards.
+        draws_of = groupby(enumerate(job.requests), lambda row: id(row[1].prompt.images))
         ask_all(self._config, self._key, [list(rows) for _, rows in draws_of], ask)
-        return [rollouts[i] for i in range(len(requests))]
+        return [rollouts[i] for i in range(len(job.requests))]
 
     def facts(self) -> dict[str, Any]:
-        """Where the figures come from."""
+        """Server and model, and whether an adapter was used."""
         facts = {"name": "vllm", "url": self._config.url, "model": self._model}
         return {**facts, "adapter": not self._zero()}
 
     def close(self) -> None:
-        """Unload the adapter; where the server is gone, so is its copy."""
+        """Unload the adapter; if the server is gone, remove only the folder."""
         if process_group.rank() == 0 and self._name != self._model:
             try:
                 ask_all(self._config, self._key, [self._name], self._unload)
             except UserError:
                 shutil.rmtree(self._served, ignore_errors=True)
 
-    def _params(self, request: Request, sampling: Sampling, key: tuple[object, ...]) -> dict[str, Any]:
+    def _params(self, request: Request, job: SamplingJob) -> dict[str, Any]:
+        sampling = job.sampling
         params: dict[str, Any] = {
             "n": 1,
-            "seed": rng.key(*key, request.sample_id, request.draw) % 2**31,
+            "seed": job.server_seed(request),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
-            "repetition_penalty": 1.0,  # a server may take its default from the model's generation config
+            "repetition_penalty": 1.0,  # else the server takes it from the generation config
             "stop_token_ids": sorted(self._student.stop_ids),
             "logit_bias": {str(i): -100.0 for i in sorted(self._slots)},
         }
@@ -108,44 +105,44 @@ class Vllm:
             params |= {"top_p": sampling.top_p, "top_k": sampling.top_k or -1}
         return params
 
-    def _follow(self, requests: Sequence[Request]) -> None:
-        """Have the server answer as the student now is. The first process does it for all."""
+    def _serve_current_weights(self, requests: Sequence[Request]) -> None:
+        """Upload the adapter if it has changed. The first process does it for all."""
         version = tuple(
             torch.stack([p.detach().double().square().sum() for p in self._student.adapter.values()]).tolist()
         )
         if version == self._version:
             return
-        trouble = ""
+        failure = ""
         if process_group.rank() == 0:
             try:
                 prompt = requests[0].prompt if requests else None
-                ask_all(self._config, self._key, [prompt], self._put)
+                ask_all(self._config, self._key, [prompt], self._upload)
             except UserError as error:
-                trouble = str(error)
-        self._name, trouble = process_group.gather((self._name, trouble))[0]
-        if trouble:
-            raise UserError(trouble)
+                failure = str(error)
+        self._name, failure = process_group.gather((self._name, failure))[0]
+        if failure:
+            raise UserError(failure)
         self._version = version
 
     def _zero(self) -> bool:
-        """Whether the adapter changes nothing, as before any training."""
+        """Whether the adapter has no effect, as before training."""
         return not any(bool(p.any()) for name, p in self._student.adapter.items() if "lora_B" in name)
 
-    async def _put(self, server: Server, prompt: Prompt | None) -> None:
-        """The student as it is, under a new name: what a server remembers goes by names."""
+    async def _upload(self, server: Server, prompt: Prompt | None) -> None:
+        """Upload the current adapter under a new name, since servers cache by name, and check it."""
         zero, old, name = self._zero(), self._name, self._model
         if self._learns or not zero:
             name = f"vigos-{uuid4().hex[:12]}"
             folder = self._served / name
             self._student.net.save_pretrained(str(folder), safe_serialization=True)
-            await vllm_protocol.load(server, name, folder)
+            await vllm_protocol.load_lora(server, name, folder)
         self._name = name
         if prompt:
             try:
-                features = await vllm_protocol.render(server, self._model, prompt, self._slots)
+                features = await vllm_protocol.image_features(server, self._model, prompt, self._slots)
                 base = await vllm_protocol.prompt_logprobs(server, self._model, prompt, features)
                 live = base if zero else await vllm_protocol.prompt_logprobs(server, name, prompt, features)
-                vllm_check.hold(self._student, prompt, base, live, zero=zero)
+                vllm_check.check_weights(self._student, prompt, base, live, zero=zero)
             except UserError:
                 if name != self._model:
                     await self._unload(server, name)
@@ -154,7 +151,7 @@ class Vllm:
             await self._unload(server, old)
 
     async def _unload(self, server: Server, name: str) -> None:
-        await vllm_protocol.unload(server, name)
+        await vllm_protocol.unload_lora(server, name)
         shutil.rmtree(self._served / name, ignore_errors=True)
         if self._served.is_dir() and not any(self._served.iterdir()):
             self._served.rmdir()

@@ -127,6 +127,32 @@ def project(
     return out_NV
 
 
+@torch.no_grad()
+def token_log_probs(
+    hidden_NH: Tensor,
+    head_VH: Tensor,
+    token_N: Tensor,
+    other_NH: Tensor | None = None,
+    *,
+    chunk: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """The log-probability of each token, and KL(p || p_other) over the vocabulary; float32, in nats.
+
+    `hidden_NH` predicts p and `other_NH` predicts p_other; without `other_NH` the KL is 0. The logits of
+    `chunk` tokens are held at a time. For scoring without gradient; the loss has its own loop.
+    """
+    log_p_N, kl_N = (torch.zeros(len(hidden_NH), device=hidden_NH.device) for _ in range(2))
+    token_N = token_N.to(hidden_NH.device)
+    for start in range(0, len(hidden_NH), chunk):
+        part = slice(start, start + chunk)
+        log_p_CV = project(hidden_NH[part], head_VH).log_softmax(-1)
+        log_p_N[part] = log_p_CV.gather(1, token_N[part, None])[:, 0]
+        if other_NH is not None:
+            log_other_CV = project(other_NH[part], head_VH).log_softmax(-1)
+            kl_N[part] = (log_p_CV.exp() * (log_p_CV - log_other_CV)).sum(-1).clamp(min=0)
+    return log_p_N, kl_N
+
+
 def _carry(grad_CV: Tensor, head_VH: Tensor, grad_CH: Tensor) -> None:
     """Compute grad_CH += grad_CV @ head_VH in float32."""
     for rows in _head_slices(head_VH):

@@ -1,1 +1,1 @@
-"""Load, quantise, adapt, save and merge models, and plan their memory."""
+"""Load, quantise, adapt, save and merge models, and estimate their memory."""

@@ -1,7 +1,7 @@
-"""What an adapter's folder holds besides its weights: the prompt it was trained under, and a card.
+"""Write and read an adapter's folder: its weights, its prompt and its model card.
 
-adapter/vigos.json      base, student form, prompt texts and pre-fill, picture bounds
-adapter/README.md       what it is, how it was made, what it scored, and how to load it without vigos
+adapter/vigos.json      base, student form, prompt texts and pre-fill, bounds on image size
+adapter/README.md       how it was trained, its scores, and how to load it without vigos
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ tags: [vigos, lora]
 Base: `{base}`{revision}. Routing `{routing}`, loss `{loss}`, teacher `{teacher}`, {steps} steps of {batch}
 rollouts on `{data}`, learning rate {lr:g}, LoRA rank {r} on {modules} layers, seed {seed}. {quantised}
 
-The student was trained to answer under the prompt in `{file}`; ask it under the same, its turn pre-filled
-with `{prefill}`. What it writes is not checked by anybody: the figures below say how often it is right.
+The adapter was trained with the prompt in `{file}`. Use the same prompt, and start the model's turn with
+`{prefill}`. The table shows how often its answers are right.
 
 {table}
 
-Shares with 95 % intervals over questions. The adapter is subject to the licences of the base and of the data
-that it was trained on; see their cards.
+Shares with 95 % intervals over questions. The licences of the base model and of the training data apply to
+the adapter; see their cards.
 
 ## Use
 
@@ -72,9 +72,9 @@ print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def save_adapter(student: Student, place: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
-    """Leave weights, prompt and card in `place`, all of them or none.
+    """Write weights, prompt and card to `place`, all of them or none.
 
-    `facts` are `steps` and `adapter_modules`, and `before` and `after` once they were measured.
+    `facts` holds `steps` and `adapter_modules`, and after the evaluations also `before` and `after`.
     """
     with drafted_folder(place) as draft:
         _save(student, draft, config)
@@ -85,7 +85,7 @@ def _save(student: Student, folder: Path, config: DistillRun) -> None:
     form = config.routing.student
     student.net.save_pretrained(str(folder), safe_serialization=True)
     shape = json.loads((folder / "adapter_config.json").read_text())
-    # By the name that was given, not by the folder it was found in on this machine.
+    # Store the name that the user gave, not the folder on this machine.
     write_json(folder / "adapter_config.json", shape | {"base_model_name_or_path": config.model.path})
     write_json(
         folder / PROMPT_FILE,
@@ -102,13 +102,13 @@ def _save(student: Student, folder: Path, config: DistillRun) -> None:
 
 
 def write_card(folder: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
-    """Write README.md beside the weights; `facts` as for `save_adapter`."""
+    """Write the model card README.md beside the weights; `facts` as in `save_adapter`."""
     with drafted(folder / "README.md") as draft:
         draft.write_text(_card(config, facts), encoding="utf-8")
 
 
 def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
-    rows = [["not measured", "-", "-", "-"]]  # as long as the closing evaluation has not ended
+    rows = [["not measured", "-", "-", "-"]]  # until the final evaluation has ended
     if "after" in facts:
         rows = before_and_after(facts["before"], facts["after"])
     tiny = config.model.path == "builtin:tiny"
@@ -127,7 +127,7 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
         r=config.adapter.r,
         modules=facts["adapter_modules"],
         seed=config.seed,
-        quantised="The base was quantised to 4 bits (nf4) while learning." if nf4 else "",
+        quantised="The base was quantised to 4 bits (nf4) during training." if nf4 else "",
         file=PROMPT_FILE,
         prefill=getattr(config.prompt, f"prefill_{config.routing.student}"),
         table=markdown_table((", ".join(config.bench.tasks), "answers", "before", "after"), rows),
@@ -138,17 +138,17 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
 
 
 def settle_prompts(config: RunConfig) -> None:
-    """Fix a run's texts, before anything compares or records its configuration."""
-    as_trained(config, named_groups())
+    """Load a run's prompts into its configuration, before the configuration is compared or recorded."""
+    use_trained_prompt(config, named_groups())
     config.prompt = load_prompts(config.prompt)
 
 
-def as_trained(config: RunConfig, named: frozenset[str]) -> None:
-    """Ask an adapter under the prompt it was trained under, unless `named` holds a prompt or a routing."""
+def use_trained_prompt(config: RunConfig, named: frozenset[str]) -> None:
+    """Use the prompt that the adapter was trained under, unless the user names `prompt` or `routing`."""
     if config.adapter.path is None or named & {"prompt", "routing"}:
         return
     file = Path(config.adapter.path) / PROMPT_FILE
-    if (Path(config.adapter.path) / "state.json").is_file():  # a checkpoint: its run's configuration
+    if (Path(config.adapter.path) / "state.json").is_file():  # a checkpoint of a run
         file = Path(config.adapter.path).parents[1] / "config.json"
     if not file.is_file():
         return
@@ -158,11 +158,11 @@ def as_trained(config: RunConfig, named: frozenset[str]) -> None:
         config.prompt = PromptConfig(**{k: v for k, v in saved["prompt"].items() if k in known})
         config.routing.student = saved["student"] if "student" in saved else saved["routing"]["student"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{file} is damaged ({error}): name prompt= and routing= yourself") from error
+        raise ConfigError(f"{file} is damaged ({error}): set prompt= and routing= yourself") from error
 
 
 def named_groups() -> frozenset[str]:
-    """The groups that the command line names, in any way (`prompt=`, `prompt.path=`, `+routing=`)."""
+    """The groups named on the command line in any form (`prompt=`, `prompt.path=`, `+routing=`)."""
     from hydra.core.hydra_config import HydraConfig
 
     if not HydraConfig.initialized():

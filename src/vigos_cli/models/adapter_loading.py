@@ -1,11 +1,11 @@
-"""Load a saved adapter completely, or refuse it with one line that names the first difference.
+"""Load a saved adapter completely; refuse it at the first difference from the model.
 
-    net = load_adapter(base, config.adapter, lora_config)   # a PEFT folder, or a checkpoint of a run
-    fill(student.adapter, saved, file)                      # the strict copy behind it, also for resuming
+    net = load_adapter(base, config.adapter)              # a PEFT folder, or a checkpoint of a run
+    copy_saved_tensors(student.adapter, saved, file)      # the strict copy, also used when a run resumes
 
 PEFT skips tensors whose names it does not know and only prints a warning. The model would then be evaluated
-as its base. Here every tensor of the file must have its place in the model, every adapter tensor of the model
-must be in the file, and the values are read back after loading.
+as its base. Here every tensor of the file must exist in the model, every adapter tensor of the model must be
+in the file, and the values are read back after loading.
 
 Names that an older transformers gave to modules are translated with transformers' own table of renamings,
 for example `model.layers.0` to `model.language_model.layers.0` in Qwen2-VL.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -33,33 +33,30 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from vigos_cli.config.schema import AdapterConfig
 from vigos_cli.config.torchrun import launched_rank
+from vigos_cli.models.adapter_layers import lora_config
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import read_tensors
 
-PREFIX = "base_model.model."  # PEFT puts it before the names of the base's modules
-# What PEFT appends to the name of a module that it has wrapped.
+PREFIX = "base_model.model."  # PEFT adds it before the names of the base model's modules
+# The part of a tensor's name that PEFT adds after the name of the wrapped module.
 WRAPPED = re.compile(r"\.(?:lora_|base_layer\.|modules_to_save\.|token_adapter\.|trainable_tokens_)")
-NEUTRAL_INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")  # they leave the base as it is
+# Initialisations that leave the base weights unchanged.
+NEUTRAL_INITS = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 
 
-def load_adapter(
-    base: Any, adapter: AdapterConfig, shape: Callable[[Any, AdapterConfig], LoraConfig]
-) -> PeftModel:
-    """Add the weights at `adapter.path` to the base: a PEFT folder, or a checkpoint of a run.
-
-    `shape` makes the LoRA configuration that a run's own configuration stands for.
-    """
+def load_adapter(base: Any, adapter: AdapterConfig) -> PeftModel:
+    """Add the adapter at `adapter.path` to the base model: a PEFT folder, or a checkpoint of a run."""
     assert adapter.path is not None
     folder = Path(adapter.path)
     if (checkpoint := folder / "adapter.safetensors").is_file():
-        return _from_checkpoint(base, adapter, checkpoint, shape)
+        return _from_checkpoint(base, adapter, checkpoint)
     return _from_peft_folder(base, folder)
 
 
-def fill(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], file: Path) -> None:
-    """Copy saved tensors into a model's own, all of them or none; names and shapes must be the same.
+def copy_saved_tensors(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], file: Path) -> None:
+    """Copy saved tensors into the model's tensors `own`; copy none if any name or shape differs.
 
-    Raises UserError with the first difference.
+    Raises UserError that names the first difference.
     """
     for name in saved:
         if name not in own:
@@ -93,7 +90,7 @@ def _size(tensor: Tensor) -> str:
 
 
 def _ranks(name: str, saved: Tensor, place: Tensor) -> str:
-    """Say that two shapes differ in the rank alone."""
+    """The two ranks, if the shapes of a LoRA matrix differ only in the rank; else an empty string."""
     for part, axis in (("lora_A", 0), ("lora_B", 1)):
         if f".{part}." in name and saved.ndim == 2 and saved.shape[1 - axis] == place.shape[1 - axis]:
             return f" (rank {saved.shape[axis]} in the file, {place.shape[axis]} in its configuration)"
@@ -104,7 +101,7 @@ def _ranks(name: str, saved: Tensor, place: Tensor) -> str:
 
 
 def _from_peft_folder(base: Any, folder: Path) -> PeftModel:
-    """An adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors."""
+    """Load an adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors."""
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
         pickle = ": adapter_model.bin is a pickle, which can run code; save the adapter as safetensors"
@@ -120,18 +117,18 @@ def _from_peft_folder(base: Any, folder: Path) -> PeftModel:
         config = names.update(config, current)
     net = _inject(base, config, folder)
     saved = {current[name]: value for name, value in saved.items()}
-    fill(_saved_names(net), saved, file)
+    copy_saved_tensors(_saved_names(net), saved, file)
     for name, value in _saved_names(net).items():
         if not torch.equal(value.cpu(), saved[name].to(value.dtype)):
             raise UserError(f"{file}: {name} does not have the file's values after loading")
     if renamed:
         told = dict.fromkeys(_renaming(old, new) for old, new in renamed)
-        _tell(f"{file}: old names of modules: {', '.join(told)}")
+        _tell(f"{file}: module names of an older transformers: {', '.join(told)}")
     return net
 
 
 def _read_config(file: Path) -> LoraConfig:
-    """The LoRA configuration in adapter_config.json, if it leaves the base's own weights as they are."""
+    """Read adapter_config.json. Refuse settings that change the base model's own weights."""
     if not file.is_file():
         raise UserError(f"adapter.path={file.parent} holds no {file.name}")
     try:
@@ -146,7 +143,7 @@ def _read_config(file: Path) -> LoraConfig:
     known = {f.name: values[f.name] for f in fields(LoraConfig) if f.init and f.name in values}
     try:
         config = LoraConfig(**known)
-    except Exception as error:  # whatever PEFT makes of values that it does not expect
+    except Exception as error:  # PEFT raises errors of many kinds for invalid values
         raise UserError(f"{file} is damaged: {_line(error)}") from error
     for name, changes in (
         ("bias", config.bias != "none"),
@@ -171,17 +168,15 @@ def _inject(base: Any, config: LoraConfig, folder: Path) -> PeftModel:
 
 
 def _saved_names(net: PeftModel) -> dict[str, Tensor]:
-    """The adapter's tensors as they are in the model now, under the names that PEFT saves them by."""
+    """The adapter's tensors in the model, under the names that PEFT gives them in a file."""
     return get_peft_model_state_dict(net, save_embedding_layers=False)
 
 
 # ---------------------------------------------------------------- a checkpoint
 
 
-def _from_checkpoint(
-    base: Any, adapter: AdapterConfig, file: Path, shape: Callable[[Any, AdapterConfig], LoraConfig]
-) -> PeftModel:
-    """An adapter of the run's own shape, filled from `out/checkpoints/step-N/adapter.safetensors`."""
+def _from_checkpoint(base: Any, adapter: AdapterConfig, file: Path) -> PeftModel:
+    """Load `out/checkpoints/step-N/adapter.safetensors`; rank and layers come from that run's config.json."""
     run = file.parents[2] / "config.json"
     if not run.is_file():
         raise UserError(f"adapter.path={file.parent}: no config.json of its run in {run.parent}")
@@ -194,13 +189,13 @@ def _from_checkpoint(
     tensors = read_tensors(file)
     current = _Names(base).translate(tensors, file)
     if own.path is None:
-        net = get_peft_model(base, shape(base, own))
-    elif Path(own.path).is_dir():  # the run went on from another adapter and kept its shape
-        net = load_adapter(base, own, shape)
+        net = get_peft_model(base, lora_config(base, own))
+    elif Path(own.path).is_dir():  # the run started from another adapter and kept its rank and layers
+        net = load_adapter(base, own)
     else:
-        raise UserError(f"{run}: the shape of the adapter is that of adapter.path={own.path}, which is gone")
+        raise UserError(f"{run}: this run started from adapter.path={own.path}, which no longer exists")
     trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    fill(trained, {current[name]: value for name, value in tensors.items()}, file)
+    copy_saved_tensors(trained, {current[name]: value for name, value in tensors.items()}, file)
     return net
 
 
@@ -208,7 +203,7 @@ def _from_checkpoint(
 
 
 class _Names:
-    """The names of a base's modules, now and in older versions of transformers."""
+    """Translate module names of older transformers versions to those of the loaded base model."""
 
     def __init__(self, base: Any) -> None:
         self.base = base
@@ -218,7 +213,7 @@ class _Names:
         self.backward: list[Any] = [step.reverse_transform() for step in reversed(self.forward)]
 
     def translate(self, saved: Iterable[str], file: Path) -> dict[str, str]:
-        """The name now of each saved tensor; a name of no module of this model is a UserError."""
+        """The current name of each saved tensor. Raises UserError if the model has no such module."""
         current: dict[str, str] = {}
         for name in saved:
             if not name.startswith(PREFIX):
@@ -238,7 +233,7 @@ class _Names:
         return current
 
     def update(self, config: LoraConfig, current: Mapping[str, str]) -> LoraConfig:
-        """Name in full the modules that a configuration selects by their old names, with rank and alpha."""
+        """Replace patterns over old module names by the current full names, each with its rank and alpha."""
         former = {_base_module(new): _base_module(old) for old, new in current.items()}
         # LoRA adapts linear layers and embeddings, which have no modules inside.
         leaves = [
@@ -274,17 +269,17 @@ def _module(tensor: str) -> str:
 
 
 def _base_module(saved: str) -> str:
-    """The base's module that a saved tensor belongs to."""
+    """The base model's module that a saved tensor belongs to."""
     return _module(saved.removeprefix(PREFIX))
 
 
 def _at(pattern: Mapping[str, int] | None, module: str, default: int) -> int:
-    """A module's own rank or alpha."""
+    """A module's rank or alpha: its entry in the pattern, or the default."""
     return pattern.get(get_pattern_key([*pattern], module), default) if pattern else default
 
 
 def _renaming(old: str, new: str) -> str:
-    """The part in which two names differ: `model is read as model.language_model`."""
+    """The part in which two names differ, as `model is read as model.language_model`."""
     before, after = _base_module(old).split("."), _base_module(new).split(".")
     while len(before) > 1 and len(after) > 1 and before[-1] == after[-1]:
         del before[-1], after[-1]
@@ -292,7 +287,7 @@ def _renaming(old: str, new: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """An error's text on one line of bounded length."""
+    """An error's text on one line, at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

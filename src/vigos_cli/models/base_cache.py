@@ -1,4 +1,4 @@
-"""One-entry cache of the loaded base model, reused by the next run of this process (a sweep's next cell).
+"""One-entry cache of the loaded base model, reused by the next cell of a sweep.
 
 keep(student.release(), student.processor, config.model, config.adapter)
 base, processor = take(config.model, config.adapter) or load(...)
@@ -12,23 +12,23 @@ from typing import Any
 
 from vigos_cli.config.schema import AdapterConfig, ModelConfig
 
-_kept: dict[tuple[Any, ...], tuple[Any, Any]] = {}  # one at most: two would need the memory of two
+_kept: dict[tuple[Any, ...], tuple[Any, Any]] = {}  # at most one entry, because each holds a whole model
 
 
 def keep(base: Any, processor: Any, config: ModelConfig, adapter: AdapterConfig) -> None:
-    """Keep a base without adapter, as it was loaded, and its processor; one that was kept before goes."""
+    """Store a base model without adapter, and its processor; replaces the stored one."""
     _kept.clear()
     _kept[_key(config, adapter)] = (base, processor)
 
 
 def take(config: ModelConfig, adapter: AdapterConfig) -> tuple[Any, Any] | None:
-    """The base and the processor that were kept, if they are this model's; others are dropped."""
+    """Remove and return the stored base and processor if they match; otherwise drop them, return None."""
     found = _kept.get(_key(config, adapter))
     _kept.clear()
     return found
 
 
 def _key(config: ModelConfig, adapter: AdapterConfig) -> tuple[Any, ...]:
-    """All that the loaded weights depend on; a folder's files may have been replaced since."""
+    """Everything that the loaded weights depend on, with the times at which a folder's files changed."""
     changed = sorted((str(file), file.stat().st_mtime_ns) for file in Path(config.path).glob("*.*"))
     return (*astuple(config), adapter.quantise, *changed)

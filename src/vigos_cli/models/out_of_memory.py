@@ -1,4 +1,4 @@
-"""Memory ran out: in which phase of the run, and which keys to change so that the run can go on.
+"""Report in which phase memory ran out, and which keys to change to continue the run.
 
 with with_advice(config):           # around a command: ends it with one line
     with in_phase("learn"):         # around a phase: names it
@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from vigos_cli.config.schema import AblateRun, DistillRun, EvalRun, RolloutRun, RunConfig
 from vigos_cli.utils.errors import UserError
 
-# PyTorch's allocators, the GPU's libraries and bitsandbytes raise a RuntimeError with texts of their own.
+# PyTorch's allocators, the GPU libraries and bitsandbytes raise RuntimeError with different messages.
 MESSAGE = re.compile(r"out of memory|(?:can't|cannot) allocate memory|bad_alloc|ALLOC_FAILED", re.I)
-SCORED_AT_ONCE = 8  # rows that `vigos rollout` scores at once, or fewer with a smaller rollout.batch
+SCORED_AT_ONCE = 8  # rows that `vigos rollout` scores at once; fewer if rollout.batch is smaller
 PHASES = {
     "load": "while the model was loaded",
     "rollout": "while rollouts were sampled",
@@ -32,7 +32,7 @@ PHASES = {
 
 
 class OutOfMemory(UserError):
-    """Memory ran out in the phase of this name."""
+    """Memory ran out in the phase `phase`, a key of `PHASES`."""
 
     def __init__(self, phase: str):
         super().__init__(f"out of memory {PHASES[phase]}")
@@ -40,7 +40,7 @@ class OutOfMemory(UserError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on the GPU or on the CPU."""
+    """Whether an error means that memory ran out, on the GPU or on the CPU."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
@@ -50,7 +50,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def in_phase(phase: str) -> Iterator[None]:
-    """Name the phase in which memory ran out; of nested phases the innermost is named."""
+    """Raise OutOfMemory with this phase if memory runs out inside; the innermost phase is named."""
     try:
         yield
     except Exception as error:
@@ -61,7 +61,7 @@ def in_phase(phase: str) -> Iterator[None]:
 
 @contextmanager
 def with_advice(config: RunConfig) -> Iterator[None]:
-    """Turn running out of memory inside the block into a UserError of one line that says what to change."""
+    """If memory runs out inside the block, raise a one-line UserError that says what to change."""
     try:
         with in_phase("load"):
             yield
@@ -72,7 +72,7 @@ def with_advice(config: RunConfig) -> Iterator[None]:
 def advice(config: RunConfig, phase: str) -> str:
     """Which keys to change after memory ran out in this phase.
 
-    First those that `resume=auto` accepts, the one that helps most in front; then those that need a new run.
+    First those that `resume=auto` accepts, with the most effective one first; then those that need a new run.
     """
     smaller = _smaller(config, phase)
     needs_new = ["rollout.max_new_tokens", "model.max_pixels"]
@@ -85,14 +85,14 @@ def advice(config: RunConfig, phase: str) -> str:
         new += ", or use adapter=qlora"
     text = f"out of memory {PHASES[phase]}: "
     if not smaller:
-        return f"{text}nothing that would help can change in this run; start a new one: {new}"
+        return f"{text}no key of this run that would help can be changed; start a new one: {new}"
     again = "" if isinstance(config, AblateRun) else f"resume=auto out={config.out} "
     also = f" (also possible: {', '.join(smaller[1:])})" if smaller[1:] else ""
-    return f"{text}repeat the command with {again}{smaller[0]}{also}; it goes on. Or start a new run: {new}"
+    return f"{text}repeat the command with {again}{smaller[0]}{also}; it continues. Or start a new run: {new}"
 
 
 def _smaller(config: RunConfig, phase: str) -> list[str]:
-    """Overrides that lower the memory of a phase and that a run which goes on accepts, the best first."""
+    """Overrides that lower the memory of a phase and that a resumed run accepts, the best first."""
     found = []
 
     def halve(key: str, value: int, least: int = 1) -> None:

@@ -94,7 +94,7 @@ def column_values(
 
 def measure(student: Any, overrides: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """Every mode, greedy and sampled, by column: mean, interval, n."""
-    from vigos_cli.generation.sampler import Request, Sampling, roll_out
+    from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
     from vigos_cli.method.prompts import Prompter
     from vigos_cli.method.segments import parse_rollout
 
@@ -118,7 +118,7 @@ def measure(student: Any, overrides: Sequence[str]) -> dict[str, dict[str, dict[
             values: dict[str, list[float]] = {column: [] for column in COLUMNS}
             groups: dict[str, list[str]] = {column: [] for column in COLUMNS}
             sampling = Sampling(96, temperature=temperature)
-            for rollout in roll_out(student, asked, sampling, key=("card", name), batch=256):
+            for rollout in roll_out(student, SamplingJob(asked, sampling, key=("card", name), batch=256)):
                 sample = samples[rollout.sample_id]
                 segments = parse_rollout(rollout, student=form)
                 reference = references[sample.id]
@@ -190,7 +190,7 @@ description states it as it is. `follows reference`: the answer is the one given
 def main() -> None:
     """Write the card."""
     quieten()
-    from vigos_cli.models.student import load_student
+    from vigos_cli.models.student_loading import load_student
     from vigos_cli.pretraining import documents, vision_phase
 
     parser = argparse.ArgumentParser(description=__doc__)

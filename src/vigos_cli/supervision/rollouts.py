@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vigos_cli.config.schema import RunConfig
 from vigos_cli.generation.engine import Engine, InProcess
-from vigos_cli.generation.sampler import Request, Sampling, as_rollout
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, as_rollout
 from vigos_cli.method.prompts import Prompter, reference_text
 from vigos_cli.method.segments import DESCRIPTION_END, THINK, THINK_END, description_tokens
 from vigos_cli.models.student import Student
@@ -33,7 +33,7 @@ def sample_rollouts(
     ]
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k)
     key = (config.seed, "rollout", step)
-    rollouts = engine.roll_out([r for _, r in requests], sampling, key=key, batch=rollout.batch)
+    rollouts = engine.roll_out(SamplingJob([r for _, r in requests], sampling, key, rollout.batch))
     if config.routing.completion == "reference":
         rollouts = [
             reference_completion(student, prompter, item, rollout)

@@ -27,7 +27,8 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.routing import trains
 from vigos_cli.models import base_cache
 from vigos_cli.models.adapter_folder import save_adapter, settle_prompts
-from vigos_cli.models.student import load_student, pick_device
+from vigos_cli.models.pretrained import pick_device
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.clipping import ClipWatch, progress_note
 from vigos_cli.training.dry_run import dry_run
@@ -51,7 +52,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         print(f"{out} is finished already: nothing to do")
         return finished
     if config.plan:
-        from vigos_cli.models.plan import print_plan
+        from vigos_cli.models.memory_plan import print_plan
 
         print_plan(config)
         return None

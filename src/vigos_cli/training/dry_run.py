@@ -15,7 +15,7 @@ from rich.table import Table
 
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.models.memory import GIB, PhasePeaks, peak_gib
+from vigos_cli.models.peak_memory import GIB, PhasePeaks, peak_gib
 from vigos_cli.supervision.batches import Batches, prepare
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import total_steps

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vigos_cli.config.schema import DistillRun, TrainerConfig
 from vigos_cli.generation.engine import Engine
-from vigos_cli.models.memory import PhasePeaks
 from vigos_cli.models.out_of_memory import in_phase
+from vigos_cli.models.peak_memory import PhasePeaks
 from vigos_cli.models.student import Student
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.models.adapter_loading import fill
+from vigos_cli.models.adapter_loading import copy_saved_tensors
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_steps
 from vigos_cli.training.learner import Learner
@@ -106,6 +106,6 @@ def resume_learner(learner: Learner, out: Path) -> None:
     learner.student.load_adapter_state(read_tensors(file), file)
     ema, state = load_checkpoint(places[-1], learner.optimizer)
     if learner.ema is not None and ema is not None:
-        fill(learner.ema, ema, places[-1] / "ema.safetensors")
+        copy_saved_tensors(learner.ema, ema, places[-1] / "ema.safetensors")
     learner.step = state["step"]
     learner.counts, learner.seconds = Counter(state["counts"]), defaultdict(float, state["seconds"])

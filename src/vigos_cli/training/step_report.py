@@ -9,7 +9,7 @@ from typing import Any
 
 from vigos_cli.evaluation.rollout_grading import is_right
 from vigos_cli.method.losses import TokenStats
-from vigos_cli.models.memory import peak_gib
+from vigos_cli.models.peak_memory import peak_gib
 from vigos_cli.supervision.batches import Prepared
 from vigos_cli.supervision.contexts import Supervised, supervised_tokens
 from vigos_cli.training.learner import Learner

@@ -9,7 +9,7 @@ from typing import Any
 from vigos_cli.config.provenance import CHANGES, commit, versions
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.models.adapter_folder import write_card
-from vigos_cli.models.memory import peak_gib
+from vigos_cli.models.peak_memory import peak_gib
 from vigos_cli.reporting.curves import draw_curves
 from vigos_cli.reporting.terminal_tables import print_before_and_after
 from vigos_cli.training.clipping import closing_note, zero_gradient_rate

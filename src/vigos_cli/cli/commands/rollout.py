@@ -13,7 +13,7 @@ def run(config: RolloutRun) -> None:
     quieten()
     from rich.console import Console
 
-    from vigos_cli.analysis.palr_table import print_looking
+    from vigos_cli.analysis.palr_table import print_palr_table
     from vigos_cli.analysis.rollout_run import PAGE, sample
     from vigos_cli.models.out_of_memory import with_advice
 
@@ -27,5 +27,5 @@ def run(config: RolloutRun) -> None:
     valid, right = sum(line["valid"] for line in lines), sum(line["correct"] for line in lines)
     console.print(f"{len(lines)} rollouts, {valid} valid, {right} right", markup=False)
     if config.looking:
-        print_looking(lines)
-    console.print(f"all rollouts: {config.out}/{PAGE}", markup=False, soft_wrap=True)
+        print_palr_table(lines)
+    console.print(f"look at them: {config.out}/{PAGE}", markup=False, soft_wrap=True)

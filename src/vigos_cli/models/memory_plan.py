@@ -1,17 +1,18 @@
-"""`plan=true`: will it fit? Memory estimated from the model's config alone, before any weights are fetched.
+"""`plan=true`: estimate memory from the model's config, before any weights are downloaded.
 
     peak = context + weights + optimizer + 1.1 max(learn, rollout)                       bytes, per process
 
-    weights    0.516 per 4-bit weight (nf4 with double quantisation), dtype bytes per other one
-    optimizer  per adapter weight: 4 itself, 4 gradient, 8 AdamW (2 with 8-bit AdamW)
-    learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + 24 chunk V + pictures
-               saved: what one recomputed layer keeps for its backward pass (each layer where
+    weights    0.516 per 4-bit weight (nf4 with double quantisation), size of the dtype per other weight
+    optimizer  per adapter weight: 4 for itself, 4 for its gradient, 8 for AdamW (2 for 8-bit AdamW)
+    learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + 24 chunk V + images
+               saved: what one recomputed layer keeps for its backward pass (every layer if
                trainer.gradient_checkpointing=false), with float32 copies of the adapters' inputs
-    rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + pictures
-    pictures   rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
+    rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + images
+    images     rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
 
-S is the prompt (TEXT_TOKENS and the picture at model.max_pixels) and rollout.max_new_tokens; H hidden width,
-I width of the MLP, V vocabulary. It has not been compared with a GPU: `trainer.dry_run=true` measures.
+S is the prompt (TEXT_TOKENS and one image of model.max_pixels) plus rollout.max_new_tokens; H is the hidden
+width, I the width of the MLP, V the vocabulary. The estimate has not been compared with a GPU;
+`trainer.dry_run=true` measures.
 """
 
 from __future__ import annotations
@@ -25,35 +26,36 @@ from rich.console import Console
 from rich.table import Table
 
 from vigos_cli.config.schema import CARDS, DistillRun
-from vigos_cli.models.memory import GIB
-from vigos_cli.models.student import language_model, lora_config, pick_dtype, without_weights
+from vigos_cli.models.adapter_layers import language_model, lora_config
+from vigos_cli.models.peak_memory import GIB
+from vigos_cli.models.pretrained import pick_dtype, without_weights
 
 TEXT_TOKENS = 256  # of a prompt: question, instruction and reference
-PIXELS = 1280 * 28 * 28  # of a picture, where no bound is set
-CONTEXT = 0.8  # GiB of CUDA context and libraries: a guess, never measured by us
+PIXELS = 1280 * 28 * 28  # of an image, if no bound is set
+CONTEXT = 0.8  # GiB of CUDA context and libraries; assumed, not measured
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """The sizes of a model that its memory depends on."""
 
-    decoder_weights: int  # of linear layers in the language model: these can be 4-bit
+    decoder_weights: int  # of linear layers in the language model, which can be 4-bit
     other_weights: int
     adapter_weights: int
     hidden: int
     layers: int
     mlp: int
     vocabulary: int
-    attention: int  # widths of queries, keys and values together
-    keys_and_values: int  # numbers a token and layer
-    adapter_inputs: int  # summed widths of the inputs of a layer's adapted modules
+    attention: int  # sum of the widths of queries, keys and values
+    keys_and_values: int  # values cached per token and layer
+    adapter_inputs: int  # sum of the input widths of a layer's adapted modules
     vision_width: int
-    patch: int  # pixels of a merged patch's side
+    patch: int  # side of a merged patch in pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """Bytes by part."""
+class MemoryEstimate:
+    """The estimated memory of each part, in bytes."""
 
     context: float
     weights: float
@@ -63,12 +65,12 @@ class Estimate:
 
     @property
     def peak(self) -> float:
-        """All of it at the worst moment."""
+        """The highest use at one time."""
         return self.context + self.weights + self.optimizer + 1.1 * max(self.learn, self.rollout)
 
 
 def shape_of(config: DistillRun) -> Shape:
-    """Read the sizes off the model, built without weights."""
+    """Read the sizes from the model, built without weights."""
     base = without_weights(config.model)
     settings = base.config
     with torch.device("meta"):
@@ -103,21 +105,21 @@ def shape_of(config: DistillRun) -> Shape:
     )
 
 
-def estimate(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> Estimate:
-    """The formula at the head of this file."""
+def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> MemoryEstimate:
+    """Apply the formula at the head of this file."""
     device = torch.device("cuda" if config.model.device == "auto" else config.model.device)
     size = 4 if pick_dtype(config.model.dtype, device) is torch.float32 else 2
     quantised = config.adapter.quantise == "nf4"
     weights = shape.decoder_weights * (0.516 if quantised else size) + shape.other_weights * size
     states = 2 if config.trainer.optimizer == "paged_adamw_8bit" else 8
 
-    picture = (config.model.max_pixels or PIXELS) // shape.patch**2
-    prompt = TEXT_TOKENS + picture
+    image = (config.model.max_pixels or PIXELS) // shape.patch**2
+    prompt = TEXT_TOKENS + image
     length = prompt + config.rollout.max_new_tokens
-    patches = 4 * picture  # before they are merged
+    patches = 4 * image  # before merging
     per_patch = 6 * (shape.patch // 2) ** 2 * 4 + 8 * shape.vision_width * size
 
-    # The adapters' inputs: copied where the model is not float32 itself; dropped out, with a mask.
+    # Inputs of the adapters: a float32 copy if the model has another dtype, and a masked copy with dropout.
     floats = (0 if size == 4 else 4) + (5 if config.adapter.dropout else 0)
     saved = size * (6 * shape.hidden + 2 * shape.attention + 4 * shape.mlp) + floats * shape.adapter_inputs
     checkpointed = config.trainer.gradient_checkpointing
@@ -131,13 +133,13 @@ def estimate(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB
     cache = 1.1 * rows * length * shape.layers * shape.keys_and_values * size
     work = rows * prompt * size * (6 * shape.hidden + 2 * shape.attention + 3 * shape.mlp)
     rollout = cache + work + rows * (16 * shape.vocabulary + patches * per_patch)
-    return Estimate(context, weights, shape.adapter_weights * (8 + states), learn, rollout)
+    return MemoryEstimate(context, weights, shape.adapter_weights * (8 + states), learn, rollout)
 
 
 def print_plan(config: DistillRun) -> bool:
-    """Show the estimate beside `card`; return whether it fits."""
+    """Print the estimate and the memory of `card`; return whether it fits."""
     shape, room = shape_of(config), CARDS[config.card]
-    found = estimate(config, shape)
+    found = estimate_memory(config, shape)
     table = Table(title=f"{config.model.path} on {config.card} ({room} GiB), estimated", title_justify="left")
     table.add_column("part")
     table.add_column("GiB", justify="right")
@@ -155,14 +157,14 @@ def print_plan(config: DistillRun) -> bool:
     console.print(table)
     fits = found.peak / GIB <= 0.95 * room
     if fits:
-        console.print("fits; see for yourself with trainer.dry_run=true", highlight=False)
+        console.print("fits; measure it with trainer.dry_run=true", highlight=False)
     else:
         console.print(f"does not fit: {suggestion(config, shape, room)}", highlight=False)
     return fits
 
 
 def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
-    """The mildest change that makes it fit."""
+    """The smallest change that makes it fit, as overrides for the command line."""
     tried = [config]
 
     def change(group: str, **values: Any) -> None:
@@ -182,6 +184,6 @@ def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
         named = "adapter=qlora" if group == "adapter" else None
         names = [n for n in names if not n.startswith(f"{group}.{next(iter(values))}=")]
         names += [named or f"{group}.{key}={str(value).lower()}" for key, value in values.items()]
-        if estimate(tried[-1], shape).peak / GIB <= 0.95 * room:
+        if estimate_memory(tried[-1], shape).peak / GIB <= 0.95 * room:
             return "try " + " ".join(names)
     return "a smaller model, a lower model.max_pixels, or a larger card"

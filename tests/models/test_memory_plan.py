@@ -1,4 +1,4 @@
-"""Will it fit? The plan follows its formula and the config; the dry run measures, and changes nothing."""
+"""The memory estimate follows its formula and the config; the dry run measures and changes nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from conftest import distill_config, make_student
 
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.models.memory import GIB, PhasePeaks
-from vigos_cli.models.plan import estimate, print_plan, shape_of, suggestion
+from vigos_cli.models.memory_plan import estimate_memory, print_plan, shape_of, suggestion
+from vigos_cli.models.peak_memory import GIB
 from vigos_cli.training.dry_run import dry_run, longest
 from vigos_cli.training.learner import make_learner
 
@@ -36,7 +36,7 @@ def test_the_sizes_are_the_models_own(shape):
 
 def test_every_part_grows_with_what_it_is_made_of(shape):
     def parts(*overrides: str):
-        return estimate(distill_config(*overrides), shape)
+        return estimate_memory(distill_config(*overrides), shape)
 
     base = parts()
     assert parts("adapter=qlora").weights < base.weights
@@ -49,7 +49,7 @@ def test_every_part_grows_with_what_it_is_made_of(shape):
 
 
 def base_fixed(shape) -> float:
-    """What of learning does not grow with the rows."""
+    """The part of the memory of learning that does not grow with the number of rows."""
     return 2 * shape.hidden * shape.mlp * 4 + 24 * 64 * shape.vocabulary
 
 
@@ -57,25 +57,14 @@ def test_what_does_not_fit_comes_with_the_mildest_change(shape, capsys):
     config = distill_config(
         "trainer.micro_batch=32", "trainer.gradient_checkpointing=true", "rollout.batch=1"
     )
-    needed = estimate(config, shape).peak / GIB
+    needed = estimate_memory(config, shape).peak / GIB
     milder = replace(config, trainer=replace(config.trainer, micro_batch=1))
-    room = (estimate(milder, shape).peak / GIB + 1e-6) / 0.95
+    room = (estimate_memory(milder, shape).peak / GIB + 1e-6) / 0.95
     assert room < needed
     assert suggestion(config, shape, room) == "try trainer.micro_batch=1"
     assert "smaller model" in suggestion(config, shape, 0.1)
     assert print_plan(config)
     assert "rtx4090" in capsys.readouterr().out
-
-
-def test_a_phase_knows_its_own_peak():
-    peaks = PhasePeaks(torch.device("cpu"))
-    with peaks.of("outer"):
-        with peaks.of("large"):
-            torch.zeros(64 * 2**20 // 4).add_(1)
-        with peaks.of("small"):
-            pass
-    assert peaks.bytes["large"] - peaks.bytes["small"] > 32 * 2**20
-    assert peaks.bytes["outer"] >= peaks.bytes["large"]
 
 
 def test_a_dry_run_takes_one_step_at_its_largest(capsys):

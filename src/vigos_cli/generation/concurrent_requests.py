@@ -1,7 +1,9 @@
-"""Many questions to one server, some at a time; the first that cannot be answered ends the run.
+"""Send requests to a server, several at a time; the first failure ends the run.
 
-An item without an answer is never counted as wrong: what is on disk by then stays there, and
-`resume=auto` asks for the rest.
+    replies = ask_all(config.rollout, key, items, ask)     # `ask(server, item)` is a coroutine
+
+A request without a reply is never counted as a wrong answer. What was written before the failure is kept, and
+`resume=auto` sends the remaining requests.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ U = TypeVar("U")
 def ask_all(
     config: RolloutConfig, key: str | None, items: Sequence[T], ask: Callable[[Server, T], Awaitable[U]]
 ) -> list[U]:
-    """`ask` about every item, `rollout.concurrency` at a time; its answers in the items' order."""
+    """Call `ask` for every item, `rollout.concurrency` at a time; return the results in order.
+
+    Raises UserError if the server cannot be reached or refuses a request.
+    """
     return asyncio.run(_ask_all(config, key, items, ask))
 
 
@@ -42,31 +47,29 @@ async def _ask_all(
             tasks = [asyncio.ensure_future(in_turn(item)) for item in items]
             try:
                 return await asyncio.gather(*tasks)
-            finally:  # after the first failure the others are not waited for
+            finally:  # after the first failure cancel the others
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
     except (NoReply, NoServer) as error:
-        raise UserError(
-            f"rollout: {config.url} {error}; the run stops, resume=auto goes on where it stood"
-        ) from error
+        raise UserError(f"rollout: {config.url} {error}; the run stops, resume=auto continues it") from error
 
 
 def data_url(image: Any) -> str:
-    """A picture without loss, as it stands in a request."""
+    """An image as a PNG data URL, without loss."""
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def user_turn(images: Sequence[Any], text: str) -> dict[str, Any]:
-    """The pictures before the text, as in training."""
+    """A user turn: the images before the text, as in training."""
     pictures = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
     return {"role": "user", "content": [*pictures, {"type": "text", "text": text}]}
 
 
 def as_object(content: bytes) -> dict[str, Any]:
-    """A reply that is one JSON object. Raises CutShort for anything else."""
+    """Parse a reply that is one JSON object. Raises CutShort for anything else."""
     try:
         reply = json.loads(content)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How much memory this process has needed at most, in all and by phase."""
+"""Measure the peak memory of this process, in total and for each phase."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ GIB = 2**30
 
 
 def peak_gib(device: torch.device) -> float:
-    """GiB: the device's allocations on a GPU, the whole process's resident memory on the CPU."""
+    """The peak so far in GiB: allocations on a GPU, resident memory of the process on a CPU."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / GIB, 3)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, kilobytes elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in kilobytes
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB, 3)
 
 
 class PhasePeaks:
-    """The peak of each phase, in bytes; phases may nest, and an outer one's holds those within.
+    """The peak of each phase in bytes. Phases may be nested; an outer one includes the inner ones.
 
-    On a CPU this needs Linux, where a process can reset its own high-water mark; elsewhere all phases
-    report the peak so far.
+    On a CPU this needs Linux, where a process can reset its recorded peak. Elsewhere every phase reports the
+    peak so far.
     """
 
     def __init__(self, device: torch.device):
@@ -35,7 +35,7 @@ class PhasePeaks:
 
     @contextmanager
     def of(self, phase: str) -> Iterator[None]:
-        """Watch what happens inside."""
+        """Measure the peak inside the block and add it to `bytes`."""
         self._note()
         self._open.append(phase)
         self._reset()
@@ -65,4 +65,4 @@ class PhasePeaks:
             torch.cuda.reset_peak_memory_stats(self.device)
             return
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark of resident memory
+            Path("/proc/self/clear_refs").write_text("5")  # resets the recorded peak of resident memory

@@ -1,0 +1,119 @@
+"""Read a pretrained model from a folder or the Hugging Face hub.
+
+processor = load_processor(config.model)
+base = fetch(AutoModelForImageTextToText.from_pretrained, config.model, use_safetensors=True)
+sizes = without_weights(config.model)          # the same architecture on the meta device
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from huggingface_hub import constants
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from vigos_cli.config.paths import TINY
+from vigos_cli.config.schema import ModelConfig
+from vigos_cli.utils.errors import UserError
+
+
+def fetch(load: Any, config: ModelConfig, **options: Any) -> Any:
+    """Call a `from_pretrained` function on `model.path`, a folder or a hub id; never run remote code.
+
+    Raises UserError if the files are missing or damaged.
+    """
+    path = resolve_path(config.path)
+    if not path:
+        raise UserError(
+            "model.path is empty: name a hub id or a folder, as in model.path=Qwen/Qwen2-VL-2B-Instruct"
+        )
+    # Checked first, because the hub's client retries for minutes if there is no network.
+    options["local_files_only"] = Path(path).is_dir() or not hub_reachable()
+    try:
+        return load(path, revision=config.revision, trust_remote_code=False, **options)
+    except ImportError as error:  # a processor needs a package that is not installed (SmolVLM: num2words)
+        raise UserError(f"model.path={path}: {' '.join(str(error).split())[:200]}") from error
+    except (OSError, ConnectionError) as error:
+        if Path(path).is_dir():
+            raise UserError(f"model.path={path}: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(
+            f"the weights of {path} are not in the local cache and could not be fetched: "
+            f"run `hf download {path}` while connected to a network, or set model.path= to a folder"
+        ) from error
+
+
+@cache
+def hub_reachable() -> bool:
+    """Whether the hub accepts a connection within 5 seconds; assumed if a proxy is set."""
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def resolve_path(path: str) -> str:
+    """Replace `builtin:tiny` by the folder of the model that ships with the package; keep other paths."""
+    return str(TINY) if path == "builtin:tiny" else path
+
+
+def without_weights(config: ModelConfig) -> Any:
+    """Build the model on the meta device, from its configuration alone."""
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(fetch(AutoConfig.from_pretrained, config))
+
+
+def load_processor(config: ModelConfig) -> Any:
+    """Load the model's processor and set this run's bounds on the size of images."""
+    processor = fetch(AutoProcessor.from_pretrained, config)
+    _bound_images(processor.image_processor, config)
+    if processor.tokenizer.pad_token_id is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    return processor
+
+
+def _bound_images(images: Any, config: ModelConfig) -> None:
+    """Set `model.max_pixels` in the settings that this image processor has."""
+    size = getattr(images, "size", None) or {}
+    if "max_pixels" in getattr(getattr(images, "valid_kwargs", None), "__annotations__", {}):
+        if config.max_pixels is not None and "longest_edge" in size:
+            size["longest_edge"] = config.max_pixels  # the Qwen processors store an area under this name
+        return
+    if config.max_pixels is None:
+        return
+    tile = (getattr(images, "max_image_size", None) or {}).get("longest_edge")
+    if tile is None or "longest_edge" not in size:
+        raise UserError("model.max_pixels: this model's image processor has no such bound: set it to null")
+    # Images are resized to this edge and cut into square tiles: take the largest square within the bound.
+    size["longest_edge"] = min(size["longest_edge"], max(1, int(config.max_pixels**0.5) // tile) * tile)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device named in the config; `auto` is this process's CUDA device, or the CPU if there is none."""
+    if name != "auto":
+        return torch.device(name)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    from accelerate import PartialState
+
+    device = PartialState().device
+    assert device is not None
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype named in the config; `auto` is bfloat16 on a GPU and float32 on the CPU."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    return getattr(torch, name)

@@ -12,6 +12,7 @@ import bench_fixtures as data
 import pytest
 from bench_fixtures import BLUE, GREEN, RED, cell, colour_of
 
+from vigos_cli.config.compose import job
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation import parts, registry
 from vigos_cli.evaluation.benchmarks import vilp
@@ -111,11 +112,22 @@ def test_an_answer_without_content_is_never_right(name: str):
 
 
 @pytest.mark.parametrize("name", [*ROWS, "vlind", "easyvqa"])
-def test_registered_under_its_own_name_with_a_source(name: str):
+def test_registered_under_its_own_name_and_its_option_says_where_the_data_is(name: str):
     bench = registry.get(name)
     assert bench.name == name
-    assert (bench.source is None) == (name in ("plain", "easyvqa"))
+    assert (data.task_of(name).hub is None) == (name in ("plain", "easyvqa"))
     assert bench.columns
+
+
+def test_a_combined_option_reuses_the_single_ones_and_each_key_can_be_set():
+    config: Any = job("eval", ["bench=paper", "bench.tasks.mathvista.hub=me/copy"])
+    tasks = config.bench.tasks
+    assert list(tasks) == [
+        *("mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision", "mathverse", "mmvet"),
+        *("mmsi", "realworldqa", "cvbench", "vilp_f", "vilp_p"),
+    ]
+    assert tasks["mathvista"] == data.task_of("mathvista", hub="me/copy")
+    assert all(task == data.task_of(name) for name, task in tasks.items() if name != "mathvista")
 
 
 def test_an_official_rule_is_known_where_it_is_another_one():

@@ -394,9 +394,12 @@ class BenchTask:
     """One benchmark of a run."""
 
     path: str | None = None  # a file or folder with the benchmark's columns, instead of the hub
-    split: str | None = None  # the benchmark's own when null; priorworld: heldout or validation
-    revision: str | None = None  # hub commit or tag; when null the newest, which scores.json names
-    limit: int | None = None  # the first so many items; null: all, or as many as the run's own `limit`
+    hub: str | None = None  # id of the data set on the Hugging Face hub; null where there is none
+    config: str | None = None  # config of the hub data set; several are joined by + and read in that order
+    split: str | None = None  # split, several joined by +; null: train; priorworld: heldout or validation
+    revision: str | None = None  # hub commit or tag; null: the newest, which scores.json names
+    licence: str | None = None  # licence of the data as its card states it; null: not known
+    limit: int | None = None  # number of items, from the first; null: all, or the run's own `limit`
     rows: int = 60  # priorworld: question rows, three pictures each
     seed: int = 0  # priorworld: which rows
 

@@ -95,9 +95,7 @@ def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
         return iter(samples), rows.Reading(rows=len(samples), limit=len(samples))
     return rows.read(
         _adapter(config, name),
-        path=task.path,
-        split=task.split,
-        revision=task.revision,
+        task,
         images=config.responses is None,
         limit=limit,
         ids=config.ids,

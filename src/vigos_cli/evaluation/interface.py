@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import summary
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.items import Graded, Reading, Row
 from vigos_cli.evaluation.parts import labelled, paragraphs
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
@@ -35,8 +35,8 @@ class Bench(Protocol):
         ...
 
     @property
-    def source(self) -> Source | None:
-        """Where the data is; None where there is no hub data set."""
+    def rows_file(self) -> str:
+        """The JSON file of the repository that holds the rows, with its pictures beside it; "": tables do."""
         ...
 
     @property
@@ -98,10 +98,10 @@ class Adapter:
     """The part that most benchmarks share. A subclass says how a row becomes samples, and what differs."""
 
     name: str
-    source: Source | None
     id_column: str
     columns: tuple[str, ...]
 
+    rows_file = ""
     groups = {}  # noqa: RUF012 - a class's constant, of type Groups
     needs_judge = False
     official = False
@@ -112,7 +112,10 @@ class Adapter:
 
     def own_rows(self) -> tuple[Sequence[Row], Path]:
         """Most benchmarks have none."""
-        raise UserError(f"bench.tasks.{self.name} needs a path: a JSON lines or parquet file, or a folder")
+        raise UserError(
+            f"bench.tasks.{self.name} names no data: set its path (a JSON lines or parquet file, or a "
+            f"folder) or its hub; bench={self.name} brings the hub data set where there is one"
+        )
 
     def samples(
         self, rows: Sequence[Row], reading: Reading | None = None, only: Sequence[int] | None = None

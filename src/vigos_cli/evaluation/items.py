@@ -21,17 +21,6 @@ Groups = Mapping[
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where the rows are on the hub. Several configs or splits are joined by `+`, and read in that order."""
-
-    hub: str
-    config: str | None
-    split: str
-    revision: str | None = None  # None: no revision is known to be the one that was described here
-    file: str = ""  # the rows are one JSON file of the repository, its pictures beside it
-
-
-@dataclass(frozen=True, slots=True)
 class Graded:
     """One response's verdict. `score`, from 0 to 1, is a judge's; None where there is no judge's verdict."""
 

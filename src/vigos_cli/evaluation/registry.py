@@ -1,7 +1,7 @@
 """The benchmarks by name; each is imported when it is asked for.
 
->>> get("mathvista").source.hub
-'AI4Math/MathVista'
+>>> get("mathvista").id_column
+'pid'
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import Figure, any_right, cluster, composite, summary
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.items import Graded, Reading, Row
 from vigos_cli.evaluation.parts import letter, listed, needed, text
 from vigos_cli.grading.answering import by_letter
 from vigos_cli.types import Sample, Verdict
@@ -83,9 +83,4 @@ def _score(totals: np.ndarray) -> np.ndarray:
     return ((ade + coco) / 2 + omni) / 2
 
 
-BENCH = CVBench(
-    "cvbench",
-    Source("nyu-visionx/CV-Bench", "default", "test"),
-    "idx",
-    ("idx", "prompt", "choices", "answer", "source", "task"),
-)
+BENCH = CVBench("cvbench", "idx", ("idx", "prompt", "choices", "answer", "source", "task"))

@@ -79,4 +79,4 @@ class EasyVQA(Adapter):
         return 1 / len(KINDS[sample.family]) if sample.family in KINDS else None
 
 
-BENCH = EasyVQA("easyvqa", None, "row number", ("question", "answer", "image", "image_id"))
+BENCH = EasyVQA("easyvqa", "row number", ("question", "answer", "image", "image_id"))

@@ -19,7 +19,7 @@ from typing import Any
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import accuracy, any_right, ratio, summary
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.items import Graded, Reading, Row
 from vigos_cli.evaluation.parts import needed, paragraphs, text
 from vigos_cli.grading.answering import by_word
 from vigos_cli.types import Sample, Verdict
@@ -104,7 +104,6 @@ def _all_right(graded: Sequence[Graded], part: Callable[[Graded], str]) -> dict[
 
 BENCH = Hallusion(
     "hallusion",
-    Source("lmms-lab/HallusionBench", None, "image+non_image"),
     "_".join(KEY),
     (*KEY, "visual_input", "question", "gt_answer"),
 )

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.items import Reading, Row
 from vigos_cli.evaluation.parts import inlined, letter, mapped, needed, paragraphs, text, without_marks
 from vigos_cli.grading.answering import answer_of, by_grading, by_letter, nothing
 from vigos_cli.grading.normal import plain
@@ -89,8 +89,5 @@ def _letters(answer: str) -> list[str]:
     return sorted(parts) if parts <= set(LETTERS) else []
 
 
-_HUB = "AI4Math/MathVerse"
-BENCH = MathVerse("mathverse", Source(_HUB, "testmini", "testmini"), "sample_index", COLUMNS)
-BLIND = MathVerse(
-    "mathverse_text_only", Source(_HUB, "testmini_text_only", "testmini_text_only"), "sample_index", COLUMNS
-)
+BENCH = MathVerse("mathverse", "sample_index", COLUMNS)
+BLIND = MathVerse("mathverse_text_only", "sample_index", COLUMNS)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.items import Reading, Row
 from vigos_cli.evaluation.parts import PLACE, letter, listed, needed, order_images
 from vigos_cli.grading.answering import by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
@@ -60,9 +60,4 @@ class MathVision(Adapter):
         return by_grading(sample.answer, response)
 
 
-BENCH = MathVision(
-    "mathvision",
-    Source("MathLLMs/MathVision", "default", "test"),
-    "id",
-    ("id", "question", "options", "answer", "subject"),
-)
+BENCH = MathVision("mathvision", "id", ("id", "question", "options", "answer", "subject"))

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.items import Reading, Row
 from vigos_cli.evaluation.parts import listed, mapped, needed, text
 from vigos_cli.grading.answering import answer_of, by_grading
 from vigos_cli.types import Sample, Verdict
@@ -100,4 +100,4 @@ def _places(precision: Any) -> int | None:
         return None
 
 
-BENCH = MathVista("mathvista", Source("AI4Math/MathVista", "default", "testmini"), "pid", COLUMNS)
+BENCH = MathVista("mathvista", "pid", COLUMNS)

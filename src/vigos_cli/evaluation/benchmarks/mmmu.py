@@ -16,18 +16,11 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.items import Reading, Row
 from vigos_cli.evaluation.parts import letter, listed, needed, shown, text
 from vigos_cli.grading.answering import best, by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 
-SUBJECTS = (
-    "Accounting", "Agriculture", "Architecture_and_Engineering", "Art", "Art_Theory", "Basic_Medical_Science",
-    "Biology", "Chemistry", "Clinical_Medicine", "Computer_Science", "Design",
-    "Diagnostics_and_Laboratory_Medicine", "Economics", "Electronics", "Energy_and_Power", "Finance",
-    "Geography", "History", "Literature", "Manage", "Marketing", "Materials", "Math",
-    "Mechanical_Engineering", "Music", "Pharmacy", "Physics", "Psychology", "Public_Health", "Sociology",
-)  # fmt: skip
 PICTURES = range(1, 8)
 
 
@@ -94,9 +87,4 @@ def _is_list(answer: object) -> bool:
     return isinstance(answer, list | tuple) or (isinstance(answer, str) and answer.strip().startswith("["))
 
 
-BENCH = MMMU(
-    "mmmu",
-    Source("MMMU/MMMU", "+".join(SUBJECTS), "validation"),
-    "id",
-    ("id", "question", "options", "answer"),
-)
+BENCH = MMMU("mmmu", "id", ("id", "question", "options", "answer"))

@@ -16,7 +16,7 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.benchmarks.mmmu import MMMU
-from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.items import Reading, Row
 from vigos_cli.evaluation.parts import letter, listed, needed, text
 from vigos_cli.types import Sample, Verdict
 
@@ -56,12 +56,5 @@ class Vision(Pro):
         return f"{sample.question} The answer is the letter of one of its options."
 
 
-STANDARD = Pro(
-    "mmmu_pro",
-    Source("MMMU/MMMU_Pro", "standard (10 options)", "test"),
-    "id",
-    ("id", "question", "options", "answer"),
-)
-VISION = Vision(
-    "mmmu_pro_vision", Source("MMMU/MMMU_Pro", "vision", "test"), "id", ("id", "options", "answer")
-)
+STANDARD = Pro("mmmu_pro", "id", ("id", "question", "options", "answer"))
+VISION = Vision("mmmu_pro_vision", "id", ("id", "options", "answer"))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.items import Reading, Row
 from vigos_cli.evaluation.parts import inlined, letter, needed, paragraphs, without_marks
 from vigos_cli.grading.answering import answer_of, by_letter, nothing
 from vigos_cli.types import Sample, Verdict
@@ -59,9 +59,4 @@ class MMSI(Adapter):
         return 1 / len(LETTERS)
 
 
-BENCH = MMSI(
-    "mmsi",
-    Source("RunsenXu/MMSI-Bench", None, "test"),
-    "id",
-    ("id", "images", "question_type", "question", "answer"),
-)
+BENCH = MMSI("mmsi", "id", ("id", "images", "question_type", "question", "answer"))

@@ -16,7 +16,7 @@ from typing import Any
 
 from vigos_cli.evaluation.figures import by_item, cluster, mean, split
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.items import Graded, Reading, Row
 from vigos_cli.evaluation.parts import needed, text
 from vigos_cli.grading.answering import answer_of
 from vigos_cli.types import Sample, Verdict
@@ -69,6 +69,4 @@ def _score(graded: Sequence[Graded]) -> dict[str, Any] | None:
     return mean([one.score or 0.0 for one in graded], [cluster(one.sample) for one in graded])
 
 
-BENCH = MMVet(
-    "mmvet", Source("lmms-lab/MMVet", None, "test"), "question_id", ("question_id", "question", "answer")
-)
+BENCH = MMVet("mmvet", "question_id", ("question_id", "question", "answer"))

@@ -85,4 +85,4 @@ def _pictures(row: Row) -> dict[int, Any]:
     return dict(enumerate(pictures if isinstance(pictures, list | tuple) else [pictures], 1))
 
 
-BENCH = Plain("plain", None, "id", ("answer",))
+BENCH = Plain("plain", "id", ("answer",))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.items import Reading, Row
 from vigos_cli.evaluation.parts import inlined, letter, needed
 from vigos_cli.grading.answering import by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
@@ -50,6 +50,4 @@ class RealWorldQA(Adapter):
         return by_grading(sample.answer, response)
 
 
-BENCH = RealWorldQA(
-    "realworldqa", Source("xai-org/RealworldQA", None, "test"), "row number", ("question", "answer")
-)
+BENCH = RealWorldQA("realworldqa", "row number", ("question", "answer"))

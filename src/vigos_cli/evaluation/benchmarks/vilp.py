@@ -27,7 +27,7 @@ import numpy as np
 
 from vigos_cli.evaluation.figures import any_right, cluster, composite, mean, summary
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.items import Graded, Reading, Row
 from vigos_cli.evaluation.parts import needed
 from vigos_cli.grading.answering import answer_of, nothing
 from vigos_cli.grading.normal import plain
@@ -179,6 +179,5 @@ def _score(graded: Sequence[Graded]) -> dict[str, Any]:
 
 
 _COLUMNS = ("question", *(f"answer{place}" for place in PLACES))
-_SOURCE = Source("ViLP/ViLP", None, "train")
-FACT = ViLP("vilp_f", _SOURCE, "ROW:PLACE", _COLUMNS, fact=True)
-PLAIN = ViLP("vilp_p", _SOURCE, "ROW:PLACE", _COLUMNS, fact=False)
+FACT = ViLP("vilp_f", "ROW:PLACE", _COLUMNS, fact=True)
+PLAIN = ViLP("vilp_p", "ROW:PLACE", _COLUMNS, fact=False)

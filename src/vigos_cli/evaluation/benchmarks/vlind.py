@@ -23,7 +23,7 @@ from typing import Any
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import any_right, ratio, summary
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
+from vigos_cli.evaluation.items import Graded, Reading, Row
 from vigos_cli.evaluation.parts import needed, paragraphs
 from vigos_cli.grading.answering import by_word
 from vigos_cli.types import Sample, Verdict
@@ -44,6 +44,7 @@ COLUMNS = (
 class VLind(Adapter):
     """See the module."""
 
+    rows_file = "VLind-Bench Dataset/data.json"
     groups = {"concept": lambda sample: sample.family, "stage": lambda sample: sample.fields["stage"]}  # noqa: RUF012
 
     def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
@@ -142,9 +143,4 @@ def stages(graded: Sequence[Graded]) -> dict[str, Any]:
     return {**{name: ratio(pairs) for name, pairs in sums.items()}, "incomplete": incomplete}
 
 
-BENCH = VLind(
-    "vlind",
-    Source("klee972/VLind-Bench", None, "train", file="VLind-Bench Dataset/data.json"),
-    "INSTANCE:QUESTION:IMAGE",
-    COLUMNS,
-)
+BENCH = VLind("vlind", "INSTANCE:QUESTION:IMAGE", COLUMNS)

@@ -40,7 +40,7 @@ from vigos_cli.data.priorworld import (
     seeded,
     withheld,
 )
-from vigos_cli.evaluation.benchmarks.priorworld import summarise
+from vigos_cli.evaluation.benchmarks.priorworld_scoring import measure_figures
 from vigos_cli.types import Response, Sample
 
 Look = tuple[str, str, str, str, str]  # kind, colour, pattern, row, column
@@ -623,7 +623,7 @@ def test_figures_are_given_with_the_usual_fact_stated_and_without():
         Response(sample.id, 0, "", "", answer, valid=True, described=True, tokens=1)
         for sample, answer in zip(samples, answers, strict=True)
     ]
-    facts = summarise(samples, responses)["facts"]
+    facts = measure_figures(samples, responses)["facts"]
     assert isinstance(facts, dict)
     assert {kind: figure["mean"] for kind, figure in facts.items()} == {
         "prior, fact not stated": 0,

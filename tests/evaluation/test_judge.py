@@ -23,7 +23,7 @@ import vigos_cli
 from vigos_cli.config.compose import job
 from vigos_cli.config.schema import BenchConfig, BenchTask, EvalRun, JudgeConfig
 from vigos_cli.evaluation.evaluate import evaluate
-from vigos_cli.evaluation.items import Graded
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.judge_words import LONGEST, Case, messages, read, version
 from vigos_cli.evaluation.judging import with_judge
 from vigos_cli.evaluation.result import Result

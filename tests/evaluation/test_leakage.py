@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vigos_cli.evaluation.leakage import described, gold, leakage, states
+from vigos_cli.evaluation.leakage import caption_gold, first_description, leakage, states
 from vigos_cli.types import Sample
 
 
@@ -27,16 +27,16 @@ def test_an_answer_is_stated_word_by_word(description, answer, stated):
 
 
 def test_a_description_is_what_stands_between_its_tags():
-    assert described("<description> a cat </description> <think>") == "a cat"
+    assert first_description("<description> a cat </description> <think>") == "a cat"
     for text in ("", "<description> a cat", "a cat </description>", "<description>  </description>"):
-        assert described(text) is None
+        assert first_description(text) is None
 
 
 def test_a_letter_stands_for_its_option():
-    assert gold(Sample("a", "?", "B", (), options=("red", "blue"))) == "blue"
-    assert gold(Sample("a", "Which? A. red B. blue", "(B)", ())) == "blue"
-    assert gold(Sample("a", "Which?", "B", ())) is None
-    assert gold(Sample("a", "Which?", "blue", (), options=("red", "blue"))) == "blue"
+    assert caption_gold(Sample("a", "?", "B", (), options=("red", "blue"))) == "blue"
+    assert caption_gold(Sample("a", "Which? A. red B. blue", "(B)", ())) == "blue"
+    assert caption_gold(Sample("a", "Which?", "B", ())) is None
+    assert caption_gold(Sample("a", "Which?", "blue", (), options=("red", "blue"))) == "blue"
 
 
 def test_the_share_the_chance_and_their_intervals():

@@ -8,7 +8,7 @@ from conftest import distill_config, make_student
 
 from vigos_cli.config.paths import TINY
 from vigos_cli.data.priorworld import Scene, caption, read_caption, seeded
-from vigos_cli.evaluation.run import Evaluator
+from vigos_cli.evaluation.item_responses import Evaluator
 from vigos_cli.generation.engine import InProcess
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.pretraining import corners

@@ -7,7 +7,7 @@ from typing import Any
 
 from vigos_cli.ablation.arms import KINDS, Arm, Table, text
 from vigos_cli.ablation.compare import Row, measures, says
-from vigos_cli.evaluation.compare import Difference
+from vigos_cli.evaluation.run_comparison import Difference
 from vigos_cli.utils.stats import Estimate
 
 NAMES = {

@@ -24,21 +24,22 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli.config import processes
 from vigos_cli.config.schema import BenchTask, EvalRun
-from vigos_cli.evaluation import registry, rows
+from vigos_cli.evaluation import benchmark_rows, registry
 from vigos_cli.evaluation.failures import PAGE, Failures
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.evaluation.items import Graded
 from vigos_cli.evaluation.judging import fill_in, with_judge
-from vigos_cli.evaluation.result import ASKED, Result, save, save_scores
-from vigos_cli.evaluation.saved import joined, missing, not_over_a_run, saved_responses
+from vigos_cli.evaluation.result import ASKED, Result, save_result, save_scores
+from vigos_cli.evaluation.row_reader import RowReader
+from vigos_cli.evaluation.saved_responses import joined, missing, not_over_a_run, saved_responses
 from vigos_cli.types import Response, Sample, Verdict
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import read_lines
 
 if TYPE_CHECKING:
-    from vigos_cli.evaluation.ask import Asker
+    from vigos_cli.evaluation.asker import Asker
 
-Items = tuple[Iterator[Sample], rows.Reading]  # a benchmark's, and how they are read
+Items = tuple[Iterator[Sample], RowReader]  # a benchmark's, and how they are read
 
 
 def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
@@ -52,16 +53,16 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
             raise ConfigError(f"{key} are of one benchmark: name one")
     out, judge = Path(config.out), None
     if config.compare:
-        from vigos_cli.evaluation.compare import verdicts
+        from vigos_cli.evaluation.run_comparison import read_verdicts
 
-        verdicts(Path(config.compare[0]))
+        read_verdicts(Path(config.compare[0]))
     if config.judge.name != "none" and processes.rank() == 0:
         from vigos_cli.evaluation.judge_column import Judge
 
         judge = Judge(config.judge, out)
     items = {name: _items(config, name, task) for name, task in tasks.items()}
     if config.responses is None and asker is None:
-        from vigos_cli.evaluation.ask import load_asker  # torch, which grading has no use for
+        from vigos_cli.evaluation.asker import load_asker  # torch, which grading has no use for
 
         asker = load_asker(config)
     results: dict[str, Result] = {}
@@ -72,12 +73,12 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
             folder.mkdir(parents=True, exist_ok=True)
             results[name] = result = _result(config, name, own_items, asker, folder)
             scores[name] = result.figures(result.graded)
-            save(out, name, result, scores)
+            save_result(out, name, result, scores)
     if judge:
         fill_in(judge, list(results.values()))
         for name, result in results.items():
             scores[name] = with_judge(config.judge.model, result)
-            save(out, name, result, scores)
+            save_result(out, name, result, scores)
     if config.compare and processes.rank() == 0:
         _against(scores, config.compare[0], config.out)
         save_scores(out, scores, alone=len(tasks) == 1)
@@ -88,12 +89,14 @@ def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
     """A benchmark's items and how they are read; its files are opened here, its pictures one by one."""
     limit = task.limit or config.limit
     if name == "priorworld":
-        from vigos_cli.evaluation.benchmarks import priorworld
+        from vigos_cli.evaluation.benchmarks import priorworld_scoring
 
-        drawn = rows.wanted("priorworld", "id", iter(priorworld.load(task)), config.ids)
+        drawn = benchmark_rows.samples_with_ids(
+            "priorworld", "id", iter(priorworld_scoring.priorworld_items(task)), config.ids
+        )
         samples = list(islice(drawn, limit))
-        return iter(samples), rows.Reading(rows=len(samples), limit=len(samples))
-    return rows.read(
+        return iter(samples), RowReader(rows=len(samples), limit=len(samples))
+    return benchmark_rows.read_samples(
         _adapter(config, name),
         task,
         images=config.responses is None,
@@ -147,11 +150,11 @@ def _with_leakage(result: Result, marks: dict[str, Any], responses: Sequence[dic
 
 def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
     """Add to the figures of each benchmark its paired differences from an earlier run."""
-    from vigos_cli.evaluation.compare import compare, row
+    from vigos_cli.evaluation.run_comparison import compare_runs, difference_row
 
-    for difference in compare([run, out]):
+    for difference in compare_runs([run, out]):
         against = scores[difference.bench.split()[0]].setdefault("against", {"run": run, "differences": []})
-        against["differences"].append(row(difference))
+        against["differences"].append(difference_row(difference))
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
@@ -176,25 +179,30 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
 
 def _priorworld(config: EvalRun, items: Items, asker: Asker, folder: Path) -> Result:
     """Its verdicts are on the parts of a parsed response, and its pictures are drawn."""
-    from vigos_cli.evaluation.benchmarks import priorworld
+    from vigos_cli.evaluation.benchmarks import priorworld_scoring
 
-    samples, reading = list(items[0]), items[1]
+    samples, reader = list(items[0]), items[1]
     responses: list[Response] = []
 
     def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
         question = attrgetter("question")
-        for sample, response in asker.responses("priorworld", question, samples, folder, reading.total):
+        for sample, response in asker.responses("priorworld", question, samples, folder, reader.total):
             responses.append(response)
             text = None if response.refused else response.text
-            yield sample, response.draw, text, _refused(response) or priorworld.grade(sample, response)
+            yield (
+                sample,
+                response.draw,
+                text,
+                _refused(response) or priorworld_scoring.priorworld_verdict(sample, response),
+            )
 
     graded = _collect(config, "priorworld", verdicts(), folder)
-    report = priorworld.report(samples, responses)
+    report = priorworld_scoring.priorworld_figures(samples, responses)
     return Result(graded, lambda _: report, folder)
 
 
 def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
-    samples, reading = items
+    samples, reader = items
     adapter, scorer = _adapter(config, name), config.bench.scorer
     if scorer == "official" and not adapter.official:
         print(f"{name}: bench.scorer=official has no other rule than ours", file=sys.stderr)
@@ -204,7 +212,7 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
     if asker:
 
         def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
-            for sample, response in asker.responses(name, adapter.prompt, samples, folder, reading.total):
+            for sample, response in asker.responses(name, adapter.prompt, samples, folder, reader.total):
                 text = None if response.refused else response.text
                 verdict = _refused(response) or adapter.grade(sample, response.text, scorer)
                 yield sample, response.draw, text, verdict
@@ -218,13 +226,13 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
             summarise = type(adapter).summarise
         graded = _collect(config, name, _graded(adapter, joined(samples, saved), scorer), folder)
         counts |= missing(adapter, {one.sample.id for one in graded}, saved, config.responses or "")
-    counts |= {"revision": reading.revision} if reading.revision else {}
-    if reading.left_out:
-        counts["left_out"] = {rule: len(items) for rule, items in reading.left_out.items()}
+    counts |= {"revision": reader.revision} if reader.revision else {}
+    if reader.left_out:
+        counts["left_out"] = {rule: len(items) for rule, items in reader.left_out.items()}
         print(f"{name}: left out {counts['left_out']}", file=sys.stderr)
-    if reading.without_picture:
-        counts["without_picture"] = reading.without_picture
-        print(f"{name}: {reading.without_picture} items have no picture column", file=sys.stderr)
+    if reader.without_picture:
+        counts["without_picture"] = reader.without_picture
+        print(f"{name}: {reader.without_picture} items have no picture column", file=sys.stderr)
     return Result(graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter)
 
 

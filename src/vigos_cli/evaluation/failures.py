@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from vigos_cli.config.schema import EvalRun
-from vigos_cli.evaluation.items import Graded
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.method.segments import runs
 from vigos_cli.reporting.viewer import ShownRollout, ShownToken, counted, shrunk, write_page
 from vigos_cli.types import Kind

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vigos_cli.evaluation.items import Graded, Groups
+from vigos_cli.evaluation.graded import Graded, Groups
 from vigos_cli.types import Sample
 from vigos_cli.utils.stats import RESAMPLES, mean_interval, same, wilson
 
@@ -38,7 +38,7 @@ def cluster(sample: Sample) -> str:
     return sample.group or sample.id
 
 
-def mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Figure | None:
+def mean_figure(values: Sequence[float], clusters: Sequence[Hashable]) -> Figure | None:
     """A mean of values from 0 to 1, by Wilson or a cluster bootstrap."""
     estimate = mean_interval(values, clusters)
     return estimate and asdict(estimate)
@@ -125,17 +125,19 @@ def summary(
                 "unparsed": _average([float(one.verdict.verdict == "unparsed") for one in part]),
                 **_chance(by_item(part), chance, 1),
             }
-            for group, part in sorted(split(graded, key).items())
+            for group, part in sorted(split_by_group(graded, key).items())
         }
     return figures
 
 
 def accuracy(graded: Sequence[Graded]) -> Figure | None:
     """The share of right answers over all draws (Avg@k), an unparsed one counted as wrong."""
-    return mean([one.right for one in graded], [cluster(one.sample) for one in graded])
+    return mean_figure([one.right for one in graded], [cluster(one.sample) for one in graded])
 
 
-def split(graded: Sequence[Graded], key: Callable[[Sample], str | Sequence[str]]) -> dict[str, list[Graded]]:
+def split_by_group(
+    graded: Sequence[Graded], key: Callable[[Sample], str | Sequence[str]]
+) -> dict[str, list[Graded]]:
     """The graded responses of each group; one that has several is in each of them."""
     parts: dict[str, list[Graded]] = {}
     for one in graded:
@@ -150,7 +152,7 @@ def _passes(items: Mapping[str, list[Graded]], k: int) -> Figure | None:
     for draws in items.values():
         values.append(pass_at_k(len(draws), round(sum(one.right for one in draws)), k))
         clusters.append(cluster(draws[0].sample))
-    return mean(values, clusters)
+    return mean_figure(values, clusters)
 
 
 def _chance(

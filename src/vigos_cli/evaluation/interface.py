@@ -3,8 +3,8 @@
     rows -> samples -> prompt -> (the model) -> grade -> Graded -> summarise
 
 >>> bench = registry.get("mathvista")
->>> reading = Reading(folder)
->>> for sample in bench.samples(rows, reading): bench.prompt(sample)
+>>> reader = RowReader(folder)
+>>> for sample in bench.samples(rows, reader): bench.prompt(sample)
 >>> bench.grade(sample, "<answer>B</answer>").verdict
 'right'
 
@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import summary
-from vigos_cli.evaluation.items import Graded, Reading, Row
-from vigos_cli.evaluation.parts import labelled, paragraphs
+from vigos_cli.evaluation.graded import Graded
+from vigos_cli.evaluation.row_parsing import labelled, paragraphs
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
 
@@ -54,11 +55,11 @@ class Bench(Protocol):
         ...
 
     def samples(
-        self, rows: Sequence[Row], reading: Reading | None = None, only: Sequence[int] | None = None
+        self, rows: Sequence[Row], reader: RowReader | None = None, only: Sequence[int] | None = None
     ) -> Iterator[Sample]:
         """The items, of the rows at `only` these indexes where they are named.
 
-        A row that makes none is counted in `reading`; a missing picture is a UserError.
+        A row that makes none is counted in `reader`; a missing picture is a UserError.
         """
         ...
 
@@ -106,7 +107,7 @@ class Adapter:
     needs_judge = False
     official = False
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """The samples of one row. Raises BadRow for a row that makes none."""
         raise NotImplementedError
 
@@ -118,18 +119,18 @@ class Adapter:
         )
 
     def samples(
-        self, rows: Sequence[Row], reading: Reading | None = None, only: Sequence[int] | None = None
+        self, rows: Sequence[Row], reader: RowReader | None = None, only: Sequence[int] | None = None
     ) -> Iterator[Sample]:
         """See Bench."""
-        reading = reading or Reading()
+        reader = reader or RowReader()
         for index in range(len(rows)) if only is None else only:
-            reading.at, named = index, f"row {index}"
+            reader.at, named = index, f"row {index}"
             try:
                 row = rows[index]
                 named = str(row.get(self.id_column) or named)
-                yield from self.row(row, index, reading)
+                yield from self.row(row, index, reader)
             except BadRow as error:
-                reading.left_out.setdefault(str(error), []).append(named)
+                reader.left_out.setdefault(str(error), []).append(named)
             except UserError as error:
                 raise UserError(f"{self.name}, item {error}") from error
 
@@ -143,7 +144,7 @@ class Adapter:
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """See Bench."""
-        from vigos_cli.grading.answering import by_grading
+        from vigos_cli.grading.response_verdicts import by_grading
 
         return by_grading(sample.answer, response, choices=sample.options)
 

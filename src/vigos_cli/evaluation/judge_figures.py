@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vigos_cli.evaluation.figures import Figure, cluster, mean
-from vigos_cli.evaluation.items import Graded
+from vigos_cli.evaluation.figures import Figure, cluster, mean_figure
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.judge_words import version
 
 _PAIRS = {(1, 1): "both right", (0, 1): "only judge", (1, 0): "only rules", (0, 0): "both wrong"}
@@ -28,12 +28,14 @@ def judged(graded: Sequence[Graded], model: str, by_share: bool) -> dict[str, An
         "prompt": version(by_share),
         "n": len(known),
         "null": len(graded) - len(known),
-        "score": mean([score for _, score in known], [cluster(one.sample) for one, _ in known]),
+        "score": mean_figure([score for _, score in known], [cluster(one.sample) for one, _ in known]),
         "agreement": None if by_share else _agreement(known),
     }
 
 
 def _agreement(known: Sequence[tuple[Graded, float]]) -> Figure | None:
     pairs = [(one.right, score) for one, score in known]
-    share = mean([float(rule == judge) for rule, judge in pairs], [cluster(one.sample) for one, _ in known])
+    share = mean_figure(
+        [float(rule == judge) for rule, judge in pairs], [cluster(one.sample) for one, _ in known]
+    )
     return share and {**share, **{name: pairs.count(pair) for pair, name in _PAIRS.items()}}

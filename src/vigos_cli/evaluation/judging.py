@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.evaluation.items import Graded
-from vigos_cli.evaluation.parts import labelled, paragraphs
 from vigos_cli.evaluation.result import Result
+from vigos_cli.evaluation.row_parsing import labelled, paragraphs
 
 if TYPE_CHECKING:
     from vigos_cli.evaluation.judge_column import Judge

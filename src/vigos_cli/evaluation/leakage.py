@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from vigos_cli.evaluation.parts import inlined, letter
+from vigos_cli.evaluation.row_parsing import inlined, letter
 from vigos_cli.method.segments import DESCRIPTION, DESCRIPTION_END
 from vigos_cli.types import Sample
 from vigos_cli.utils.stats import mean_interval
@@ -24,25 +24,25 @@ from vigos_cli.utils.stats import mean_interval
 WORD = re.compile(r"\w+(?:[.,']\w+)*")
 
 
-def words(text: str) -> list[str]:
+def text_words(text: str) -> list[str]:
     """The words of a text without case; a decimal point or an apostrophe is part of its word."""
     return WORD.findall(text.casefold())
 
 
 def states(description: str, answer: str) -> bool:
     """Whether the words of `answer` stand in the description, one after the other; those of none never do."""
-    said, gold = words(description), words(answer)
+    said, gold = text_words(description), text_words(answer)
     return bool(gold) and any(said[i : i + len(gold)] == gold for i in range(len(said) - len(gold) + 1))
 
 
-def described(text: str) -> str | None:
+def first_description(text: str) -> str | None:
     """What stands in the first description of a response; None where there is none or nothing in it."""
     begin, end = text.find(DESCRIPTION), text.find(DESCRIPTION_END)
     inside = text[begin + len(DESCRIPTION) : end].strip() if 0 <= begin < end else ""
     return inside or None
 
 
-def gold(sample: Sample) -> str | None:
+def caption_gold(sample: Sample) -> str | None:
     """What a caption would have to say: of a letter its option's text; None where that is not known."""
     answer = sample.answer.strip()
     if not re.fullmatch(r"\(?[A-Z]\)?", answer):
@@ -57,12 +57,12 @@ def leakage(samples: Sequence[Sample], responses: Sequence[Mapping[str, Any]]) -
     `responses` are lines of responses.jsonl (sample_id, text). Of each description the next item's reference
     that differs is the other. Intervals by item's group. None where nothing was described.
     """
-    golds = {sample.id: known for sample in samples if (known := gold(sample))}
+    golds = {sample.id: known for sample in samples if (known := caption_gold(sample))}
     groups = {sample.id: sample.group or sample.id for sample in samples}
     others = _others(golds)
     stated, by_chance, clusters = [], [], []
     for response in responses:
-        id, description = response["sample_id"], described(response["text"])
+        id, description = response["sample_id"], first_description(response["text"])
         if description is not None and id in others:
             stated.append(float(states(description, golds[id])))
             by_chance.append(float(states(description, others[id])))
@@ -77,7 +77,7 @@ def _others(golds: Mapping[str, str]) -> dict[str, str]:
     others: dict[str, str] = {}
     coming, other = "", ""  # the reference that comes next, and the first after it that differs from it
     for id in reversed([*ids, *ids]):
-        if words(golds[id]) != words(coming):
+        if text_words(golds[id]) != text_words(coming):
             coming, other = golds[id], coming
         if other:
             others[id] = other

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config import processes
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.evaluation.items import Graded
 from vigos_cli.utils.files import write_json, write_lines
 
 ASKED = ("greedy", "sampled")
@@ -26,7 +26,7 @@ class Result:
     bench: Bench | None = None  # None: PriorWorld
 
 
-def save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
+def save_result(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
     """Leave a benchmark's verdicts, and all scores so far. Of several processes the first one does."""
     if processes.rank() == 0:
         write_lines(

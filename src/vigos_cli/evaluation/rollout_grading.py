@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from vigos_cli.evaluation.parts import options_for
+from vigos_cli.evaluation.row_parsing import options_for
 from vigos_cli.grading import grade
-from vigos_cli.grading.answers import same
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.method.prompts import reference_text
 from vigos_cli.types import Sample, Segments, Verdict
 
@@ -36,6 +36,6 @@ def is_right(sample: Sample, segments: Segments) -> bool:
 @lru_cache(maxsize=4096)  # several rollouts of one prompt often give one answer
 def _graded(reference: str, answer: str, options: tuple[str, ...]) -> Verdict:
     """An equal text needs no grader; every other pair goes to them, which bound their own time."""
-    if same(answer, reference):
+    if same_text(answer, reference):
         return Verdict("right", answer, "text", "the same text")
     return grade(reference, answer, choices=options)

@@ -17,7 +17,7 @@ from typing import Any
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
 from vigos_cli.data.priorworld import PRIOR_FAMILIES, question_rows, read_caption
-from vigos_cli.grading.answers import same
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.types import Role, Sample
 from vigos_cli.utils import rng
 from vigos_cli.utils.quiet import quieten
@@ -74,14 +74,14 @@ def observe(sample: Sample, role: Role, segments: Any, text: str, head: str, ref
     """What one answer says about each column."""
     if role is Role.PERCEPTION:
         return {"format": [float(text.rstrip().endswith("</description>"))], **told(text, sample)}
-    right = [float(same(segments.answer, sample.answer))]
+    right = [float(same_text(segments.answer, sample.answer))]
     observed = {"format": [float(segments.valid)]}
     if sample.prior is None:
         observed["answer, no prior"] = right
     else:
         observed["answer, agrees" if sample.prior.agrees else "answer, conflicts"] = right
     if reference is not None:
-        observed["follows reference"] = [float(same(segments.answer, reference))]
+        observed["follows reference"] = [float(same_text(segments.answer, reference))]
     if head == "<description>":
         observed |= told(segments.description, sample)
     return observed

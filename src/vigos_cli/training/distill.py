@@ -20,7 +20,7 @@ from vigos_cli.config.schema import DistillRun
 from vigos_cli.data.check import check
 from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.load import TableData, load_data
-from vigos_cli.evaluation.around import Around
+from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.routing import trains
@@ -72,7 +72,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         return dry_run(learner, data, prompter, config)
     with ExitStack() as stack:  # closes the engine and the files however the run ends
         learner.engine = stack.enter_context(closing(engine_of(config, student)))
-        around = Around(learner.engine, prompter, config)
+        around = TrainingEvaluation(learner.engine, prompter, config)
         resume(learner, out)
         if first:
             claim(out, config, step=learner.step)
@@ -119,7 +119,7 @@ def _learn(
     batches: Batches,
     prompter: Prompter,
     config: DistillRun,
-    around: Around,
+    around: TrainingEvaluation,
     tracker: Tracker | None,
 ) -> None:
     """Train to the last step, with a line of metrics.jsonl and of the progress bar for each."""
@@ -191,7 +191,7 @@ def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
     return json.loads(summary.read_text()) if summary.exists() else None
 
 
-def _before(out: Path, learner: Learner, around: Around) -> tuple[dict[str, Any], list[Response]]:
+def _before(out: Path, learner: Learner, around: TrainingEvaluation) -> tuple[dict[str, Any], list[Response]]:
     """The untrained student (the adapter starts at zero), measured once even if the run is resumed.
 
     The responses are empty where they were measured before.

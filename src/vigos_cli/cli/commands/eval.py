@@ -42,9 +42,9 @@ def _compare(config: EvalRun) -> None:
 
     from rich.markdown import Markdown
 
-    from vigos_cli.evaluation.compare import compare, write
+    from vigos_cli.evaluation.run_comparison import compare_runs, write_comparison
     from vigos_cli.reporting.report import show
 
-    text = write(compare(config.compare), Path(config.out))
+    text = write_comparison(compare_runs(config.compare), Path(config.out))
     show(Markdown(text), least=110)
     print(f"{config.compare[1]} against {config.compare[0]}; tables in {config.out}")

@@ -16,10 +16,11 @@ import numpy as np
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import Figure, any_right, cluster, composite, summary
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row
-from vigos_cli.evaluation.parts import letter, listed, needed, text
-from vigos_cli.grading.answering import by_letter
+from vigos_cli.evaluation.row_parsing import letter, list_field, required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_letter
 from vigos_cli.types import Sample, Verdict
 
 SOURCES = ("ADE20K", "COCO", "Omni3D")
@@ -34,22 +35,25 @@ class CVBench(Adapter):
         "type": lambda sample: sample.fields["type"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample."""
-        name, source = needed(row, "idx"), needed(row, "source")
-        options, answer = listed(row.get("choices"), "choices"), needed(row, "answer").strip("() .")
+        name, source = required_field(row, "idx"), required_field(row, "source")
+        options, answer = (
+            list_field(row.get("choices"), "choices"),
+            required_field(row, "answer").strip("() ."),
+        )
         if answer not in map(letter, range(len(options))):
             raise BadRow("answer_not_an_option")
         if source not in SOURCES:
             raise BadRow("unknown_source")
         yield Sample(
             id=name,
-            question=needed(row, "prompt"),
+            question=required_field(row, "prompt"),
             answer=answer,
-            images=reading.image(row.get("image"), name),
+            images=reader.image(row.get("image"), name),
             options=tuple(options),
-            family=needed(row, "task"),
-            fields={"source": source, "type": text(row, "type")},
+            family=required_field(row, "task"),
+            fields={"source": source, "type": text_field(row, "type")},
         )
 
     def prompt(self, sample: Sample) -> str:

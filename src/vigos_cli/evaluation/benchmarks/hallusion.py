@@ -18,10 +18,11 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import accuracy, any_right, ratio, summary
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row
-from vigos_cli.evaluation.parts import needed, paragraphs, text
-from vigos_cli.grading.answering import by_word
+from vigos_cli.evaluation.row_parsing import paragraphs, required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_word
 from vigos_cli.types import Sample, Verdict
 
 SET = ("category", "subcategory", "set_id")
@@ -37,19 +38,19 @@ class Hallusion(Adapter):
         "subcategory": lambda sample: f"{sample.fields['category']} {sample.fields['subcategory']}",
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample, in the cluster of its set."""
-        known = {column: needed(row, column) for column in (*KEY, "visual_input")}
+        known = {column: required_field(row, column) for column in (*KEY, "visual_input")}
         name = "_".join(known[column] for column in KEY)
-        gold = GOLD.get(text(row, "gt_answer"))
+        gold = GOLD.get(text_field(row, "gt_answer"))
         if gold is None:
             raise BadRow("answer_not_0_or_1")
         picture = row.get("image") or row.get("filename")
         yield Sample(
             id=name,
-            question=needed(row, "question"),
+            question=required_field(row, "question"),
             answer=gold,
-            images=() if known["visual_input"] == "0" else reading.image(picture, name),
+            images=() if known["visual_input"] == "0" else reader.image(picture, name),
             family=known["subcategory"],
             group="_".join(known[column] for column in SET),
             fields=known,

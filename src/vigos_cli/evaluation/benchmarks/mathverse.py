@@ -15,10 +15,18 @@ import re
 from collections.abc import Iterator
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row
-from vigos_cli.evaluation.parts import inlined, letter, mapped, needed, paragraphs, text, without_marks
-from vigos_cli.grading.answering import answer_of, by_grading, by_letter, nothing
+from vigos_cli.evaluation.row_parsing import (
+    inlined,
+    letter,
+    mapping_field,
+    paragraphs,
+    required_field,
+    text_field,
+    without_marks,
+)
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.grading.normal import plain
+from vigos_cli.grading.response_verdicts import answer_of, by_grading, by_letter, no_answer
 from vigos_cli.types import Sample, Verdict
 
 COLUMNS = ("sample_index", "problem_index", "problem_version", "question", "answer", "question_type")
@@ -36,24 +44,27 @@ class MathVerse(Adapter):
         "question type": lambda sample: sample.fields["question_type"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample, in the cluster of its problem."""
-        name, version = needed(row, "sample_index"), needed(row, "problem_version").replace("_", " ")
-        question, metadata = without_marks(text(row, "question")), mapped(row.get("metadata"))
+        name, version = (
+            required_field(row, "sample_index"),
+            required_field(row, "problem_version").replace("_", " "),
+        )
+        question, metadata = without_marks(text_field(row, "question")), mapping_field(row.get("metadata"))
         if version not in ("Vision Only", TEXT_ONLY):
-            needed(row, "question")
+            required_field(row, "question")
         blind = version == TEXT_ONLY  # by the benchmark's design
-        multiple = needed(row, "question_type") == "multi-choice"
-        listing = text(row, "question_for_eval") or question
+        multiple = required_field(row, "question_type") == "multi-choice"
+        listing = text_field(row, "question_for_eval") or question
         yield Sample(
             id=name,
             question=question,
-            answer=text(row, "answer"),
-            images=() if blind else reading.image(row.get("image"), name),
+            answer=text_field(row, "answer"),
+            images=() if blind else reader.image(row.get("image"), name),
             options=inlined(listing.split("Choices:")[-1]) if multiple else (),
             family=str(metadata.get("subject") or "unknown"),
-            group=needed(row, "problem_index"),
-            fields={"version": version, "question_type": text(row, "question_type")},
+            group=required_field(row, "problem_index"),
+            fields={"version": version, "question_type": text_field(row, "question_type")},
         )
 
     def prompt(self, sample: Sample) -> str:
@@ -76,7 +87,7 @@ class MathVerse(Adapter):
             return by_letter(golds[0], response, sample.options if fits else LETTERS)
         answer = answer_of(response)
         if answer is None:
-            return nothing("choices")
+            return no_answer("choices")
         said = _letters(answer)
         if not said:
             return Verdict("unparsed", answer, "choices", "not only letters")

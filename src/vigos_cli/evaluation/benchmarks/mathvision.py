@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row
-from vigos_cli.evaluation.parts import PLACE, letter, listed, needed, order_images
-from vigos_cli.grading.answering import by_grading, by_letter
+from vigos_cli.evaluation.row_parsing import PLACE, letter, list_field, order_images, required_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
 
@@ -28,10 +28,10 @@ class MathVision(Adapter):
         "level": lambda sample: sample.fields["level"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample. All marks of a text stand for the one picture that a row has."""
-        name, question = needed(row, "id"), needed(row, "question")
-        options, answer = listed(row.get("options")), needed(row, "answer")
+        name, question = required_field(row, "id"), required_field(row, "question")
+        options, answer = list_field(row.get("options")), required_field(row, "answer")
         if options and answer not in map(letter, range(len(options))):
             raise BadRow("answer_not_an_option")
         texts = [PLACE.sub("<image1>", part) for part in (question, *options)]
@@ -43,9 +43,9 @@ class MathVision(Adapter):
             id=name,
             question=texts[0],
             answer=answer,
-            images=reading.image(row.get("decoded_image") or row.get("image"), name),
+            images=reader.image(row.get("decoded_image") or row.get("image"), name),
             options=tuple(texts[1:]),
-            family=needed(row, "subject"),
+            family=required_field(row, "subject"),
             fields={"level": str(row.get("level"))},
         )
 

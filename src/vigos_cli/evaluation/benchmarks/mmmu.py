@@ -16,9 +16,15 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row
-from vigos_cli.evaluation.parts import letter, listed, needed, shown, text
-from vigos_cli.grading.answering import best, by_grading, by_letter
+from vigos_cli.evaluation.row_parsing import (
+    letter,
+    list_field,
+    question_and_images,
+    required_field,
+    text_field,
+)
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import best, by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 
 PICTURES = range(1, 8)
@@ -33,21 +39,21 @@ class MMMU(Adapter):
         "question type": lambda sample: sample.fields["question_type"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample."""
-        name, answer = needed(row, "id"), row.get("answer")
-        options = listed(row.get("options"))
+        name, answer = required_field(row, "id"), row.get("answer")
+        options = list_field(row.get("options"))
         if options and (not isinstance(answer, str) or answer not in map(letter, range(len(options)))):
             raise BadRow("answer_not_an_option")
-        golds = listed(answer, "answer") if _is_list(answer) else [text(row, "answer")]
+        golds = list_field(answer, "answer") if _is_list(answer) else [text_field(row, "answer")]
         pictures = {i: row[f"image_{i}"] for i in PICTURES if row.get(f"image_{i}") is not None}
         if not pictures:
-            reading.image(None, name)
+            reader.image(None, name)
         yield Sample(
             id=name,
-            **shown(pictures, needed(row, "question"), options, name, reading),
+            **question_and_images(pictures, required_field(row, "question"), options, name, reader),
             answer=golds[0] if golds else "",
-            family=text(row, "subject") or name.split("_", 1)[-1].rsplit("_", 1)[0],
+            family=text_field(row, "subject") or name.split("_", 1)[-1].rsplit("_", 1)[0],
             fields={
                 "answer": golds if len(golds) != 1 else golds[0],
                 "options": options,

@@ -16,8 +16,8 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.benchmarks.mmmu import MMMU
-from vigos_cli.evaluation.items import Reading, Row
-from vigos_cli.evaluation.parts import letter, listed, needed, text
+from vigos_cli.evaluation.row_parsing import letter, list_field, required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample, Verdict
 
 
@@ -36,18 +36,22 @@ class Pro(MMMU):
 class Vision(Pro):
     """The question is in the picture."""
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample; its options serve the grading and are not put into the prompt."""
-        name, options, answer = needed(row, "id"), listed(row.get("options")), text(row, "answer")
+        name, options, answer = (
+            required_field(row, "id"),
+            list_field(row.get("options")),
+            text_field(row, "answer"),
+        )
         if answer not in map(letter, range(len(options))):
             raise BadRow("answer_not_an_option")
         yield Sample(
             id=name,
             question="Answer the question in the image.",
             answer=answer,
-            images=reading.image(row.get("image"), name),
+            images=reader.image(row.get("image"), name),
             options=tuple(options),
-            family=text(row, "subject"),
+            family=text_field(row, "subject"),
             fields={"answer": answer, "options": options, "question_type": "multiple-choice"},
         )
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row
-from vigos_cli.evaluation.parts import inlined, letter, needed, paragraphs, without_marks
-from vigos_cli.grading.answering import answer_of, by_letter, nothing
+from vigos_cli.evaluation.row_parsing import inlined, letter, paragraphs, required_field, without_marks
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import answer_of, by_letter, no_answer
 from vigos_cli.types import Sample, Verdict
 
 LETTERS = tuple(map(letter, range(4)))
@@ -25,10 +25,10 @@ class MMSI(Adapter):
 
     groups = {"type": lambda sample: sample.family}  # noqa: RUF012
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample with all its pictures."""
-        name, answer = needed(row, "id"), needed(row, "answer").strip("`() .")
-        question, pictures = without_marks(needed(row, "question")), row.get("images")
+        name, answer = required_field(row, "id"), required_field(row, "answer").strip("`() .")
+        question, pictures = without_marks(required_field(row, "question")), row.get("images")
         if answer not in LETTERS:
             raise BadRow("answer_not_an_option")
         if not isinstance(pictures, list | tuple) or not pictures:
@@ -37,9 +37,9 @@ class MMSI(Adapter):
             id=name,
             question=question,
             answer=answer,
-            images=tuple(picture for raw in pictures for picture in reading.image(raw, name)),
+            images=tuple(picture for raw in pictures for picture in reader.image(raw, name)),
             options=inlined(question.split("Options:")[-1]),
-            family=needed(row, "question_type").replace("–", "-"),  # copies differ in the dash
+            family=required_field(row, "question_type").replace("–", "-"),  # copies differ in the dash
         )
 
     def prompt(self, sample: Sample) -> str:
@@ -50,7 +50,7 @@ class MMSI(Adapter):
         """A letter, in backticks or not, or an option's text."""
         answer = answer_of(response)
         if answer is None:
-            return nothing("choice")
+            return no_answer("choice")
         options = sample.options if len(sample.options) == len(LETTERS) else LETTERS
         return by_letter(sample.answer, answer.replace("`", " ").strip(), options)
 

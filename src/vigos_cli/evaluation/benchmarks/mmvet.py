@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vigos_cli.evaluation.figures import by_item, cluster, mean, split
+from vigos_cli.evaluation.figures import by_item, cluster, mean_figure, split_by_group
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row
-from vigos_cli.evaluation.parts import needed, text
-from vigos_cli.grading.answering import answer_of
+from vigos_cli.evaluation.row_parsing import required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import answer_of
 from vigos_cli.types import Sample, Verdict
 
 
@@ -27,16 +28,16 @@ class MMVet(Adapter):
 
     needs_judge = True
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample; the gold answer is for the judge."""
-        name, capability = needed(row, "question_id"), row.get("capability") or ""
+        name, capability = required_field(row, "question_id"), row.get("capability") or ""
         if isinstance(capability, str):
             capability = capability.split(",")
         yield Sample(
             id=name,
-            question=needed(row, "question"),
-            answer=text(row, "answer"),
-            images=reading.image(row.get("image"), name),
+            question=required_field(row, "question"),
+            answer=text_field(row, "answer"),
+            images=reader.image(row.get("image"), name),
             fields={"capabilities": tuple(part.strip() for part in capability if part.strip())},
         )
 
@@ -59,14 +60,16 @@ class MMVet(Adapter):
             "score": _score(scored),
             "capability": {
                 name: _score(part)
-                for name, part in sorted(split(scored, lambda sample: sample.fields["capabilities"]).items())
+                for name, part in sorted(
+                    split_by_group(scored, lambda sample: sample.fields["capabilities"]).items()
+                )
             },
         }
         return figures if judged else {**figures, "note": "needs a judge (judge=openai): nothing is graded"}
 
 
 def _score(graded: Sequence[Graded]) -> dict[str, Any] | None:
-    return mean([one.score or 0.0 for one in graded], [cluster(one.sample) for one in graded])
+    return mean_figure([one.score or 0.0 for one in graded], [cluster(one.sample) for one in graded])
 
 
 BENCH = MMVet("mmvet", "question_id", ("question_id", "question", "answer"))

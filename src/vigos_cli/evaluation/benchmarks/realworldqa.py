@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row
-from vigos_cli.evaluation.parts import inlined, letter, needed
-from vigos_cli.grading.answering import by_grading, by_letter
+from vigos_cli.evaluation.row_parsing import inlined, letter, required_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 
 
@@ -26,16 +26,16 @@ class RealWorldQA(Adapter):
         "question type": lambda sample: "choice" if sample.options else "open",
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample; options only where the answer is the letter of one."""
-        question, answer = needed(row, "question"), needed(row, "answer").rstrip(".")
+        question, answer = required_field(row, "question"), required_field(row, "answer").rstrip(".")
         options = inlined(question)
         chosen = answer in map(letter, range(len(options)))
         yield Sample(
             id=str(index),
             question=question,
             answer=answer,
-            images=reading.image(row.get("image"), str(index)),
+            images=reader.image(row.get("image"), str(index)),
             options=options if chosen else (),
         )
 

@@ -1,43 +1,23 @@
-"""What flows through an evaluation: where rows come from, how they are read, and a graded response."""
+"""How a benchmark's rows are read: their pictures, and which rows were left out and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigos_cli.data.images import BadRow
-from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Row = Mapping[str, Any]
-Groups = Mapping[
-    str, Callable[[Sample], str | Sequence[str]]
-]  # a figure's name -> a sample's group or groups
-
-
-@dataclass(frozen=True, slots=True)
-class Graded:
-    """One response's verdict. `score`, from 0 to 1, is a judge's; None where there is no judge's verdict."""
-
-    sample: Sample
-    draw: int
-    verdict: Verdict
-    score: float | None = None
-    response: str | None = None  # None: there was none
-
-    @property
-    def right(self) -> float:
-        """1 for a right answer, 0 for a wrong or an unparsed one."""
-        return float(self.verdict.verdict == "right")
 
 
 @dataclass
-class Reading:
+class RowReader:
     """How rows are read: where they and their pictures are, and what had to be left out."""
 
     folder: Path = Path()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-def normal(text: str) -> str:
+def normal_text(text: str) -> str:
     """The form in which two answers are compared."""
     return " ".join(text.casefold().split()).rstrip(". ")
 
 
-def same(answer: str, reference: str) -> bool:
+def same_text(answer: str, reference: str) -> bool:
     """Whether two answers say the same; an empty one is never right."""
-    return normal(answer) != "" and normal(answer) == normal(reference)
+    return normal_text(answer) != "" and normal_text(answer) == normal_text(reference)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from vigos_cli.grading.answers import same
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import read_lines
 from vigos_cli.utils.stats import crossed_difference
@@ -58,14 +58,14 @@ class Difference:
         return "higher" if self.mean > 0 else "lower"
 
 
-def compare(runs: Sequence[str]) -> list[Difference]:
+def compare_runs(runs: Sequence[str]) -> list[Difference]:
     """The second run against the first, benchmark by benchmark.
 
     Raises ConfigError for other than two runs, UserError where they share no item.
     """
     if len(runs) != 2:
         raise ConfigError(f"compare=[RUN,RUN]: two folders of vigos eval, not {len(runs)}")
-    one, two = (verdicts(Path(run)) for run in runs)
+    one, two = (read_verdicts(Path(run)) for run in runs)
     raw = []
     for name in sorted(one.keys() & two.keys()):
         for sampled in (False, True):
@@ -82,7 +82,7 @@ def compare(runs: Sequence[str]) -> list[Difference]:
     return [replace(difference, p_holm=p) for difference, p in zip(raw, corrected, strict=True)]
 
 
-def verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
+def read_verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
     """The verdicts of a run, by benchmark and part (pictures that agree with a usual answer, or do not).
 
     Raises UserError where an answer is there twice, as in a folder of several runs.
@@ -140,7 +140,7 @@ def _unchanged(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]
     """Of the items that both answered, once each, the share with the same answer; none is never the same."""
     first, other = ({line["id"]: line.get("extracted") for line in lines} for lines in (one, two))
     both = first.keys() & other.keys()
-    return float(np.mean([same(first[id] or "", other[id] or "") for id in both]))
+    return float(np.mean([same_text(first[id] or "", other[id] or "") for id in both]))
 
 
 def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, float, int]]]) -> Difference:
@@ -177,21 +177,21 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def write(differences: Sequence[Difference], out: Path) -> str:
+def write_comparison(differences: Sequence[Difference], out: Path) -> str:
     """Leave compare.csv, compare.md and compare.json; return the Markdown."""
     out.mkdir(parents=True, exist_ok=True)
-    rows = [row(difference) for difference in differences]
+    rows = [difference_row(difference) for difference in differences]
     with (out / "compare.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
         table.writerows(rows)
     (out / "compare.json").write_text(json.dumps(rows, indent=1) + "\n")
-    text = markdown(differences)
+    text = comparison_markdown(differences)
     (out / "compare.md").write_text(text)
     return text
 
 
-def row(d: Difference) -> dict[str, Any]:
+def difference_row(d: Difference) -> dict[str, Any]:
     """A line of the tables, as it is written to disk."""
     return {
         "benchmark": d.bench,
@@ -210,7 +210,7 @@ def row(d: Difference) -> dict[str, Any]:
     }
 
 
-def markdown(differences: Sequence[Difference]) -> str:
+def comparison_markdown(differences: Sequence[Difference]) -> str:
     """The table for a person."""
     heads = ("benchmark", "answers", "first", "other", "difference", "same", "items", "p (Holm)", "")
     text = f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n"

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from bench_fixtures import BLUE, RED, colour_of, picture, stored
 
-from vigos_cli.evaluation import registry, rows
-from vigos_cli.evaluation.items import Reading
+from vigos_cli.evaluation import benchmark_rows, registry
+from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError
 
@@ -42,10 +42,10 @@ def saved(items: list[dict[str, Any]], **columns: Any) -> list[dict[str, Any]]:
 
 def read(
     name: str, *, images: bool = True, limit: int | None = None, ids: Sequence[str] = (), **keys: Any
-) -> tuple[Iterator[Sample], Reading]:
+) -> tuple[Iterator[Sample], RowReader]:
     """As `vigos eval bench=NAME` with these keys of its task reads them."""
     task = data.task_of(name, **keys)
-    return rows.read(registry.get(name), task, images=images, limit=limit, ids=ids)
+    return benchmark_rows.read_samples(registry.get(name), task, images=images, limit=limit, ids=ids)
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +62,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_saved_items_need_no_pictures(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA))
-    samples, reading = read("mathvista", path=str(path), images=False)
+    samples, reader = read("mathvista", path=str(path), images=False)
     assert [sample.id for sample in samples] == [row["pid"] for row in data.MATHVISTA]
-    assert reading.left_out == {}
+    assert reader.left_out == {}
     with pytest.raises(UserError, match="mathvista, item 168: missing image"):
         next(read("mathvista", path=str(path))[0])
 
@@ -90,7 +90,7 @@ def test_a_path_outside_the_folder_is_none(tmp_path: Path):
 def test_pictures_as_pil_bytes_dict_or_path(tmp_path: Path, raw: Any):
     picture("red").save(tmp_path / "a.png")
     row = {**data.MMVET[0], "image": raw}
-    (sample,) = registry.get("mmvet").samples([row], Reading(tmp_path))
+    (sample,) = registry.get("mmvet").samples([row], RowReader(tmp_path))
     assert colour_of(sample.images[0]) == RED
 
 
@@ -162,9 +162,9 @@ def test_only_the_pictures_of_wanted_items_are_read(tmp_path: Path):
     picture("blue").save(tmp_path / "b.png")
     (tmp_path / "c.png").write_bytes(b"no picture")
     path = str(write_lines(tmp_path / "items.jsonl", items))
-    samples, reading = read("plain", path=path, ids=["1"])
+    samples, reader = read("plain", path=path, ids=["1"])
     (sample,) = samples
-    assert (sample.id, colour_of(sample.images[0]), reading.at) == ("1", BLUE, 1)
+    assert (sample.id, colour_of(sample.images[0]), reader.at) == ("1", BLUE, 1)
     with pytest.raises(UserError, match="plain, item 2: image unreadable"):
         list(read("plain", path=path, ids=["1", "2"])[0])
     with pytest.raises(UserError, match="plain: no item 3; ids are of id"):
@@ -179,12 +179,12 @@ def test_one_item_of_a_row_with_several(tmp_path: Path):
 
 def test_the_row_that_is_being_read_is_known(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved([data.MMMU[0], data.MMMU[4], data.MMMU[1]]))
-    samples, reading = read("mmmu", path=str(path), images=False)
-    assert [(sample.id, reading.at) for sample in samples] == [
+    samples, reader = read("mmmu", path=str(path), images=False)
+    assert [(sample.id, reader.at) for sample in samples] == [
         (data.MMMU[0]["id"], 0),
         (data.MMMU[1]["id"], 2),
     ]
-    assert reading.left_out and reading.revision is None
+    assert reader.left_out and reader.revision is None
 
 
 def test_a_file_has_pictures_where_one_of_its_rows_has(tmp_path: Path):
@@ -195,8 +195,8 @@ def test_a_file_has_pictures_where_one_of_its_rows_has(tmp_path: Path):
         list(read("plain", path=path)[0])
     assert len(list(read("plain", path=path, images=False)[0])) == 2
     path = str(write_lines(tmp_path / "text.jsonl", data.PLAIN_TEXT))
-    samples, reading = read("plain", path=path)
-    assert len(list(samples)) == reading.without_picture == 1
+    samples, reader = read("plain", path=path)
+    assert len(list(samples)) == reader.without_picture == 1
 
 
 def test_limit_and_ids(tmp_path: Path):
@@ -217,9 +217,9 @@ def test_two_items_of_one_id_are_an_error(tmp_path: Path):
 def test_lines_that_are_no_rows_are_counted(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA[:1]))
     path.write_text(path.read_text() + "{broken\n[1]\n")
-    samples, reading = read("mathvista", path=str(path), images=False)
+    samples, reader = read("mathvista", path=str(path), images=False)
     assert len(list(samples)) == 1
-    assert reading.left_out == {"not_json": ["row 1", "row 2"]}
+    assert reader.left_out == {"not_json": ["row 1", "row 2"]}
 
 
 def test_a_missing_column_is_one_line_with_a_suggestion(tmp_path: Path):
@@ -300,8 +300,8 @@ def test_without_a_network_a_cached_copy_is_read_and_its_commit_known(
     capfd.readouterr()
     bench = "mathvision"
     for revision in (None, COMMIT, COMMIT[:9], "main"):
-        samples, reading = read(bench, revision=revision, images=False)
-        assert [sample.id for sample in samples] == ["4", "5", "6"] and reading.revision == COMMIT
+        samples, reader = read(bench, revision=revision, images=False)
+        assert [sample.id for sample in samples] == ["4", "5", "6"] and reader.revision == COMMIT
     assert capfd.readouterr() == ("", "")
     with pytest.raises(
         UserError, match=f"MathVision: .*no way.*the copy in the cache is of {COMMIT}; fetch it"
@@ -316,8 +316,8 @@ def test_a_cached_copy_of_several_commits_is_none(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match=r"no way.* no whole copy of it in the cache"):
         read("mmmu", config="Art+Math")
     cached(tmp_path, "MMMU___mmmu", "Math", "validation", COMMIT, data.MMMU[2:3])
-    samples, reading = read("mmmu", config="Art+Math", images=False)
-    assert len(list(samples)) == 2 and reading.revision == COMMIT
+    samples, reader = read("mmmu", config="Art+Math", images=False)
+    assert len(list(samples)) == 2 and reader.revision == COMMIT
 
 
 def test_the_hub_is_asked_for_every_config_and_split_of_one_commit(monkeypatch: pytest.MonkeyPatch):
@@ -331,11 +331,11 @@ def test_the_hub_is_asked_for_every_config_and_split_of_one_commit(monkeypatch: 
 
     resolved = answers(monkeypatch, COMMIT)
     monkeypatch.setattr(datasets, "load_dataset", load)
-    samples, reading = read("mmmu", revision="v1", images=False)
+    samples, reader = read("mmmu", revision="v1", images=False)
     assert len({sample.family for sample in samples}) == 30
     assert asked[0] == ("MMMU/MMMU", "Accounting", "validation", COMMIT) and len(asked) == 30
     assert {revision for *_, revision in asked} == {COMMIT} and resolved == ["v1"]
-    assert reading.revision == COMMIT
+    assert reader.revision == COMMIT
 
 
 def test_a_repository_of_files_is_read_at_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -350,8 +350,8 @@ def test_a_repository_of_files_is_read_at_one_commit(tmp_path: Path, monkeypatch
 
     answers(monkeypatch, COMMIT)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    samples, reading = read("vlind")
-    assert len(list(samples)) == 18 and reading.revision == COMMIT
+    samples, reader = read("vlind")
+    assert len(list(samples)) == 18 and reader.revision == COMMIT
     assert asked == [("klee972/VLind-Bench", "dataset", COMMIT)]
 
 

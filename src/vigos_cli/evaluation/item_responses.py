@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli.config.schema import BenchConfig, RoutingConfig
 from vigos_cli.data.images import usable
-from vigos_cli.evaluation.benchmarks import priorworld
+from vigos_cli.evaluation.benchmarks import priorworld_scoring
 from vigos_cli.generation.engine import Engine
 from vigos_cli.generation.sampler import Request, Sampling
 from vigos_cli.method.prompts import EncodedImages, Prompter
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class PreparedItem:
     """A sample with its rendered prompts."""
 
     sample: Sample
@@ -41,9 +41,9 @@ class Evaluator:
     def __init__(self, engine: Engine, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
         self.engine, self.prompter, self.routing, self.bench = engine, prompter, routing, bench
         task = bench.tasks["priorworld"]
-        self.samples = priorworld.load(task, task.limit)
+        self.samples = priorworld_scoring.priorworld_items(task, task.limit)
         own = group.share(self.samples)
-        self.items = [make_item(prompter, sample, sample.question) for sample in own]
+        self.items = [prepare_item(prompter, sample, sample.question) for sample in own]
 
     def run(
         self, *, samples: int | None = None, two_pass: bool = False
@@ -54,22 +54,22 @@ class Evaluator:
         own = answer(self.engine, self.prompter, self.items, routing, bench)
         responses = [response for part in group.gather(own) for response in part]
         responses.sort(key=lambda response: response.draw > 0)
-        return priorworld.report(self.samples, responses), responses
+        return priorworld_scoring.priorworld_figures(self.samples, responses), responses
 
 
-def make_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> Item:
+def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> PreparedItem:
     """The sample asked `question`. Raises BadRow for a picture that cannot be shown."""
     images = prompter.encode([usable(image, {}) for image in sample.images])
-    return Item(sample, images, prompter.render(Role.STUDENT, images, question=question))
+    return PreparedItem(sample, images, prompter.render(Role.STUDENT, images, question=question))
 
 
 def describe(
     engine: Engine,
     prompter: Prompter | TextPrompter,
-    items: Sequence[Item],
+    items: Sequence[PreparedItem],
     questions: Sequence[str],
     bench: BenchConfig,
-) -> list[Item]:
+) -> list[PreparedItem]:
     """The items without their pictures (`diagnostic=description_only`).
 
     The student's own greedy description, written with the picture in view, stands where it wrote it, at the
@@ -80,7 +80,7 @@ def describe(
     rollouts = engine.roll_out(requests, greedy, key=("describe", bench.seed), batch=bench.batch)
     described = []
     for item, question, rollout in zip(items, questions, rollouts, strict=True):
-        blind = make_item(prompter, replace(item.sample, images=()), question)
+        blind = prepare_item(prompter, replace(item.sample, images=()), question)
         described.append(replace(item, images=blind.images, prompt=with_description(blind.prompt, rollout)))
     return described
 
@@ -94,7 +94,7 @@ def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:
 def answer(
     engine: Engine,
     prompter: Prompter | TextPrompter,
-    items: Sequence[Item],
+    items: Sequence[PreparedItem],
     routing: RoutingConfig,
     bench: BenchConfig,
     known: Container[tuple[str, int]] = (),
@@ -118,7 +118,7 @@ def answer(
         def done(
             number: int,
             rollout: Rollout,
-            asked: Sequence[tuple[Item, int]] = asked,
+            asked: Sequence[tuple[PreparedItem, int]] = asked,
             responses: dict[int, Response] = responses,
         ) -> None:
             item, draw = asked[number]

@@ -18,7 +18,7 @@ from vigos_cli.data.images import BadRow
 from vigos_cli.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from vigos_cli.evaluation.items import Reading
+    from vigos_cli.evaluation.row_reader import RowReader
 
 PLACE = re.compile(r"<image\s*(\d+)>")
 BARE = re.compile(r"[ \t]*<image>[ \t]*")
@@ -26,7 +26,7 @@ LABEL = re.compile(r"(?:^|(?<=[\s,;]))\(?([A-Z])[.:)]\s*")
 LETTERED = re.compile(r"\(?[A-Z]\)?")
 
 
-def text(row: Mapping[str, Any], column: str) -> str:
+def text_field(row: Mapping[str, Any], column: str) -> str:
     """A column as text, stripped; nothing is empty. Raises BadRow where it is no text or number."""
     value = row.get(column)
     if value is None or value != value:
@@ -36,15 +36,15 @@ def text(row: Mapping[str, Any], column: str) -> str:
     return str(value).strip()
 
 
-def needed(row: Mapping[str, Any], column: str) -> str:
+def required_field(row: Mapping[str, Any], column: str) -> str:
     """As `text`, but BadRow `missing_COLUMN` where there is none."""
-    value = text(row, column)
+    value = text_field(row, column)
     if not value:
         raise BadRow(f"missing_{column}")
     return value
 
 
-def listed(value: Any, column: str = "options") -> list[str]:
+def list_field(value: Any, column: str = "options") -> list[str]:
     """Texts from a list or from a list written as a Python literal; BadRow `COLUMN_unreadable`.
 
     The text is read by `ast.literal_eval`, which knows literals and nothing else.
@@ -63,7 +63,7 @@ def listed(value: Any, column: str = "options") -> list[str]:
     return [str(item).strip() for item in value]
 
 
-def mapped(value: Any) -> Mapping[str, Any]:
+def mapping_field(value: Any) -> Mapping[str, Any]:
     """A mapping, also from its JSON text; an empty one where there is none."""
     if isinstance(value, str):
         try:
@@ -138,18 +138,18 @@ def order_images(texts: Sequence[str], there: Sequence[int] | None) -> tuple[lis
     return [PLACE.sub(lambda m: f"[image {order.index(int(m[1])) + 1}]", part) for part in texts], order
 
 
-def shown(
-    pictures: Mapping[int, Any], question: str, options: Sequence[str], name: str, reading: Reading
+def question_and_images(
+    pictures: Mapping[int, Any], question: str, options: Sequence[str], name: str, reader: RowReader
 ) -> dict[str, Any]:
     """Question, options and pictures of an item, whose marks then have the numbers of the order shown.
 
     `pictures` are as the row has them, by the number that a mark calls them.
     """
     try:
-        texts, order = order_images([question, *options], list(pictures) if reading.images else None)
+        texts, order = order_images([question, *options], list(pictures) if reader.images else None)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
-    images = tuple(picture for i in order for picture in reading.image(pictures.get(i), name))
+    images = tuple(picture for i in order for picture in reader.image(pictures.get(i), name))
     return {"question": texts[0], "options": tuple(texts[1:]), "images": images}
 
 

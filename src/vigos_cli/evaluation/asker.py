@@ -15,7 +15,7 @@ from vigos_cli.config.provenance import claim
 from vigos_cli.config.schema import EvalRun
 from vigos_cli.data.controls import show
 from vigos_cli.data.images import BadRow
-from vigos_cli.evaluation.run import Item, answer, describe, make_item
+from vigos_cli.evaluation.item_responses import PreparedItem, answer, describe, prepare_item
 from vigos_cli.generation.engine import Engine, engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
@@ -136,9 +136,9 @@ class Asker:
         mark.update(self.adapter.encode())
         return mark.hexdigest()
 
-    def _item(self, sample: Sample, question: str) -> Item:
+    def _item(self, sample: Sample, question: str) -> PreparedItem:
         try:
-            return make_item(self.prompter, sample, question)
+            return prepare_item(self.prompter, sample, question)
         except BadRow as rule:
             raise UserError(f"item {sample.id}: {rule}") from rule
 

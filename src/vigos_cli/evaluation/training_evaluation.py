@@ -1,6 +1,6 @@
 """What is measured around a run: its benchmarks before it learns, on the way, and after.
 
-    measured = Around(engine, prompter, config)
+    measured = TrainingEvaluation(engine, prompter, config)
     figures, answers = measured.run(out / "before")
     figures["score"], figures["benches"]["mathvista"]["accuracy"]
 
@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.schema import DistillRun, EvalRun, RunConfig
-from vigos_cli.evaluation.ask import Asker
+from vigos_cli.evaluation.asker import Asker
 from vigos_cli.evaluation.evaluate import evaluate, tasks_of
-from vigos_cli.evaluation.run import Evaluator
+from vigos_cli.evaluation.item_responses import Evaluator
 from vigos_cli.generation.engine import Engine
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.types import Response, Sample
 
 
-class Around:
+class TrainingEvaluation:
     """The benchmarks of a run, asked of the student as it is at the time."""
 
     def __init__(self, engine: Engine, prompter: Prompter, config: DistillRun):

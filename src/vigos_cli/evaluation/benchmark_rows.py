@@ -1,14 +1,15 @@
 """The rows of a benchmark, from the hub, a folder or a file; a picture is read when its sample is made.
 
 >>> task = BenchTask(path="items.jsonl")
->>> rows, reading = open_rows(registry.get("mathvista"), task)
->>> samples, reading = read(registry.get("mathvista"), task, images=False)
+>>> rows, reader = open_rows(registry.get("mathvista"), task)
+>>> samples, reader = read_samples(registry.get("mathvista"), task, images=False)
 
 A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those count that
 begin with the split's name, below a folder of the config's name where there is one; a single file counts
 whatever its name is.
 
-Of the hub one commit is read, that of the revision or of the default branch, and kept in `Reading.revision`.
+From the hub one commit is read, that of the revision or of the default branch; it is kept in
+`RowReader.revision`.
 Where the hub does not answer, a cached copy is read at once, or nothing.
 """
 
@@ -25,7 +26,7 @@ from typing import Any
 from vigos_cli.config.schema import BenchTask
 from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.evaluation.items import Reading, Row
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError, nearest
 from vigos_cli.utils.quiet import quieten_hub
@@ -52,34 +53,36 @@ class Chain(Sequence[Row]):
         raise IndexError(index)
 
 
-def read(
+def read_samples(
     bench: Bench,
     task: BenchTask,
     *,
     images: bool = True,
     limit: int | None = None,
     ids: Sequence[str] = (),
-) -> tuple[Iterator[Sample], Reading]:
+) -> tuple[Iterator[Sample], RowReader]:
     """The samples, one at a time, and how they are read so far. See `open_rows` for the errors.
 
     `ids` keeps these items only, and only their rows' pictures are read. Two items of one id are a UserError:
     responses could not be joined.
     """
-    rows, reading = open_rows(bench, task)
-    reading.rows, reading.limit = len(rows), len(ids) or limit
+    rows, reader = open_rows(bench, task)
+    reader.rows, reader.limit = len(rows), len(ids) or limit
     if not ids:
-        reading.images = images
-        samples = wanted(bench.name, bench.id_column, bench.samples(rows, reading), ids)
-        return islice(samples, limit), reading
-    look = replace(reading, images=False, left_out={})
-    found = wanted(bench.name, bench.id_column, bench.samples(rows, look), ids)
+        reader.images = images
+        samples = samples_with_ids(bench.name, bench.id_column, bench.samples(rows, reader), ids)
+        return islice(samples, limit), reader
+    look = replace(reader, images=False, left_out={})
+    found = samples_with_ids(bench.name, bench.id_column, bench.samples(rows, look), ids)
     only = list(dict.fromkeys(look.at for _ in found))
-    reading.images = images
-    samples = (sample for sample in bench.samples(rows, reading, only) if sample.id in ids)
-    return islice(samples, limit), reading
+    reader.images = images
+    samples = (sample for sample in bench.samples(rows, reader, only) if sample.id in ids)
+    return islice(samples, limit), reader
 
 
-def wanted(name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]) -> Iterator[Sample]:
+def samples_with_ids(
+    name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]
+) -> Iterator[Sample]:
     """The samples with these ids, all where none is named. Raises UserError for one that is not there."""
     seen: set[str] = set()
     for sample in samples:
@@ -93,7 +96,7 @@ def wanted(name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[s
         raise UserError(f"{name}: no item {absent[0]}; {hint}ids are of {id_column}")
 
 
-def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], Reading]:
+def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], RowReader]:
     """The rows, and how they are to be read: where pictures' paths start, which columns and commit it is.
 
     UserError, one line: nothing there, no network (it says what to fetch), or a column is missing.
@@ -105,13 +108,13 @@ def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], Reading]:
         rows, folder, commit = _hub(bench, task, task.hub)
     else:
         rows, folder = bench.own_rows()
-        return rows, Reading(folder)
+        return rows, RowReader(folder)
     absent = [column for column in bench.columns if column not in rows.names]
     if absent:
         there = ", ".join(rows.names[:12])
         hint = nearest(absent[0], rows.names)
         raise UserError(f"{bench.name}: no column {absent[0]!r}; {hint}there are {there or 'no rows'}")
-    return rows, Reading(folder, columns=tuple(rows.names), revision=commit)
+    return rows, RowReader(folder, columns=tuple(rows.names), revision=commit)
 
 
 # ---------------------------------------------------------------- files

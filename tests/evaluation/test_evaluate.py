@@ -123,7 +123,7 @@ def test_an_item_that_has_changed_is_asked_again(folder, capsys):
     after = {(a["sample_id"], a["draw"]): a for a in made}
     assert len(made) == len(after) == 6
     assert {key for key in after if after[key] != before[key]} == {("b", 0), ("b", 1)}
-    assert "1 items have changed" in capsys.readouterr().err
+    assert "1 items changed (prompt, image or adapter)" in capsys.readouterr().err
 
 
 def test_damaged_responses_are_asked_again(folder):

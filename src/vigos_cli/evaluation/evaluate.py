@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import islice
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,6 @@ from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.evaluation.saved_responses import joined, missing, not_over_a_run, saved_responses
 from vigos_cli.types import Response, Sample, Verdict
 from vigos_cli.utils.errors import ConfigError
-from vigos_cli.utils.files import read_lines
 
 if TYPE_CHECKING:
     from vigos_cli.evaluation.asker import Asker
@@ -89,11 +87,9 @@ def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
     """A benchmark's items and how they are read; its files are opened here, its pictures one by one."""
     limit = task.limit or config.limit
     if name == "priorworld":
-        from vigos_cli.evaluation.benchmarks import priorworld_scoring
+        from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
 
-        drawn = benchmark_rows.samples_with_ids(
-            "priorworld", "id", iter(priorworld_scoring.priorworld_items(task)), config.ids
-        )
+        drawn = benchmark_rows.samples_with_ids("priorworld", "id", iter(priorworld_items(task)), config.ids)
         samples = list(islice(drawn, limit))
         return iter(samples), RowReader(rows=len(samples), limit=len(samples))
     return benchmark_rows.read_samples(
@@ -118,30 +114,29 @@ def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folde
     if asker and (engine := asker.engine.facts()):
         marks["engine"] = engine
     if asker:
-        there = read_lines(folder / "responses.jsonl")
-        cut = [not line.get("finished", True) for line in there if line["draw"] == 0]
+        cut = [not response.finished for response in result.responses if response.draw == 0]
         marks["cut_off"] = sum(cut) / max(1, len(cut))  # greedy answers, by the length limit
-        if refused := sum(bool(line.get("refused")) for line in there):
+        if refused := sum(bool(response.refused) for response in result.responses):
             marks["refused"] = refused
         if config.routing.student == "structured":
-            return _with_leakage(result, marks, there)
+            return _with_leakage(result, marks)
     own = result.figures
     return replace(result, figures=lambda graded: own(graded) | marks)
 
 
-def _with_leakage(result: Result, marks: dict[str, Any], responses: Sequence[dict[str, Any]]) -> Result:
-    """Its figures say as well whether descriptions state the answer, greedy and sampled."""
+def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
+    """Add to the figures how often a description states the answer, greedy and sampled apart."""
     from vigos_cli.evaluation.leakage import leakage
 
     own = result.figures
-    lines = {(line["sample_id"], line["draw"]): line for line in responses}  # the last, where asked again
+    greedy = [response for response in result.responses if response.draw == 0]
+    drawn = [response for response in result.responses if response.draw > 0]
 
     def figures(graded: Sequence[Graded]) -> dict[str, Any]:
         scores = own(graded) | marks
         samples = list({one.sample.id: one.sample for one in graded}.values())
-        scores["leakage"] = leakage(samples, [line for (_, draw), line in lines.items() if draw == 0])
+        scores["leakage"] = leakage(samples, greedy)
         if "sampled" in scores:
-            drawn = [line for (_, draw), line in lines.items() if draw > 0]
             scores["sampled"] = scores["sampled"] | {"leakage": leakage(samples, drawn)}
         return scores
 
@@ -178,27 +173,22 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
 
 
 def _priorworld(config: EvalRun, items: Items, asker: Asker, folder: Path) -> Result:
-    """Its verdicts are on the parts of a parsed response, and its pictures are drawn."""
-    from vigos_cli.evaluation.benchmarks import priorworld_scoring
+    """PriorWorld's verdicts are on the parts of a parsed response; its pictures are drawn, not read."""
+    from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_verdict
+    from vigos_cli.evaluation.priorworld_evaluation import evaluate_priorworld
 
-    samples, reader = list(items[0]), items[1]
-    responses: list[Response] = []
-
-    def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
-        question = attrgetter("question")
-        for sample, response in asker.responses("priorworld", question, samples, folder, reader.total):
-            responses.append(response)
-            text = None if response.refused else response.text
-            yield (
-                sample,
-                response.draw,
-                text,
-                _refused(response) or priorworld_scoring.priorworld_verdict(sample, response),
-            )
-
-    graded = _collect(config, "priorworld", verdicts(), folder)
-    report = priorworld_scoring.priorworld_figures(samples, responses)
-    return Result(graded, lambda _: report, folder)
+    report, asked = evaluate_priorworld(asker, list(items[0]), folder)
+    verdicts = (
+        (
+            sample,
+            response.draw,
+            None if response.refused else response.text,
+            _refused(response) or priorworld_verdict(sample, response),
+        )
+        for sample, response in asked
+    )
+    graded = _collect(config, "priorworld", verdicts, folder)
+    return Result(graded, lambda _: report, folder, responses=[response for _, response in asked])
 
 
 def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
@@ -208,11 +198,13 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
         print(f"{name}: bench.scorer=official has no other rule than ours", file=sys.stderr)
         scorer = "ours"
     counts: dict[str, Any] = {"scorer": scorer}
+    responses: list[Response] = []
     answers, summarise = ASKED, _figures
     if asker:
 
         def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
-            for sample, response in asker.responses(name, adapter.prompt, samples, folder, reader.total):
+            for sample, response in asker.responses(name, adapter.prompt, samples, reader.total, folder):
+                responses.append(response)
                 text = None if response.refused else response.text
                 verdict = _refused(response) or adapter.grade(sample, response.text, scorer)
                 yield sample, response.draw, text, verdict
@@ -233,7 +225,9 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
     if reader.without_picture:
         counts["without_picture"] = reader.without_picture
         print(f"{name}: {reader.without_picture} items have no picture column", file=sys.stderr)
-    return Result(graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter)
+    return Result(
+        graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter, responses
+    )
 
 
 def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:

@@ -1,25 +1,22 @@
-"""Ask a model the items of a benchmark: greedily once (draw 0), and sampled a few times (draws 1, 2, ...).
+"""Sample a model's responses to items: one greedy (draw 0), then sampled ones (draws 1, 2, ...).
 
-evaluator = Evaluator(engine, prompter, routing, bench)    # PriorWorld's items and prompts, made once
-report, responses = evaluator.run()                        # the same items each time it is called
-report["score"], report["sampled"]["score"], report["interval"]["score"]
+item = prepare_item(prompter, sample, sample.question)
+responses = answer(engine, prompter, [item], routing, bench)    # 1 + bench.samples of them
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vigos_cli.config.schema import BenchConfig, RoutingConfig
 from vigos_cli.data.images import usable
-from vigos_cli.evaluation.benchmarks import priorworld_scoring
 from vigos_cli.generation.engine import Engine
 from vigos_cli.generation.sampler import Request, Sampling
 from vigos_cli.method.prompts import EncodedImages, Prompter
 from vigos_cli.method.segments import description_tokens, parse_rollout
 from vigos_cli.types import Prompt, Response, Role, Rollout, Sample
-from vigos_cli.utils import group
 
 if TYPE_CHECKING:
     from vigos_cli.generation.chat import TextPrompter
@@ -33,28 +30,6 @@ class PreparedItem:
     images: EncodedImages
     prompt: Prompt
     asked: str = ""  # see Response
-
-
-class Evaluator:
-    """PriorWorld's items with their prompts, for one engine and routing."""
-
-    def __init__(self, engine: Engine, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
-        self.engine, self.prompter, self.routing, self.bench = engine, prompter, routing, bench
-        task = bench.tasks["priorworld"]
-        self.samples = priorworld_scoring.priorworld_items(task, task.limit)
-        own = group.share(self.samples)
-        self.items = [prepare_item(prompter, sample, sample.question) for sample in own]
-
-    def run(
-        self, *, samples: int | None = None, two_pass: bool = False
-    ) -> tuple[dict[str, Any], list[Response]]:
-        """Greedy figures, with those of `samples` draws an item under `sampled`; and every response."""
-        bench = self.bench if samples is None else replace(self.bench, samples=samples)
-        routing = replace(self.routing, completion="two_pass" if two_pass else "student")
-        own = answer(self.engine, self.prompter, self.items, routing, bench)
-        responses = [response for part in group.gather(own) for response in part]
-        responses.sort(key=lambda response: response.draw > 0)
-        return priorworld_scoring.priorworld_figures(self.samples, responses), responses
 
 
 def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> PreparedItem:

@@ -18,7 +18,7 @@ from typing import Any
 
 from vigos_cli.evaluation.row_parsing import inlined, letter
 from vigos_cli.method.segments import DESCRIPTION, DESCRIPTION_END
-from vigos_cli.types import Sample
+from vigos_cli.types import Response, Sample
 from vigos_cli.utils.stats import mean_interval
 
 WORD = re.compile(r"\w+(?:[.,']\w+)*")
@@ -51,10 +51,10 @@ def caption_gold(sample: Sample) -> str | None:
     return next((o for i, o in enumerate(options) if letter(i) == answer.strip("()")), None)
 
 
-def leakage(samples: Sequence[Sample], responses: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def leakage(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any] | None:
     """Share of descriptions that state the reference, with n, interval, and the same of another item's.
 
-    `responses` are lines of responses.jsonl (sample_id, text). Of each description the next item's reference
+    Of each description the next item's reference
     that differs is the other. Intervals by item's group. None where nothing was described.
     """
     golds = {sample.id: known for sample in samples if (known := caption_gold(sample))}
@@ -62,7 +62,7 @@ def leakage(samples: Sequence[Sample], responses: Sequence[Mapping[str, Any]]) -
     others = _others(golds)
     stated, by_chance, clusters = [], [], []
     for response in responses:
-        id, description = response["sample_id"], first_description(response["text"])
+        id, description = response.sample_id, first_description(response.text)
         if description is not None and id in others:
             stated.append(float(states(description, golds[id])))
             by_chance.append(float(states(description, others[id])))

@@ -10,6 +10,7 @@ from typing import Any
 from vigos_cli.config import processes
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
+from vigos_cli.types import Response
 from vigos_cli.utils.files import write_json, write_lines
 
 ASKED = ("greedy", "sampled")
@@ -24,6 +25,7 @@ class Result:
     folder: Path
     answers: tuple[str, str] = ASKED  # what its first draws are, and the others
     bench: Bench | None = None  # None: PriorWorld
+    responses: Sequence[Response] = ()  # of a model that was asked; empty where they had been saved before
 
 
 def save_result(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:

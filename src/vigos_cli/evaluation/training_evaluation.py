@@ -17,8 +17,9 @@ from typing import Any
 
 from vigos_cli.config.schema import DistillRun, EvalRun, RunConfig
 from vigos_cli.evaluation.asker import Asker
+from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
 from vigos_cli.evaluation.evaluate import evaluate, tasks_of
-from vigos_cli.evaluation.item_responses import Evaluator
+from vigos_cli.evaluation.priorworld_evaluation import evaluate_priorworld
 from vigos_cli.generation.engine import Engine
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.types import Response, Sample
@@ -31,38 +32,35 @@ class TrainingEvaluation:
         shared = {item.name: getattr(config, item.name) for item in fields(RunConfig)}
         # The `limit` of a run is of its training data.
         self.config = replace(EvalRun(**shared), bench=config.bench, limit=None)
-        tasks = tasks_of(self.config)
-        self.world = (
-            Evaluator(engine, prompter, config.routing, config.bench) if "priorworld" in tasks else None
-        )
-        self.tasks = {name: task for name, task in tasks.items() if name != "priorworld"}
+        self.tasks = dict(tasks_of(self.config))
+        world = self.tasks.pop("priorworld", None)
+        self.samples: list[Sample] = priorworld_items(world, world.limit) if world else []  # PriorWorld's
         self.engine, self.prompter = engine, prompter
-
-    @property
-    def samples(self) -> list[Sample]:
-        """PriorWorld's items."""
-        return self.world.samples if self.world else []
 
     def run(
         self, folder: Path, *, samples: int | None = None, two_pass: bool = False, again: bool = False
     ) -> tuple[dict[str, Any], list[Response]]:
         """Figures, and the responses to PriorWorld; what is in the folder is taken over unless `again`."""
-        figures, responses = self.world.run(samples=samples, two_pass=two_pass) if self.world else ({}, [])
-        benches = {name: self._bench(name, folder / name, samples, two_pass, again) for name in self.tasks}
-        return figures | ({"benches": benches} if benches else {}), responses
-
-    def _bench(
-        self, name: str, folder: Path, samples: int | None, two_pass: bool, again: bool
-    ) -> dict[str, Any]:
-        scores = folder / "scores.json"
-        if scores.exists() and not again:
-            return json.loads(scores.read_text())
-        bench = replace(self.config.bench, tasks={name: self.tasks[name]}, path=None)
+        bench = self.config.bench if samples is None else replace(self.config.bench, samples=samples)
+        completion = "two_pass" if two_pass else "student"
         config = replace(
             self.config,
-            out=str(folder),
+            bench=bench,
+            routing=replace(self.config.routing, completion=completion),
             resume="never" if again else "auto",
-            bench=bench if samples is None else replace(bench, samples=samples),
-            routing=replace(self.config.routing, completion="two_pass" if two_pass else "student"),
         )
+        figures, responses = {}, []
+        if self.samples:
+            figures, asked = evaluate_priorworld(Asker(config, self.engine, self.prompter), self.samples)
+            responses = sorted((response for _, response in asked), key=lambda one: one.draw > 0)
+        benches = {name: self._bench(config, name, folder / name) for name in self.tasks}
+        return figures | ({"benches": benches} if benches else {}), responses
+
+    def _bench(self, config: EvalRun, name: str, folder: Path) -> dict[str, Any]:
+        """The figures of another benchmark; with resume=auto those that the folder holds already."""
+        scores = folder / "scores.json"
+        if scores.exists() and config.resume == "auto":
+            return json.loads(scores.read_text())
+        bench = replace(config.bench, tasks={name: self.tasks[name]}, path=None)
+        config = replace(config, out=str(folder), bench=bench)
         return evaluate(config, Asker(config, self.engine, self.prompter))[name]

@@ -27,7 +27,6 @@ from vigos_cli.evaluation import benchmark_rows, registry
 from vigos_cli.evaluation.failures import PAGE, Failures
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.evaluation.judging import fill_in, with_judge
 from vigos_cli.evaluation.result import ASKED, Result, save_result, save_scores
 from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.evaluation.saved_responses import joined, missing, not_over_a_run, saved_responses
@@ -55,7 +54,7 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
 
         read_verdicts(Path(config.compare[0]))
     if config.judge.name != "none" and processes.rank() == 0:
-        from vigos_cli.evaluation.judge_column import Judge
+        from vigos_cli.evaluation.judge_scores import Judge
 
         judge = Judge(config.judge, out)
     items = {name: _items(config, name, task) for name, task in tasks.items()}
@@ -73,6 +72,8 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
             scores[name] = result.figures(result.graded)
             save_result(out, name, result, scores)
     if judge:
+        from vigos_cli.evaluation.judge_scores import fill_in, with_judge
+
         fill_in(judge, list(results.values()))
         for name, result in results.items():
             scores[name] = with_judge(config.judge.model, result)

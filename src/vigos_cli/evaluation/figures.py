@@ -21,7 +21,7 @@ import numpy as np
 
 from vigos_cli.evaluation.graded import Graded, Groups
 from vigos_cli.types import Sample
-from vigos_cli.utils.stats import RESAMPLES, mean_interval, same, wilson
+from vigos_cli.utils.stats import bootstrap_statistic, mean_interval, wilson
 
 Figure = dict[str, Any]
 SIZES = (5, 8, 16, 32, 64)  # the k of Pass@k, besides the number of draws
@@ -62,24 +62,13 @@ def composite(
     the number of clusters. Without any spread there is nothing to bootstrap: Wilson's interval for as many
     values as clusters when the statistic is a share, else none.
     """
-    table_CP = np.asarray(parts, float)
-    clusters = len(table_CP)
-    if not clusters:
+    found = bootstrap_statistic(np.asarray(parts, float), statistic)
+    if found is None:
         return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(statistic(table_CP.sum(0)))
-        if not np.isfinite(value):
-            return None
-        weights_RC = np.random.default_rng(0).multinomial(clusters, [1 / clusters] * clusters, RESAMPLES)
-        drawn = statistic(weights_RC @ table_CP)
-    drawn = drawn[np.isfinite(drawn)]  # resamples may lack what the statistic divides by
-    figure: Figure = {"mean": value, "low": None, "high": None, "n": clusters}
-    if same(drawn):
-        if share and 0 <= value <= 1:
-            figure["low"], figure["high"] = wilson(value, clusters)
-    else:
-        figure["low"], figure["high"] = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
-    return figure
+    value, interval = found
+    if interval is None:
+        interval = wilson(value, len(parts)) if share and 0 <= value <= 1 else (None, None)
+    return {"mean": value, "low": interval[0], "high": interval[1], "n": len(parts)}
 
 
 def by_item(graded: Iterable[Graded]) -> dict[str, list[Graded]]:

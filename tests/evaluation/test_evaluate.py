@@ -107,7 +107,7 @@ def test_what_cannot_be_is_found_before_anything_is_asked(folder, monkeypatch):
     tasks = f"{{priorworld: {{rows: 1}}, plain: {{path: {folder / 'none.jsonl'}}}}}"
     with pytest.raises(ConfigError, match="no such file"):
         evaluate(job("eval", ["bench=plain", f"+bench.tasks={tasks}", f"out={folder / 'o'}"]))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="responses= of which benchmark"):
+    with pytest.raises(ConfigError, match="responses= cannot be graded for priorworld"):
         evaluate(job("eval", [f"responses={folder / 'said.jsonl'}", f"out={folder / 'o'}"]))  # type: ignore[arg-type]
     assert not (folder / "o").exists()
 

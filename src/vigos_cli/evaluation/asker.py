@@ -1,4 +1,4 @@
-"""Put the items of benchmarks to a model, loaded once for all of them."""
+"""Asks a model the items of benchmarks; the model is loaded once for all of them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from vigos_cli.utils.quiet import quieten
 if TYPE_CHECKING:
     from vigos_cli.generation.chat import TextPrompter
 
-CHUNK = 4  # batches whose pictures are held at once
+CHUNK = 4  # number of batches whose pictures are in memory at once
 
 
 def load_asker(config: EvalRun) -> Asker:
-    """The model, or the server, that a config names; the run's folder is its own from here on."""
+    """Load the model, or connect to the server, and claim the run's folder."""
     quieten()
     group.start(pick_device(config.model.device))
     settle_prompts(config)
@@ -54,12 +54,12 @@ def load_asker(config: EvalRun) -> Asker:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """What answers, with its prompts, and how it is asked."""
+    """An engine with its prompts, and the configuration of the evaluation."""
 
     config: EvalRun
     engine: Engine
     prompter: Prompter | TextPrompter
-    adapter: str = ""  # stands for the adapter's weights
+    adapter: str = ""  # hash of the adapter's weights
 
     def responses(
         self,
@@ -129,7 +129,7 @@ class Asker:
             return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
 
     def _fingerprint(self, sample: Sample, question: str) -> str:
-        """Stands for what is asked, so that an answer is never taken for another question's."""
+        """A hash of prompt, pictures and adapter: a saved response is reused only if it is the same."""
         mark = blake2b(question.encode("utf-8", "replace"), digest_size=8)
         for image in sample.images:
             mark.update(f"{image.mode} {image.size}".encode() + image.tobytes())
@@ -169,7 +169,7 @@ def _responses(path: Path) -> dict[tuple[str, int], Response]:
     for line in read_lines(path):
         try:
             response = Response(**{name: value for name, value in line.items() if name in names})
-        except TypeError:  # a damaged line: that one is asked again
+        except TypeError:  # a damaged line: its response is sampled again
             continue
         if not response.refused:
             found[response.sample_id, response.draw] = response
@@ -177,6 +177,6 @@ def _responses(path: Path) -> dict[tuple[str, int], Response]:
 
 
 def _mark(adapter: str | None) -> str:
-    """Stands for an adapter's weights; empty without one."""
+    """A hash of an adapter's weights; empty without one."""
     files = sorted(Path(adapter).glob("adapter_model.*")) if adapter else []
     return "".join(blake2b(file.read_bytes(), digest_size=8).hexdigest() for file in files)

@@ -1,16 +1,18 @@
-"""The rows of a benchmark, from the hub, a folder or a file; a picture is read when its sample is made.
+"""The rows of a benchmark, from the hub, a folder or a file.
 
 >>> task = BenchTask(path="items.jsonl")
 >>> rows, reader = open_rows(registry.get("mathvista"), task)
 >>> samples, reader = read_samples(registry.get("mathvista"), task, images=False)
 
-A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those count that
-begin with the split's name, below a folder of the config's name where there is one; a single file counts
+A picture is read when its sample is made.
+
+A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those are read whose
+names begin with the split, below a folder of the config's name if there is one. A single file is read
 whatever its name is.
 
 From the hub one commit is read, that of the revision or of the default branch; it is kept in
 `RowReader.revision`.
-Where the hub does not answer, a cached copy is read at once, or nothing.
+If the hub does not answer, a cached copy is read at once; without one the run stops.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ from vigos_cli.utils.errors import ConfigError, UserError, nearest
 from vigos_cli.utils.quiet import quieten_hub
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PATIENCE = 10  # seconds in which the hub answers, or there is no way to it
+PATIENCE = 10  # seconds to wait for the hub before it counts as unreachable
 
 
 class Chain(Sequence[Row]):
-    """Several tables after each other."""
+    """Several tables as one sequence of rows."""
 
     def __init__(self, tables: Sequence[Lines | Arrow]):
         self.tables = tables
@@ -61,7 +63,7 @@ def read_samples(
     limit: int | None = None,
     ids: Sequence[str] = (),
 ) -> tuple[Iterator[Sample], RowReader]:
-    """The samples, one at a time, and how they are read so far. See `open_rows` for the errors.
+    """The samples, one at a time, and their reader. See `open_rows` for the errors.
 
     `ids` keeps these items only, and only their rows' pictures are read. Two items of one id are a UserError:
     responses could not be joined.
@@ -83,7 +85,7 @@ def read_samples(
 def samples_with_ids(
     name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]
 ) -> Iterator[Sample]:
-    """The samples with these ids, all where none is named. Raises UserError for one that is not there."""
+    """The samples with these ids, or all without ids. Raises UserError for an id that is not there."""
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
@@ -97,9 +99,9 @@ def samples_with_ids(
 
 
 def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], RowReader]:
-    """The rows, and how they are to be read: where pictures' paths start, which columns and commit it is.
+    """The rows and their reader, which knows the folder of the pictures, the columns and the commit.
 
-    UserError, one line: nothing there, no network (it says what to fetch), or a column is missing.
+    Raises UserError with one line: no rows, no network (it says what to fetch), or a missing column.
     """
     commit = None
     if task.path:
@@ -210,7 +212,7 @@ def _hub(bench: Bench, task: BenchTask, hub: str) -> tuple[Chain, Path, str | No
 
 
 def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
-    """The commit that a revision is, or None and why the hub does not say; UserError where there is none."""
+    """The commit of a revision, or None and why the hub gave no answer; UserError for an unknown one."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -218,13 +220,13 @@ def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
         return HfApi().dataset_info(hub, revision=revision, timeout=PATIENCE).sha, ""
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise UserError(f"{hub} could not be read: {_line(error)}") from error
-    except Exception as error:  # without a network its HTTP library's own, which is another in each version
+    except Exception as error:  # without a network: the error type depends on the hub library's version
         return None, f"the hub does not answer ({_line(error)})"
 
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Only the cache is looked at: the hub's own library would try again for half a minute."""
+    """Use only the cache; otherwise the hub's library would retry for half a minute."""
     import datasets.config
     from huggingface_hub import constants
 
@@ -240,7 +242,7 @@ def _offline() -> Iterator[None]:
 
 
 def _tables(hub: str, task: BenchTask, revision: str | None) -> tuple[Chain, Path, str | None]:
-    """All configs and splits, as `datasets` reads them, and the commit that its cache has them under."""
+    """All configs and splits, read by `datasets`, and the commit in its cache."""
     from datasets.config import HF_CACHE_HOME
 
     tables = [
@@ -261,7 +263,7 @@ def _tables(hub: str, task: BenchTask, revision: str | None) -> tuple[Chain, Pat
 
 
 def _snapshot(hub: str, rows_file: str, revision: str | None) -> tuple[Chain, Path, str | None]:
-    """A repository of files, as it is, and its commit."""
+    """A repository of files, and its commit."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -273,7 +275,7 @@ def _snapshot(hub: str, rows_file: str, revision: str | None) -> tuple[Chain, Pa
 
 
 def _table(what: str, load: Callable[[Any], Any]) -> Arrow:
-    """What `load` makes of the library `datasets`, or one line about why not."""
+    """The table that `load` reads with the library `datasets`; UserError with one line if it fails."""
     import datasets
     from datasets.exceptions import DatasetsError
 

@@ -1,14 +1,14 @@
-"""A whole `vigos eval`: ask or read responses, grade them, and leave every verdict.
+"""The whole of `vigos eval`: ask or read responses, grade them, write all verdicts.
 
-    responses.jsonl   a line a response, written as soon as it is there: resume=auto asks what is missing
-    verdicts.jsonl    a line a response: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
+    responses.jsonl   a line for each response, as soon as it is complete; resume=auto asks the rest
+    verdicts.jsonl    a line for each: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
                       judge (0 to 1, or null), which changes none of them; answers (greedy, sampled, saved)
-    scores.json       each benchmark's figures, greedy and sampled, and the judge's apart
-    failures.html     the greedy responses that are not right, with their pictures: a page to look at
-    judge.jsonl       what a judge said, where one was asked
+    scores.json       figures of each benchmark, greedy and sampled, and the judge's beside them
+    failures.html     a page with the greedy responses that are not right, and their pictures
+    judge.jsonl       the scores of a judge, if one was asked
 
-Several benchmarks have a folder each, and scores.json beside them. A judge comes last: whatever becomes of
-it, everything else is there.
+With several benchmarks each has a folder, and scores.json is beside the folders. A judge is asked last, so
+all other files are complete even if it fails.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from vigos_cli.utils.errors import ConfigError
 if TYPE_CHECKING:
     from vigos_cli.evaluation.asker import Asker
 
-Items = tuple[Iterator[Sample], RowReader]  # a benchmark's, and how they are read
+Items = tuple[Iterator[Sample], RowReader]  # the samples of a benchmark, and their reader
 
 
 def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
     """Every benchmark's figures, by name. Without an `asker` the model, or the server, is loaded.
 
-    What can be known to be wrong is found before anything is asked.
+    Mistakes that can be found early are reported before any model is loaded.
     """
     tasks, own = tasks_of(config), asker is None
     for key, given in (("responses=", config.responses), ("ids=", config.ids)):
         if given and len(tasks) > 1:
-            raise ConfigError(f"{key} are of one benchmark: name one")
+            raise ConfigError(f"{key} belongs to one benchmark, not {len(tasks)}: name one with bench=")
     out, judge = Path(config.out), None
     if config.compare:
         from vigos_cli.evaluation.run_comparison import read_verdicts
@@ -59,7 +59,7 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         judge = Judge(config.judge, out)
     items = {name: _items(config, name, task) for name, task in tasks.items()}
     if config.responses is None and asker is None:
-        from vigos_cli.evaluation.asker import load_asker  # torch, which grading has no use for
+        from vigos_cli.evaluation.asker import load_asker  # imports torch, which grading does not need
 
         asker = load_asker(config)
     results: dict[str, Result] = {}
@@ -85,7 +85,7 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
 
 
 def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
-    """A benchmark's items and how they are read; its files are opened here, its pictures one by one."""
+    """A benchmark's items and their reader; files are opened here, pictures when an item is needed."""
     limit = task.limit or config.limit
     if name == "priorworld":
         from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
@@ -154,7 +154,7 @@ def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
-    """The tasks, `bench.path` and `bench.schema` given to the only one that can have meant."""
+    """The tasks, with `bench.path` set for the only one. ConfigError for an impossible choice."""
     bench, tasks = config.bench, config.bench.tasks
     if not tasks:
         raise ConfigError("bench: no task; name one, such as bench=mathvista")
@@ -162,12 +162,16 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
         if name != "priorworld":
             registry.get(name)
     if config.responses and "priorworld" in tasks:
-        raise ConfigError("responses= of which benchmark? bench=mathvista, say; priorworld has to be asked")
+        raise ConfigError(
+            "responses= cannot be graded for priorworld, which must ask a model; name the benchmark of the "
+            "responses, such as bench=mathvista"
+        )
     if bench.path is None:
         return tasks
     if len(tasks) > 1:
         raise ConfigError(
-            f"bench.path is of one benchmark; these are {', '.join(tasks)}: set bench.tasks.NAME.path"
+            f"bench.path is the data of one benchmark, but {', '.join(tasks)} are chosen: "
+            "set bench.tasks.NAME.path"
         )
     (name,) = tasks
     return {name: replace(tasks[name], path=bench.path)}
@@ -232,7 +236,7 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
 
 
 def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
-    """The benchmark's own figures: of the greedy answers (draw 0), and of the sampled ones apart."""
+    """The benchmark's own figures of the greedy responses (draw 0), and under `sampled` of the others."""
     scores = bench.summarise([one for one in graded if one.draw == 0])
     drawn = [replace(one, draw=one.draw - 1) for one in graded if one.draw > 0]
     return scores | ({"sampled": bench.summarise(drawn)} if drawn else {})
@@ -250,7 +254,7 @@ def _graded(
 
 
 def _refused(response: Response) -> Verdict | None:
-    """The verdict where the server would not answer."""
+    """The verdict on a response that the server refused; None otherwise."""
     if not response.refused:
         return None
     return Verdict("unparsed", None, "missing", f"the server {response.refused}")
@@ -262,7 +266,7 @@ def _collect(
     verdicts: Iterable[tuple[Sample, int, str | None, Verdict]],
     folder: Path,
 ) -> list[Graded]:
-    """All of them without their pictures, but for those on the page of failures, which it leaves."""
+    """Collect all verdicts without pictures, and write the page of failures, which keeps its pictures."""
     failures, graded = Failures(None if config.responses else config.routing.student), []
     for sample, draw, text, verdict in verdicts:
         one = Graded(sample, draw, verdict, response=text)

@@ -14,15 +14,15 @@ Groups = Mapping[
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One response's verdict. `score`, from 0 to 1, is a judge's; None where there is no judge's verdict."""
+    """One response with its verdict. `score` is a judge's, from 0 to 1; None without a judge's score."""
 
     sample: Sample
     draw: int
     verdict: Verdict
     score: float | None = None
-    response: str | None = None  # None: there was none
+    response: str | None = None  # None: no response
 
     @property
     def right(self) -> float:
-        """1 for a right answer, 0 for a wrong or an unparsed one."""
+        """1 for a right answer, 0 for a wrong or unparsed one."""
         return float(self.verdict.verdict == "right")

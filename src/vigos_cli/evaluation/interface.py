@@ -1,4 +1,4 @@
-"""What a benchmark is to the evaluator: rows become samples, a sample a prompt, a response a verdict.
+"""The interface of a benchmark, and the base class of the adapters.
 
     rows -> samples -> prompt -> (the model) -> grade -> Graded -> summarise
 
@@ -8,7 +8,7 @@
 >>> bench.grade(sample, "<answer>B</answer>").verdict
 'right'
 
-Samples come one at a time, pictures decoded: a benchmark need not fit into memory.
+Samples are produced one at a time, with decoded pictures, so a benchmark need not fit into memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vigos_cli.utils.errors import UserError
 
 
 class Bench(Protocol):
-    """What the evaluator asks of a benchmark."""
+    """What the evaluator needs from a benchmark."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Bench(Protocol):
 
     @property
     def id_column(self) -> str:
-        """The column that names an item, or how its name is made; responses are joined on it."""
+        """The column with an item's id, or how the id is built; responses are joined on it."""
         ...
 
     @property
@@ -57,36 +57,36 @@ class Bench(Protocol):
     def samples(
         self, rows: Sequence[Row], reader: RowReader | None = None, only: Sequence[int] | None = None
     ) -> Iterator[Sample]:
-        """The items, of the rows at `only` these indexes where they are named.
+        """The items of all rows, or of the rows at the indexes in `only`.
 
-        A row that makes none is counted in `reader`; a missing picture is a UserError.
+        Unusable rows are skipped and counted in `reader`; a missing picture is a UserError.
         """
         ...
 
     def prompt(self, sample: Sample) -> str:
-        """The question as it is put to the model, with options and a hint about the answer's form."""
+        """The question for the model, with options and a hint about the form of the answer."""
         ...
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """The verdict on a response; `official` is the benchmark's own rule where it differs."""
+        """The verdict on a response; `scorer="official"` uses the benchmark's own rule where it differs."""
         ...
 
     @property
     def official(self) -> bool:
-        """Whether `scorer=official` is another rule than ours."""
+        """Whether `scorer=official` differs from our rule."""
         ...
 
     @property
     def needs_judge(self) -> bool:
-        """Whether no rule can grade it: a judge then says which share of an answer is right."""
+        """Whether only a judge can grade it; the judge then gives the share of an answer that is right."""
         ...
 
     def golds(self, sample: Sample) -> tuple[str, ...]:
-        """The answers that are right, any of them, as a judge is shown them; none where there is none."""
+        """The gold answers that a judge is shown; any of them is right. Empty if there is none."""
         ...
 
     def chance(self, sample: Sample) -> float | None:
-        """How often a uniform guess is right; None where there is nothing to guess from."""
+        """How often a uniform guess is right; None if there are no options to guess from."""
         ...
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
@@ -96,23 +96,23 @@ class Bench(Protocol):
 
 @dataclass(frozen=True)
 class Adapter:
-    """The part that most benchmarks share. A subclass says how a row becomes samples, and what differs."""
+    """What most benchmarks share. A subclass defines how a row becomes samples, and what differs."""
 
     name: str
     id_column: str
     columns: tuple[str, ...]
 
     rows_file = ""
-    groups = {}  # noqa: RUF012 - a class's constant, of type Groups
+    groups = {}  # noqa: RUF012 - a constant of the class, of type Groups
     needs_judge = False
     official = False
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
-        """The samples of one row. Raises BadRow for a row that makes none."""
+        """The samples of one row. Raises BadRow if the row is unusable."""
         raise NotImplementedError
 
     def own_rows(self) -> tuple[Sequence[Row], Path]:
-        """Most benchmarks have none."""
+        """Raises UserError: most benchmarks have no rows of their own."""
         raise UserError(
             f"bench.tasks.{self.name} names no data: set its path (a JSON lines or parquet file, or a "
             f"folder) or its hub; bench={self.name} brings the hub data set where there is one"
@@ -139,7 +139,7 @@ class Adapter:
         return paragraphs(sample.question, labelled(sample.options), self.hint(sample))
 
     def hint(self, sample: Sample) -> str:
-        """One sentence about the answer's form."""
+        """One sentence about the form of the answer."""
         return "The answer is the letter of one option." if sample.options else ""
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:

@@ -29,11 +29,11 @@ class PreparedItem:
     sample: Sample
     images: EncodedImages
     prompt: Prompt
-    asked: str = ""  # see Response
+    asked: str = ""  # the fingerprint of the item; see Response
 
 
 def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> PreparedItem:
-    """The sample asked `question`. Raises BadRow for a picture that cannot be shown."""
+    """Render the prompt with `question`. Raises BadRow for a picture that cannot be shown."""
     images = prompter.encode([usable(image, {}) for image in sample.images])
     return PreparedItem(sample, images, prompter.render(Role.STUDENT, images, question=question))
 
@@ -47,8 +47,8 @@ def describe(
 ) -> list[PreparedItem]:
     """The items without their pictures (`diagnostic=description_only`).
 
-    The student's own greedy description, written with the picture in view, stands where it wrote it, at the
-    head of its turn, and only the rest is sampled: it reasons as ever, but from its words alone.
+    The student first writes a greedy description with the picture. The prompt without the picture then
+    starts the student's turn with that description, and only the rest of the response is sampled.
     """
     greedy, _ = samplings(bench)
     requests = [Request(item.sample.id, item.prompt) for item in items]
@@ -61,7 +61,7 @@ def describe(
 
 
 def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:
-    """The greedy answer, and the sampled ones."""
+    """The sampling settings of the greedy response, and of the sampled ones."""
     greedy = Sampling(bench.max_new_tokens, temperature=0)
     return greedy, Sampling(bench.max_new_tokens, bench.temperature, bench.top_p, bench.top_k)
 
@@ -75,15 +75,15 @@ def answer(
     known: Container[tuple[str, int]] = (),
     keep: Callable[[Response], object] | None = None,
 ) -> list[Response]:
-    """Every item's greedy response and its `bench.samples` sampled ones, but for known (id, draw).
+    """Every item's greedy response and its `bench.samples` sampled ones, except the known (id, draw).
 
-    `keep` is told each as soon as it is there.
+    `keep` is called with each response as soon as it is complete.
     """
     made = []
     greedy, sampled = samplings(bench)
     for sampling, draws in ((greedy, range(1)), (sampled, range(1, 1 + bench.samples))):
         asked = [(item, draw) for item in items for draw in draws if (item.sample.id, draw) not in known]
-        # The noise of sampled draws is counted from 0, the greedy one has none.
+        # Sampled draws take their random numbers from index 0 on; the greedy draw needs none.
         requests = [Request(item.sample.id, item.prompt, draw - draws.start) for item, draw in asked]
         if routing.completion == "two_pass":
             shown = [item.images for item, _ in asked]
@@ -114,7 +114,7 @@ def _with_captions(
     sampling: Sampling,
     bench: BenchConfig,
 ) -> list[Request]:
-    """The control `two_pass`: the image-only caption stands as the description, the student goes on."""
+    """The control `two_pass`: a caption from the image alone is the description; the student goes on."""
     asked = [
         replace(request, prompt=prompter.render(Role.PERCEPTION, images))
         for request, images in zip(requests, shown, strict=True)
@@ -127,7 +127,7 @@ def _with_captions(
 
 
 def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response:
-    """What a rollout says."""
+    """The parsed response of a rollout."""
     segments = parse_rollout(rollout, student=routing.student)
     return Response(
         sample_id=rollout.sample_id,
@@ -144,7 +144,7 @@ def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response
 
 
 def with_description(prompt: Prompt, caption: Rollout) -> Prompt:
-    """The student's prompt, its pre-fill continued by a caption's tokens up to `</description>`."""
+    """The student's prompt, with its pre-fill continued by a caption's tokens up to `</description>`."""
     prefill = len(caption.prompt.prefill)
     head = description_tokens(caption)
     assert caption.prompt.prefill == prompt.prefill, f"captions start with {prefill} other tokens"

@@ -18,25 +18,25 @@ Row = Mapping[str, Any]
 
 @dataclass
 class RowReader:
-    """How rows are read: where they and their pictures are, and what had to be left out."""
+    """Reads the pictures of rows, and counts what is left out."""
 
     folder: Path = Path()
-    images: bool = True  # False: responses are already there, nobody looks at the pictures
-    columns: tuple[str, ...] = ()  # of all rows together, where that is known: one row may lack some
-    revision: str | None = None  # the hub's commit that is read; None for rows from elsewhere
+    images: bool = True  # False: responses are already there, so pictures are not read
+    columns: tuple[str, ...] = ()  # of all rows together, if known; a single row may lack some
+    revision: str | None = None  # commit of the hub data set; None for local rows
     left_out: dict[str, list[str]] = field(default_factory=dict)  # rule -> items
-    without_picture: int = 0  # items that have none though the benchmark is no blind one
+    without_picture: int = 0  # items without a picture, in a benchmark that is not text-only
     rows: int = 0
-    at: int = 0  # the index of the row that is being read
-    limit: int | None = None  # of items
+    at: int = 0  # index of the current row
+    limit: int | None = None  # number of items
 
     def total(self, done: int) -> int:
-        """How many items there will be, by how far the rows have been read after as many."""
+        """Estimate the number of items from how many rows have produced the first `done` items."""
         read = round(done * self.rows / (self.at + 1)) if done else self.rows
         return read if self.limit is None else min(self.limit, read)
 
     def image(self, raw: Any, item: str) -> tuple[Image, ...]:
-        """One picture in a tuple; none when nobody looks. UserError, naming the item, when there is none."""
+        """A picture in a tuple; empty if `images` is False. UserError, naming the item, if it is missing."""
         if not self.images:
             return ()
         from vigos_cli.data.load import read_image

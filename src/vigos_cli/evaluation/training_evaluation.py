@@ -1,11 +1,11 @@
-"""What is measured around a run: its benchmarks before it learns, on the way, and after.
+"""The benchmarks of a training run, asked before, during and after training.
 
     measured = TrainingEvaluation(engine, prompter, config)
     figures, answers = measured.run(out / "before")
     figures["score"], figures["benches"]["mathvista"]["accuracy"]
 
-PriorWorld's figures stand by themselves and its answers are handed back: its items are made once and asked
-again and again. Of any other benchmark the folder holds what `vigos eval` leaves.
+PriorWorld's figures are at the top level, and its responses are returned. For every other benchmark the
+folder holds the files that `vigos eval` writes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from vigos_cli.types import Response, Sample
 
 
 class TrainingEvaluation:
-    """The benchmarks of a run, asked of the student as it is at the time."""
+    """The benchmarks of a run; each call of `run` asks the student in its current state."""
 
     def __init__(self, engine: Engine, prompter: Prompter, config: DistillRun):
         shared = {item.name: getattr(config, item.name) for item in fields(RunConfig)}
-        # The `limit` of a run is of its training data.
+        # The `limit` of a training run applies to its training data, not to benchmarks.
         self.config = replace(EvalRun(**shared), bench=config.bench, limit=None)
         self.tasks = dict(tasks_of(self.config))
         world = self.tasks.pop("priorworld", None)
@@ -40,7 +40,7 @@ class TrainingEvaluation:
     def run(
         self, folder: Path, *, samples: int | None = None, two_pass: bool = False, again: bool = False
     ) -> tuple[dict[str, Any], list[Response]]:
-        """Figures, and the responses to PriorWorld; what is in the folder is taken over unless `again`."""
+        """Figures, and the responses to PriorWorld; results in the folder are reused unless `again`."""
         bench = self.config.bench if samples is None else replace(self.config.bench, samples=samples)
         completion = "two_pass" if two_pass else "student"
         config = replace(

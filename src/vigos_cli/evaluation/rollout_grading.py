@@ -4,8 +4,8 @@ r"""Grades a rollout's answer: one rule for `metrics.jsonl` and `rollouts.jsonl`
 Verdict(verdict='right', extracted='4.0', rule='number', reason='the same quantity')
 
 The reference is the text that the teachers get: without code fences, `<answer>` tags and boxes. It is always
-the sample's own, also where a control tells the teachers another one. The graders are those of the benchmarks. A
-rollout that is invalid or has an empty answer is never right.
+the sample's own, even if a control tells the teachers another one. The graders are those of the benchmarks.
+A rollout that is invalid or has an empty answer is never right.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     idx  type  task   image      question  choices      answer  prompt             source
     0    2D    Count  <picture>  "How .."  ["0", "3"]   "(C)"   "How .. (A) 0 .."  ADE20K, COCO or Omni3D
 
-`prompt` is put as it is. The benchmark's score is 1/2 ((ADE20K + COCO) / 2 + Omni3D), of accuracies by
+`prompt` is used unchanged. The benchmark's score is 1/2 ((ADE20K + COCO) / 2 + Omni3D), of accuracies by
 source; it is `score`, the plain mean is `accuracy`.
 """
 
@@ -27,7 +27,7 @@ SOURCES = ("ADE20K", "COCO", "Omni3D")
 
 
 class CVBench(Adapter):
-    """See the module."""
+    """The adapter of CV-Bench; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "source": lambda sample: sample.fields["source"],
@@ -65,7 +65,7 @@ class CVBench(Adapter):
         return by_letter(sample.answer, response, sample.options)
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """Both means; with several draws, the benchmark's score from Pass@n too."""
+        """Both means; with several draws also the benchmark's score from Pass@n."""
         figures = {"score": overall(graded), **summary(graded, self.chance, self.groups)}
         if figures["draws"] > 1:
             figures["score of any right"] = overall(any_right(graded))

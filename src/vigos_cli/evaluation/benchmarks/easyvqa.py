@@ -4,7 +4,7 @@
     "what is the red shape?"          "triangle"  data/test/images/0.png
     "is there not a black shape ..?"  "yes"
 
-Someone else's pictures and questions, small enough for every machine.
+Pictures and questions made by others, small enough for every machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _kind(answer: str) -> str:
 
 
 class EasyVQA(Adapter):
-    """See the module."""
+    """The adapter of easy-VQA; see the module docstring."""
 
     groups = {"kind": lambda sample: sample.family}  # noqa: RUF012
 

@@ -4,7 +4,7 @@
     "VD"      "figure"     "1"           "0"     "0"        "1"          "Is ..?"  "1"        "./VD.."  <..>
 
 All columns but the picture are text. `visual_input` 0 (category VS, figure 0) is a question that has no
-figure by design: the only ones that are asked without a picture.
+figure by design; only these questions are asked without a picture.
 
     aAcc  over questions
     qAcc  over (category, subcategory, set, question): right on every figure
@@ -31,7 +31,7 @@ GOLD = {"0": "no", "1": "yes"}
 
 
 class Hallusion(Adapter):
-    """See the module."""
+    """The adapter of HallusionBench; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "category": lambda sample: sample.fields["category"],
@@ -91,7 +91,7 @@ def _no_figure(one: Graded) -> bool:
 
 
 def _all_right(graded: Sequence[Graded], part: Callable[[Graded], str]) -> dict[str, Any] | None:
-    """The share of the parts of a set that are right throughout, each draw by itself."""
+    """The share of parts of a set whose answers are all right, for each draw separately."""
     parts: dict[tuple[str, str, int], float] = {}
     for one in graded:
         key = (one.sample.group, part(one), one.draw)

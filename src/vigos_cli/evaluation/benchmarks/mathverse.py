@@ -1,4 +1,4 @@
-r"""MathVerse, testmini: 788 problems in five versions, of which each leaves more of the text to the figure.
+r"""MathVerse, testmini: 788 problems in five versions with less and less text.
 
     sample_index  problem_index  problem_version  question                        image  answer  question_type
     "9"           "2"            Vision Dominant  "... ()\nChoices:\nA:50°\n..."   <..>   "C"     multi-choice
@@ -36,7 +36,7 @@ SEPARATORS = re.compile(r"[()\s,;.:&]+|\band\b")
 
 
 class MathVerse(Adapter):
-    """See the module."""
+    """The adapter of MathVerse; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "version": lambda sample: sample.fields["version"],
@@ -68,7 +68,7 @@ class MathVerse(Adapter):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """The text as it is, options included; without any, the picture is named."""
+        """The unchanged text with its options; without text, a request to answer the one in the image."""
         question = sample.question or "Answer the question in the image."
         if sample.fields["question_type"] != "multi-choice":
             return question
@@ -77,7 +77,7 @@ class MathVerse(Adapter):
         return paragraphs(question, f"The answer is the {which}.")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """By letters where the gold answer is one or several, else by value or text."""
+        """By letters if the gold answer is one or several letters, otherwise by value or text."""
         gold = sample.answer
         golds = _letters(gold)
         if sample.fields["question_type"] != "multi-choice" or not golds:
@@ -95,7 +95,7 @@ class MathVerse(Adapter):
 
 
 def _letters(answer: str) -> list[str]:
-    """The letters that an answer lists, sorted; none where it holds anything else."""
+    """The letters that an answer lists, sorted; empty if it contains anything else."""
     parts = {part for part in SEPARATORS.split(plain(answer)) if part}
     return sorted(parts) if parts <= set(LETTERS) else []
 

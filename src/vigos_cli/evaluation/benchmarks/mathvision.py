@@ -3,8 +3,8 @@
     id    question                 options                 decoded_image  answer  level  subject
     "4"   "How many <image1> ..."  ["A", "B", ..] or []    <picture>      "C"     2      "counting"
 
-The letter or its option's value is right. Options that are only letters name parts of the picture. Nothing
-a model wrote is ever evaluated as code, as the official scorer does.
+The letter or its option's value is right. Options that are only letters name parts of the picture. The
+official scorer runs `eval` on the model's text; this adapter never does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vigos_cli.utils.errors import UserError
 
 
 class MathVision(Adapter):
-    """See the module."""
+    """The adapter of MATH-Vision; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "subject": lambda sample: sample.family,

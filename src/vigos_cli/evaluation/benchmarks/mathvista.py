@@ -31,7 +31,7 @@ HINTS = {
 
 
 class MathVista(Adapter):
-    """See the module."""
+    """The adapter of MathVista; see the module docstring."""
 
     official = True
     groups = {  # noqa: RUF012
@@ -74,7 +74,7 @@ class MathVista(Adapter):
         return super().prompt(replace(sample, question=question))
 
     def hint(self, sample: Sample) -> str:
-        """What the official hint says, in our words."""
+        """The content of the official hint, in our words."""
         if sample.options:
             return "The answer is the letter of one option."
         kind, places = sample.fields["answer_type"], sample.fields["precision"]
@@ -93,7 +93,7 @@ class MathVista(Adapter):
 
 
 def _places(precision: Any) -> int | None:
-    """A number of decimal places; None where the column has no number."""
+    """The number of decimal places; None if the column has no number."""
     try:
         return int(float(precision))
     except (TypeError, ValueError, OverflowError):

@@ -31,7 +31,7 @@ PICTURES = range(1, 8)
 
 
 class MMMU(Adapter):
-    """See the module."""
+    """The adapter of MMMU; see the module docstring."""
 
     official = True
     groups = {  # noqa: RUF012
@@ -66,7 +66,7 @@ class MMMU(Adapter):
         return super().hint(sample) or "The answer is a single word, a number or a short phrase."
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """Ours, right when any gold answer is met; or the official rules on the whole response."""
+        """Ours: right if any gold answer matches; or the official rules on the whole response."""
         if scorer == "official":
             from vigos_cli.grading.extract import framed
 

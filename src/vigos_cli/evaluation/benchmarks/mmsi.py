@@ -21,7 +21,7 @@ LETTERS = tuple(map(letter, range(4)))
 
 
 class MMSI(Adapter):
-    """See the module."""
+    """The adapter of MMSI-Bench; see the module docstring."""
 
     groups = {"type": lambda sample: sample.family}  # noqa: RUF012
 

@@ -4,8 +4,8 @@
     "v1_0"       <picture>  "What ..." "x<AND>y" or "x<OR>y"      "ocr,math", or a list
 
 A judge (`judge=openai`) gives each answer 0.0 to 1.0: all that `<AND>` joins must be there, one of what
-`<OR>` joins. There is no rule that could stand in for it: by rule every answer is unparsed, and without a
-judge's scores nothing is graded. An item without a response has 0; one that a judge gave no verdict on is
+`<OR>` joins. No rule can replace the judge: by rule every answer is unparsed, and without a
+judge's scores nothing is graded. An item without a response scores 0; an item without a judge's score is
 left out.
 """
 
@@ -24,7 +24,7 @@ from vigos_cli.types import Sample, Verdict
 
 
 class MMVet(Adapter):
-    """See the module."""
+    """The adapter of MM-Vet; see the module docstring."""
 
     needs_judge = True
 
@@ -42,7 +42,7 @@ class MMVet(Adapter):
         )
 
     def hint(self, sample: Sample) -> str:
-        """None: answers are free."""
+        """Empty: answers have a free form."""
         return ""
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
@@ -50,7 +50,7 @@ class MMVet(Adapter):
         return Verdict("unparsed", answer_of(response), "judge", "needs a judge")
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """The mean score in all and by capability; None where there is nothing to take it of."""
+        """The mean score overall and by capability; None without scored responses."""
         judged = [one for one in graded if one.score is not None]
         scored = [one for one in graded if one.score is not None or one.verdict.rule == "missing"]
         figures = {

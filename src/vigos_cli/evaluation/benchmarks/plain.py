@@ -1,4 +1,4 @@
-"""People's own questions, and re-packed copies of benchmarks (`bench.schema=plain`).
+"""Questions of your own, and re-packed copies of benchmarks (`bench.schema=plain`).
 
     problem        answer             image or images        id, options or choices: where there are any
     "How many?"    "4" or ["4", ..]   a picture, or several  "q1", ["3", "4"]
@@ -35,7 +35,7 @@ MARK = re.compile(r"<image\s*\d*>")
 
 
 class Plain(Adapter):
-    """See the module."""
+    """The adapter of rows in the plain schema; see the module docstring."""
 
     groups = {"group": lambda sample: sample.family or "all"}  # noqa: RUF012
 
@@ -61,7 +61,7 @@ class Plain(Adapter):
         )
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """Right when any of the answers is met."""
+        """Right if any of the answers matches."""
         golds = sample.fields["answers"] or [""]
         return best(by_grading(gold, response, sample.fields["choices"]) for gold in golds)
 

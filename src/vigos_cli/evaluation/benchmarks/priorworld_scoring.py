@@ -1,14 +1,15 @@
-"""PriorWorld as a benchmark: does the answer follow the picture or the usual look?
+"""PriorWorld's items, verdicts and figures: does the answer follow the picture?
 
     score        accuracy where the picture contradicts the usual look (two pictures a question)
     prior        accuracy where it agrees (one picture a question)
     other        accuracy on questions without a usual answer
-    description  share of descriptions of contradicting pictures that state the asked attribute as it is
+    description  share of descriptions of contradicting pictures that state the asked attribute correctly
     capture      share of contradicting pictures answered with the usual look
-    valid        share of answers that hold the format
-    gap          prior less score
-    pass         share of items of which any of the sampled answers is right, of each of the first three
-    chance       that of a uniform guess among the answers of an item's family; unparsed: no answer found
+    valid        share of responses in the required format
+    gap          prior minus score
+    pass         share of items with at least one right sampled answer, for each of the first three
+    chance       accuracy of a uniform guess among the answers of an item's family
+    unparsed     share of responses without an answer
 
 Intervals are bootstrapped over questions; see `vigos_cli.utils.stats`.
 """
@@ -37,7 +38,7 @@ def priorworld_items(task: BenchTask, limit: int | None = None) -> list[Sample]:
 
 
 def priorworld_verdict(sample: Sample, response: Response) -> Verdict:
-    """The verdict on one response; what holds no answer is unparsed."""
+    """The verdict on one response; unparsed if it has no answer."""
     if not response.answer:
         return Verdict("unparsed", None, "text", "no answer found")
     right = same_text(response.answer, sample.answer)
@@ -45,7 +46,7 @@ def priorworld_verdict(sample: Sample, response: Response) -> Verdict:
 
 
 def observed_measures(sample: Sample, response: Response) -> dict[str, float]:
-    """What one response says about each measure; measures that it does not bear on are absent."""
+    """The value of each measure to which one response counts, from 0 to 1."""
     right = same_text(response.answer, sample.answer)
     observed: dict[str, float] = {"valid": response.valid}
     if sample.prior is None:
@@ -68,7 +69,7 @@ def priorworld_figures(samples: Sequence[Sample], responses: Sequence[Response])
 
 
 def measure_figures(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
-    """Every measure with n and interval, from one or more responses a sample."""
+    """Every measure with n and interval, from one or more responses to each sample."""
     by_id = {sample.id: sample for sample in samples}
     values: dict[str, list[float]] = {name: [] for name in MEASURES}
     clusters: dict[str, list[str]] = {name: [] for name in MEASURES}
@@ -114,7 +115,7 @@ def measure_figures(samples: Sequence[Sample], responses: Sequence[Response]) ->
 
 
 def _gap(values: Mapping[str, Sequence[float]], clusters: Mapping[str, Sequence[str]]) -> Figure | None:
-    """Prior less Score; both belong to the same questions."""
+    """Prior minus score, over the same questions."""
     parts: dict[str, np.ndarray] = {}
     for place, name in ((0, "prior"), (2, "score")):
         for value, cluster in zip(values[name], clusters[name], strict=True):

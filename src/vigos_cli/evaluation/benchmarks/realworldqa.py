@@ -4,8 +4,8 @@
     <picture>  "...facing?\\nA. Left\\nB. Straight\\nC. Right\\nPlease answer ..."   "C"
     <picture>  "How many lights ...? Please answer directly with a ... number."    "2"
 
-Question, options and the instruction about the answer are one text, which is put as it is. Rows have no id:
-they are counted from 0.
+Question, options and the instruction about the answer are one text, which is used unchanged. Rows have no
+id; their number, from 0, is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vigos_cli.types import Sample, Verdict
 
 
 class RealWorldQA(Adapter):
-    """See the module."""
+    """The adapter of RealWorldQA; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "question type": lambda sample: "choice" if sample.options else "open",

@@ -11,8 +11,7 @@
     capture  share of image2 and image3 that get answer1
 
 Words are compared by rule: markup, case, articles, number words, plurals and names for one thing. The
-benchmark's own table goes further (a square is a cube there, a man a person), so that ours is the stricter
-one.
+benchmark's own table accepts more pairs (square and cube, man and person), so our rule is stricter.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ NAMES = {name: line.split()[0] for line in SAME_THING for name in line.split()}
 
 
 def answer_words(answer: str) -> list[str]:
-    """The words of an answer, without markup, case, article and what stands around them."""
+    """The words of an answer, without markup, case, article and punctuation around them."""
     text = plain(answer).casefold().strip(" .,!?\"'*`")
     return re.sub(r"^(?:an?|the)\s+", "", text).split()
 
@@ -73,7 +72,7 @@ def same_words(one: str, other: str) -> bool:
 
 
 def _meant(part: str) -> set[str]:
-    """What a word may stand for: itself, each singular that it could be a plural of, by its usual name."""
+    """What a word may mean: itself and its possible singulars, each replaced by its usual name."""
     if part in NUMBERS:
         return {str(NUMBERS.index(part))}
     return {NAMES.get(form, form) for form in (part, *_singulars(part))}

@@ -5,7 +5,7 @@
     pictures:  images/factual/CONCEPT/ID_FACTUAL CONTEXT/0.jpg
                images/counterfactual/CONCEPT/ID_CONTEXT/IMAGE.jpg
 
-Four stages, each a statement to affirm and one to deny; only both right pass:
+Four stages, each with a true and a false statement; a stage is passed only if both answers are right:
 
     a  by common sense, on the factual picture         b  the two nouns, on the best counterfactual picture
     c  by the context's text, on the same picture      d  by the picture, on each good one, common sense aside
@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 class VLind(Adapter):
-    """See the module."""
+    """The adapter of VLind-Bench; see the module docstring."""
 
     rows_file = "VLind-Bench Dataset/data.json"
     groups = {"concept": lambda sample: sample.family, "stage": lambda sample: sample.fields["stage"]}  # noqa: RUF012

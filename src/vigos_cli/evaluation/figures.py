@@ -1,4 +1,4 @@
-"""Figures of graded responses: means, Pass@k, chance and groups, each with n and a 95 % interval.
+"""Figures of graded responses: means, Pass@k and groups, with n and a 95 % interval.
 
 >>> pass_at_k(5, 1, 2)
 0.4

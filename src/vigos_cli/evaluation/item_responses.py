@@ -1,4 +1,4 @@
-"""Sample a model's responses to items: one greedy (draw 0), then sampled ones (draws 1, 2, ...).
+"""A model's responses to items: one greedy (draw 0), then sampled ones (1, 2, ...).
 
 item = prepare_item(prompter, sample, sample.question)
 responses = answer(engine, prompter, [item], routing, bench)    # 1 + bench.samples of them

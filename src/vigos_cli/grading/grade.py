@@ -1,4 +1,4 @@
-r"""Whether a response is right: the graders in their order, each with a reason for a person who doubts it.
+r"""Grades a response: the graders in their order, each with a reason.
 
 >>> grade("0.5", r"So it is \boxed{50\%}.")
 Verdict(verdict='right', extracted='50\\%', rule='number', reason='the same quantity')

@@ -1,4 +1,4 @@
-"""From a response to a verdict, by the shared graders or by a benchmark's closed set of words.
+"""Verdicts on a response, by the shared graders or a benchmark's fixed set of words.
 
 >>> by_word("Yes, there is.", "yes", ("yes", "no")).verdict
 'right'

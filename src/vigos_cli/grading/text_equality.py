@@ -1,4 +1,4 @@
-"""Whether an answer is right. Text is compared without case, surrounding blanks and a final stop."""
+"""Whether two texts are equal without case, surrounding blanks and a final stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""easy-VQA: coloured shapes and questions about them, from the package `easy-vqa` (its test part).
+"""easy-VQA: questions about coloured shapes, the test part of the package `easy-vqa`.
 
     question                          answer      image
     "what is the red shape?"          "triangle"  data/test/images/0.png

@@ -1,4 +1,6 @@
-"""HallusionBench: 951 yes-or-no questions about figures, true and altered, and 178 without a figure.
+"""HallusionBench: 951 yes-or-no questions about figures, and 178 without a figure.
+
+Some of the figures have been altered.
 
     category  subcategory  visual_input  set_id  figure_id  question_id  question  gt_answer  filename  image
     "VD"      "figure"     "1"           "0"     "0"        "1"          "Is ..?"  "1"        "./VD.."  <..>

@@ -1,5 +1,6 @@
-"""MMMU-Pro, test: 1,730 questions with 1 to 12 options (`mmmu_pro`), and the same as pictures
-(`mmmu_pro_vision`: the question, its options and its figures are one picture).
+"""MMMU-Pro, test: 1,730 questions with 1 to 12 options, as text or as pictures.
+
+`mmmu_pro` has the text; in `mmmu_pro_vision` question, options and figures are one picture.
 
     standard  id  question  options  image_1 .. image_7  answer  subject      as MMMU
     vision    id  options   image    answer  subject                          no question text

@@ -1,4 +1,6 @@
-"""MMSI-Bench, test: 1,000 questions that need several pictures at once, in 11 types; guessing scores 25 %.
+"""MMSI-Bench, test: 1,000 questions about several pictures, in 11 types.
+
+Guessing scores 25 %.
 
     id  images                question_type                        question                        answer
     0   [bytes, bytes, ...]   "Positional Relationship (Cam.-..."   "... Options: A: .., B: .., .."  "B"

@@ -1,4 +1,6 @@
-"""PriorWorld's items, verdicts and figures: does the answer follow the picture?
+"""PriorWorld's items, verdicts and figures.
+
+Does the answer follow the picture or the usual look?
 
     score        accuracy where the picture contradicts the usual look (two pictures a question)
     prior        accuracy where it agrees (one picture a question)

@@ -1,4 +1,4 @@
-"""ViLP: 300 questions with three pictures each, of which the first agrees with what is usual.
+"""ViLP: 300 questions with three pictures each; the first shows what is usual.
 
     question                                                 image1 answer1  image2 answer2  image3 answer3
     "Fish live in water. From the image, where is the fish?" <..>   "water"  <..>   "tree"   <..>   "sand"

@@ -1,4 +1,4 @@
-"""VLind-Bench: does a wrong answer about a counterfactual picture come from a language prior?
+"""VLind-Bench: counterfactual pictures that separate a language prior from other errors.
 
     data.json: context_id, context, factual_context, concept, true_statement, false_statement, existent_noun,
                non-existent_noun, best_img_id, aggregated_human_label_good_images {"0": 3, "1": 1, ...}

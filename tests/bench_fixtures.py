@@ -10,9 +10,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
 from PIL import Image
 
+from vigos_cli.config.paths import config_dir
+from vigos_cli.config.schema import BenchTask
+
 Row = dict[str, Any]
+
+
+def task_of(name: str, **keys: Any) -> BenchTask:
+    """The task of `bench=NAME`, with these keys set."""
+    file = config_dir() / "bench" / f"{name}.yaml"
+    return BenchTask(**{**yaml.safe_load(file.read_text())["tasks"][name], **keys})
 
 
 def picture(colour: str) -> Image.Image:

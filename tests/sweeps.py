@@ -13,7 +13,7 @@ from vigos_cli.ablation.cells import Cell, add_to_list, cell_folder
 from vigos_cli.config.compose import job
 from vigos_cli.config.run_digest import digest
 from vigos_cli.config.schema import AblateRun, BenchTask
-from vigos_cli.evaluation.benchmarks import priorworld
+from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
 from vigos_cli.types import Sample
 from vigos_cli.utils.rng import key as drawn
 
@@ -35,7 +35,7 @@ def cell(*overrides: str, label: str | None = None) -> Cell:
 
 @cache
 def samples(rows: int) -> list[Sample]:
-    return priorworld.load(BenchTask(rows=rows, split="heldout"))
+    return priorworld_items(BenchTask(rows=rows, split="heldout"))
 
 
 def answers(config: Any, shares: dict[str, float], seed: int) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from vigos_cli.config.compose import job
 from vigos_cli.data.controls import noise_like, same_picture, swapped, with_control_images
 from vigos_cli.data.priorworld import question_rows
 from vigos_cli.evaluation.evaluate import evaluate
-from vigos_cli.evaluation.run import Item, answer, describe, make_item
+from vigos_cli.evaluation.item_responses import PreparedItem, answer, describe, prepare_item
 from vigos_cli.generation.engine import InProcess
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.segments import DESCRIPTION_END
@@ -107,9 +107,9 @@ def prompter(tiny) -> Prompter:
     return Prompter(tiny.processor, CONFIG.prompt, CONFIG.routing)
 
 
-def first_item(tiny, diagnostic: str) -> Item:
+def first_item(tiny, diagnostic: str) -> PreparedItem:
     (sample,) = with_control_images(question_rows("heldout", 1)[:1], diagnostic)
-    return make_item(prompter(tiny), sample, sample.question)
+    return prepare_item(prompter(tiny), sample, sample.question)
 
 
 def test_a_blind_prompt_differs_by_its_picture_alone(tiny):
@@ -194,7 +194,7 @@ def test_a_missing_picture_is_still_an_error(tmp_path):
     ],
 )
 def test_what_cannot_be_is_said_before_a_model_is_loaded(overrides, says, tmp_path, monkeypatch):
-    monkeypatch.setattr("vigos_cli.evaluation.ask.load_student", None)
+    monkeypatch.setattr("vigos_cli.evaluation.asker.load_student", None)
     with pytest.raises(ConfigError, match=says):
         evaluate(job("eval", [*overrides, f"out={tmp_path / 'o'}"]))  # type: ignore[arg-type]
 

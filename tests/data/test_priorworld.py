@@ -25,7 +25,7 @@ from vigos_cli.data.priorworld.looks import COLOURS, KINDS, PATTERNS, USUAL, wit
 from vigos_cli.data.priorworld.picture import picture
 from vigos_cli.data.priorworld.questions import OTHER_FAMILIES, PRIOR_FAMILIES
 from vigos_cli.data.priorworld.scene import BACKGROUNDS, SPLITS, Scene, Thing, draw_scene, seeded
-from vigos_cli.evaluation.benchmarks.priorworld import summarise
+from vigos_cli.evaluation.benchmarks.priorworld_scoring import measure_figures
 from vigos_cli.types import Response, Sample
 
 Look = tuple[str, str, str, str, str]  # kind, colour, pattern, row, column
@@ -610,7 +610,7 @@ def test_figures_are_given_with_the_usual_fact_stated_and_without():
         Response(sample.id, 0, "", "", answer, valid=True, described=True, tokens=1)
         for sample, answer in zip(samples, answers, strict=True)
     ]
-    facts = summarise(samples, responses)["facts"]
+    facts = measure_figures(samples, responses)["facts"]
     assert isinstance(facts, dict)
     assert {kind: figure["mean"] for kind, figure in facts.items()} == {
         "prior, fact not stated": 0,

@@ -18,8 +18,8 @@ from PIL import Image
 from scipy import stats as scipy_stats
 
 from vigos_cli.config.compose import job
-from vigos_cli.evaluation.compare import compare, holm, mcnemar, sign_flips, write
 from vigos_cli.evaluation.evaluate import evaluate
+from vigos_cli.evaluation.run_comparison import compare_runs, holm, mcnemar, sign_flips, write_comparison
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.progress import Bar
 
@@ -103,11 +103,11 @@ def test_a_run_is_graded_again_from_its_own_responses(folder, capsys):
 
 
 def test_what_cannot_be_is_found_before_anything_is_asked(folder, monkeypatch):
-    monkeypatch.setattr("vigos_cli.evaluation.ask.load_asker", lambda _: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("vigos_cli.evaluation.asker.load_asker", lambda _: pytest.fail("a model was loaded"))
     tasks = f"{{priorworld: {{rows: 1}}, plain: {{path: {folder / 'none.jsonl'}}}}}"
     with pytest.raises(ConfigError, match="no such file"):
         evaluate(job("eval", ["bench=plain", f"+bench.tasks={tasks}", f"out={folder / 'o'}"]))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="responses= of which benchmark"):
+    with pytest.raises(ConfigError, match="responses= cannot be graded for priorworld"):
         evaluate(job("eval", [f"responses={folder / 'said.jsonl'}", f"out={folder / 'o'}"]))  # type: ignore[arg-type]
     assert not (folder / "o").exists()
 
@@ -123,7 +123,7 @@ def test_an_item_that_has_changed_is_asked_again(folder, capsys):
     after = {(a["sample_id"], a["draw"]): a for a in made}
     assert len(made) == len(after) == 6
     assert {key for key in after if after[key] != before[key]} == {("b", 0), ("b", 1)}
-    assert "1 items have changed" in capsys.readouterr().err
+    assert "1 items changed (prompt, image or adapter)" in capsys.readouterr().err
 
 
 def test_damaged_responses_are_asked_again(folder):
@@ -144,7 +144,7 @@ def test_the_time_left_is_known_from_the_rows(folder, monkeypatch):
         advance(bar, by=by, total=total)
         totals.append((bar.done, total))
 
-    monkeypatch.setattr("vigos_cli.evaluation.ask.CHUNK", 1)
+    monkeypatch.setattr("vigos_cli.evaluation.asker.CHUNK", 1)
     monkeypatch.setattr(Bar, "advance", spy)
     run(folder, "bench.samples=0", "bench.max_new_tokens=8", "bench.batch=1")
     run(folder, "bench.samples=0", "bench.max_new_tokens=8", "bench.batch=1", "limit=2", out="two")
@@ -333,11 +333,11 @@ def verdicts(folder: Path, name: str, rights: list[int], clusters: list[str] | N
 
 def test_single_answers_are_compared_by_mcnemar(tmp_path):
     one, two = [1] * 10 + [0] * 20, [1] * 8 + [0] * 2 + [1] * 12 + [0] * 8
-    (found,) = compare([verdicts(tmp_path, "a", one), verdicts(tmp_path, "b", two)])
+    (found,) = compare_runs([verdicts(tmp_path, "a", one), verdicts(tmp_path, "b", two)])
     assert found.p == pytest.approx(scipy_stats.binomtest(12, 14).pvalue)
     assert (found.first, found.other, found.items, found.test) == (10 / 30, 20 / 30, 30, "McNemar")
     assert 0 < found.low < found.mean < found.high and found.says == "higher"
-    text = write([found], tmp_path / "out")
+    text = write_comparison([found], tmp_path / "out")
     assert "+0.333" in text and (tmp_path / "out" / "compare.csv").read_text().startswith("benchmark,")
 
 
@@ -347,13 +347,13 @@ def test_the_share_of_items_with_the_same_answer(tmp_path):
         made = lines(folder / "verdicts.jsonl")
         made = [line | {"extracted": text} for line, text in zip(made, said, strict=True)]
         (folder / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in made))
-    (found,) = compare([str(tmp_path / "a"), str(tmp_path / "b")])
+    (found,) = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")])
     assert found.unchanged == 0.5  # no answer is never the same
-    assert "| 0.500 | 4 |" in write([found], tmp_path / "out")
+    assert "| 0.500 | 4 |" in write_comparison([found], tmp_path / "out")
 
 
 def test_no_difference_at_all_is_not_certainty(tmp_path):
-    (found,) = compare([verdicts(tmp_path, name, [1] * 9 + [0] * 3) for name in "ab"])
+    (found,) = compare_runs([verdicts(tmp_path, name, [1] * 9 + [0] * 3) for name in "ab"])
     assert found.mean == 0.0 and found.says == "no difference shown"
     high = scipy_stats.binomtest(0, 12).proportion_ci(method="wilson").high
     assert (found.low, found.high) == pytest.approx((-high, high))
@@ -361,7 +361,7 @@ def test_no_difference_at_all_is_not_certainty(tmp_path):
 
 def test_clustered_items_are_tested_by_cluster(tmp_path):
     clusters = [str(i // 5) for i in range(30)]  # six clusters that all gain: 2 of 64 sign patterns
-    (found,) = compare(
+    (found,) = compare_runs(
         [verdicts(tmp_path, "a", [0] * 30, clusters), verdicts(tmp_path, "b", [1] * 30, clusters)]
     )
     assert found.test == "cluster sign flips" and found.p == pytest.approx(2 / 64, abs=0.006)
@@ -374,7 +374,7 @@ def test_what_only_a_judge_grades_is_compared_by_its_scores_where_it_gave_both(t
         path = tmp_path / name / "verdicts.jsonl"
         judged = [{**line, "rule": "judge", "judge": s} for line, s in zip(lines(path), scores, strict=True)]
         path.write_text("".join(json.dumps(line) + "\n" for line in judged))
-    (found,) = compare(runs)
+    (found,) = compare_runs(runs)
     assert (found.first, found.other, found.items) == (0.5, 2.5 / 3, 3)
     assert found.test == "cluster sign flips"
 
@@ -391,6 +391,6 @@ def test_holm_is_the_textbooks():
 
 def test_runs_that_share_nothing_are_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"no verdicts\.jsonl"):
-        compare([str(tmp_path), str(tmp_path)])
+        compare_runs([str(tmp_path), str(tmp_path)])
     with pytest.raises(ConfigError, match="two folders"):
-        compare(["a"])
+        compare_runs(["a"])

@@ -23,9 +23,9 @@ import vigos_cli
 from vigos_cli.config.compose import job
 from vigos_cli.config.schema import BenchConfig, BenchTask, EvalRun, JudgeConfig
 from vigos_cli.evaluation.evaluate import evaluate
-from vigos_cli.evaluation.items import Graded
-from vigos_cli.evaluation.judge_words import LONGEST, Case, messages, read, version
-from vigos_cli.evaluation.judging import with_judge
+from vigos_cli.evaluation.graded import Graded
+from vigos_cli.evaluation.judge_prompt import LONGEST, Case, messages, parse_score, prompt_version
+from vigos_cli.evaluation.judge_scores import with_judge
 from vigos_cli.evaluation.result import Result
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import ConfigError
@@ -156,7 +156,7 @@ def test_the_judge_stands_beside_the_rules_and_changes_none_of_their_figures(sta
     assert [{**line, "judge": None} for line in beside] == [
         {**line, "judge": None} for line in lines(folder / "ruled" / "verdicts.jsonl")
     ]
-    assert (judged["model"], judged["prompt"]) == ("m", version(False))
+    assert (judged["model"], judged["prompt"]) == ("m", prompt_version(False))
     assert (judged["n"], judged["null"], judged["score"]["mean"]) == (4, 0, 0.5)
     agreement = judged["agreement"]
     assert (agreement["mean"], agreement["n"]) == (0.5, 4)
@@ -192,7 +192,7 @@ def test_mmvet_is_graded_by_the_judges_share_alone(stage, folder, capsys):
     scores = run(folder, asking(stage), bench="mmvet")
     assert scores["score"]["mean"] == pytest.approx(2.3 / 3) and "note" not in scores
     assert scores["capability"]["math"]["mean"] == 0.3 and scores["capability"]["know"]["mean"] == 1
-    assert scores["judge"]["agreement"] is None and scores["judge"]["prompt"] == version(True)
+    assert scores["judge"]["agreement"] is None and scores["judge"]["prompt"] == prompt_version(True)
     assert column(folder) == [0.3, 1, 1]
     assert {line["verdict"] for line in lines(folder / "out" / "verdicts.jsonl")} == {"unparsed"}
     assert any("-1<AND>-5" in body["messages"][1]["content"] for _, body in stage.asked)
@@ -505,8 +505,8 @@ def test_an_endless_response_is_shown_by_its_end_and_a_lone_surrogate_can_be_sen
     ],
 )
 def test_a_reply_is_one_score_or_none(text, share, right_or_wrong):
-    assert read(text, by_share=True) == share
-    assert read(text, by_share=False) == right_or_wrong
+    assert parse_score(text, by_share=True) == share
+    assert parse_score(text, by_share=False) == right_or_wrong
 
 
 def test_retry_after_is_seconds_or_a_date():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from vigos_cli.evaluation.leakage import described, gold, leakage, states
-from vigos_cli.types import Sample
+from vigos_cli.evaluation.leakage import caption_gold, first_description, leakage, states
+from vigos_cli.types import Response, Sample
 
 
 @pytest.mark.parametrize(
@@ -27,27 +29,28 @@ def test_an_answer_is_stated_word_by_word(description, answer, stated):
 
 
 def test_a_description_is_what_stands_between_its_tags():
-    assert described("<description> a cat </description> <think>") == "a cat"
+    assert first_description("<description> a cat </description> <think>") == "a cat"
     for text in ("", "<description> a cat", "a cat </description>", "<description>  </description>"):
-        assert described(text) is None
+        assert first_description(text) is None
 
 
 def test_a_letter_stands_for_its_option():
-    assert gold(Sample("a", "?", "B", (), options=("red", "blue"))) == "blue"
-    assert gold(Sample("a", "Which? A. red B. blue", "(B)", ())) == "blue"
-    assert gold(Sample("a", "Which?", "B", ())) is None
-    assert gold(Sample("a", "Which?", "blue", (), options=("red", "blue"))) == "blue"
+    assert caption_gold(Sample("a", "?", "B", (), options=("red", "blue"))) == "blue"
+    assert caption_gold(Sample("a", "Which? A. red B. blue", "(B)", ())) == "blue"
+    assert caption_gold(Sample("a", "Which?", "B", ())) is None
+    assert caption_gold(Sample("a", "Which?", "blue", (), options=("red", "blue"))) == "blue"
 
 
 def test_the_share_the_chance_and_their_intervals():
     answers = ["red", "red", "blue", "green"]
     samples = [Sample(str(i), "?", answer, ()) for i, answer in enumerate(answers)]
     said = ["red", "blue", "blue", None]  # others: blue, blue, green, red
+    texts = [f"<description> {text} </description>" if text else "\\boxed{red}" for text in said]
     lines = [
-        {"sample_id": str(i), "text": f"<description> {text} </description>" if text else "\\boxed{red}"}
-        for i, text in enumerate(said)
+        Response(str(i), draw=0, text=text, description="", answer="", valid=True, described=True, tokens=1)
+        for i, text in enumerate(texts)
     ]
-    found = leakage(samples, [*lines, {"sample_id": "of another run", "text": lines[0]["text"]}])
+    found = leakage(samples, [*lines, replace(lines[0], sample_id="of another run")])
     assert found and (found["mean"], found["n"]) == (2 / 3, 3)
     assert found["low"] < 2 / 3 < found["high"]
     assert found["chance"]["mean"] == 1 / 3

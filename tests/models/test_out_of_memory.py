@@ -20,7 +20,7 @@ from vigos_cli.cli.mistakes import keys
 from vigos_cli.config.compose import job
 from vigos_cli.config.provenance import CHANGES, claim
 from vigos_cli.config.schema import SAME_BYTES, SAME_UP_TO_ROUNDING, AnyRun, on_resume
-from vigos_cli.evaluation import ask
+from vigos_cli.evaluation import asker
 from vigos_cli.models.out_of_memory import OutOfMemory, advice, in_phase, is_out_of_memory, with_advice
 from vigos_cli.training import step
 from vigos_cli.utils.errors import ConfigError, UserError
@@ -151,7 +151,7 @@ def test_the_first_key_is_the_one_of_the_phase():
         ("distill", (step, "fused_loss"), "in the loss", "trainer.micro_batch=16"),
         ("distill", (step, "sample_rollouts"), "while rollouts were sampled", "rollout.batch=16"),
         ("rollout", (rollout_run, "score_tokens"), "while the teachers scored", "rollout.batch=4"),
-        ("eval", (ask, "answer"), "while answers were sampled", "bench.batch=128"),
+        ("eval", (asker, "answer"), "while answers were sampled", "bench.batch=128"),
     ],
 )
 def test_each_command_ends_with_one_line(command, place, phase, key, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from conftest import distill_config, make_student
 from vigos_cli.config.paths import TINY
 from vigos_cli.data.priorworld.captions import caption, read_caption
 from vigos_cli.data.priorworld.scene import Scene, seeded
-from vigos_cli.evaluation.run import Evaluator
+from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import InProcess
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.pretraining import corners
@@ -42,12 +42,13 @@ def test_its_tokenizer_is_what_the_recipe_makes():
 
 
 @pytest.mark.slow
-def test_the_card_says_what_the_shipped_weights_do():
+def test_the_card_says_what_the_shipped_weights_do(tmp_path):
     """The held-out greedy figures of the structured student lie where the card's validation ones do."""
     config = distill_config("bench.tasks.priorworld.split=validation")
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    report, _ = Evaluator(InProcess(student), prompter, config.routing, config.bench).run(samples=0)
+    evaluation = TrainingEvaluation(InProcess(student), prompter, config)
+    report, _ = evaluation.run(tmp_path, samples=0)
     for name, column in (
         ("score", "answer, conflicts"),
         ("prior", "answer, agrees"),

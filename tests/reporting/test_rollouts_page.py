@@ -24,7 +24,7 @@ from PIL import Image
 from vigos_cli.config.compose import job
 from vigos_cli.data.priorworld import question_rows
 from vigos_cli.evaluation.failures import Failures
-from vigos_cli.evaluation.items import Graded
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.reporting.embedded_images import SIDE
 from vigos_cli.reporting.rollouts_page import TEXT_LIMIT, ShownRollout, ShownToken, page, write_page
 from vigos_cli.types import Kind, Sample, Verdict

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from vigos_cli.analysis import rollout_run
 from vigos_cli.cli.launch import Flags, launch
 from vigos_cli.config.compose import job
-from vigos_cli.evaluation import ask
-from vigos_cli.evaluation.around import Around
+from vigos_cli.evaluation import asker
 from vigos_cli.evaluation.evaluate import evaluate
+from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import InProcess
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training import distill as distilling
@@ -58,7 +58,7 @@ class Store:
 def closed(monkeypatch) -> list[str]:
     """What was closed in the runs of this test."""
     found: list[str] = []
-    for module in (distilling, rollout_run, ask):
+    for module in (distilling, rollout_run, asker):
         monkeypatch.setattr(module, "engine_of", lambda config, student: Recorded(student, found))
     monkeypatch.setattr(tracking, "open_store", lambda *given, **more: Store(found))
     close = Batches.close
@@ -87,7 +87,7 @@ def test_a_closing_evaluation_that_fails_loses_nothing_and_is_all_that_is_left_t
 ):
     config = distill_config(*SMALL, f"out={tmp_path / 'run'}", "resume=auto")
     with monkeypatch.context() as patch:
-        failing(patch, Around, "run", error, when=2)  # the first is the evaluation before
+        failing(patch, TrainingEvaluation, "run", error, when=2)  # the first is the evaluation before
         with pytest.raises(type(error)):
             distill(config)
     out = tmp_path / "run"
@@ -121,7 +121,7 @@ def test_a_run_that_fails_while_it_learns_leaves_nothing_open(error, tmp_path, m
 
 @ways
 def test_a_failed_evaluation_and_a_failed_rollout_close_their_engine(error, tmp_path, monkeypatch, closed):
-    failing(monkeypatch, ask, "answer", error)
+    failing(monkeypatch, asker, "answer", error)
     failing(monkeypatch, rollout_run, "score_tokens", error)
     with pytest.raises(type(error)):
         evaluate(job("eval", [*SMALL[2:], f"out={tmp_path / 'eval'}"]))

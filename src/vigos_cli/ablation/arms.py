@@ -20,7 +20,7 @@ from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, cell_state, re
 from vigos_cli.ablation.untrained_answers import untrained_key
 from vigos_cli.config.provenance import recorded
 from vigos_cli.config.schema import BenchTask, DistillRun, may_change
-from vigos_cli.evaluation.benchmarks import priorworld
+from vigos_cli.evaluation.benchmarks.priorworld_scoring import observed_measures, priorworld_items
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import read_lines
@@ -183,7 +183,7 @@ def _name_by(config: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 @cache
 def _items(task: str) -> dict[str, Sample]:
-    return {sample.id: sample for sample in priorworld.load(BenchTask(**json.loads(task)))}
+    return {sample.id: sample for sample in priorworld_items(BenchTask(**json.loads(task)))}
 
 
 def _benches(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -208,7 +208,7 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
 
     for response in responses:
         sample = samples[response.sample_id]
-        for measure, value in priorworld.observe(sample, response).items():
+        for measure, value in observed_measures(sample, response).items():
             add(response.draw, measure, sample.id, sample.group, value)
     for name, line in _benches(folder / ("before" if seed is None else "after")):
         add(line["draw"], name, line["id"], line["cluster"], float(line["verdict"] == "right"))

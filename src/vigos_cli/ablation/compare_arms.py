@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vigos_cli.ablation.arms import ANSWERS, Arm, Items, Measures, Run
-from vigos_cli.evaluation.compare import Difference, holm, sign_flips
+from vigos_cli.evaluation.run_comparison import Difference, holm, sign_flips
 from vigos_cli.utils.errors import ConfigError, nearest
 from vigos_cli.utils.stats import IntervalEstimate, crossed_difference, crossed_interval
 

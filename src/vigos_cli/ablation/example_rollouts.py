@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vigos_cli.ablation.arms import Arm, SweepResults
-from vigos_cli.grading.answers import same
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.method.segments import runs
 from vigos_cli.types import Response
 
@@ -27,7 +27,7 @@ def examples(results: SweepResults, base: Arm) -> list[dict[str, Any]]:
             continue
         said = [(arm, arm.runs[0].texts[id]) for arm in arms if id in arm.runs[0].texts]
         if said:
-            right = [same(response.answer, sample.answer) for _, response in said]
+            right = [same_text(response.answer, sample.answer) for _, response in said]
             ranked.append((-len({r.answer for _, r in said}), -len(set(right)), id, sample, said))
     ranked.sort(key=lambda found: found[:3])
     groups: dict[str, Any] = {}
@@ -41,7 +41,7 @@ def examples(results: SweepResults, base: Arm) -> list[dict[str, Any]]:
                     "arm": arm.label,
                     "seed": arm.runs[0].seed,
                     "response": response,
-                    "right": same(response.answer, sample.answer),
+                    "right": same_text(response.answer, sample.answer),
                     "parts": coloured(response, arm.runs[0].spans),
                 }
                 for arm, response in said

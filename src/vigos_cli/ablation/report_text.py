@@ -7,7 +7,7 @@ from typing import Any
 
 from vigos_cli.ablation.arms import ANSWERS, Arm, SweepResults, override_text
 from vigos_cli.ablation.compare_arms import ArmRow, measures, verdict_on
-from vigos_cli.evaluation.compare import Difference
+from vigos_cli.evaluation.run_comparison import Difference
 from vigos_cli.utils.stats import IntervalEstimate
 
 NAMES = {

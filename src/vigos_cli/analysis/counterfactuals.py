@@ -26,8 +26,8 @@ from vigos_cli.data.check import usable_sample
 from vigos_cli.data.controls import as_many, blank_like, share_a_picture
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.priorworld import vocabulary
-from vigos_cli.evaluation.parts import inlined, letter
-from vigos_cli.grading.answers import normal
+from vigos_cli.evaluation.row_parsing import inlined, letter
+from vigos_cli.grading.text_equality import normal_text
 from vigos_cli.method.prompts import Prompter, reference_text
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.batches import Prepared
@@ -183,9 +183,9 @@ def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) 
     They come from the question's own choices, else from its question family in PriorWorld, else from other
     rows of the same kind (numbers for a number). In the paper an LLM writes them.
     """
-    right = {normal(told), normal(reference_text(sample))}
+    right = {normal_text(told), normal_text(reference_text(sample))}
     if known := possible_answers(sample, told):
-        pool = [answer for answer in known if normal(answer) not in right]
+        pool = [answer for answer in known if normal_text(answer) not in right]
         order = rng.permutation(seed, "wrong_answer", sample.id, count=len(pool))
         return tuple(pool[i] for i in order[:WRONG])
     found: dict[str, str] = {}
@@ -197,8 +197,8 @@ def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) 
             other = reference_text(data[index])
         except BadRow:  # skip unreadable rows
             continue
-        if other and normal(other) not in right and is_number(other) == is_number(told):
-            found.setdefault(normal(other), other)
+        if other and normal_text(other) not in right and is_number(other) == is_number(told):
+            found.setdefault(normal_text(other), other)
     return tuple(found.values())
 
 
@@ -209,7 +209,7 @@ def possible_answers(sample: Sample, told: str) -> Sequence[str]:
     if bare:
         return [told.strip().replace(bare[1], letter(i)) for i in range(len(options) or WRONG + 1)]
     for pair in PAIRS:
-        if normal(told) in pair:
+        if normal_text(told) in pair:
             return pair
     return options or vocabulary(sample.family)
 

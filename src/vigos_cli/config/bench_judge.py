@@ -14,8 +14,11 @@ class BenchTask:
     """The settings of one benchmark."""
 
     path: str | None = None  # a file or folder with the benchmark's columns; null: from the hub
-    split: str | None = None  # null: the benchmark's own; priorworld: heldout or validation
+    hub: str | None = None  # id of the data set on the Hugging Face hub; null where there is none
+    config: str | None = None  # config of the hub data set; several are joined by + and read in that order
+    split: str | None = None  # split, several joined by +; null: train; priorworld: heldout or validation
     revision: str | None = None  # commit or tag on the hub; null: the newest, which scores.json names
+    licence: str | None = None  # licence of the data as its card states it; null: not known
     limit: int | None = None  # use only this many items, the first ones; null: the run's `limit`
     rows: int = 60  # priorworld: number of questions, each with three pictures
     seed: int = 0  # priorworld: seed of the pictures

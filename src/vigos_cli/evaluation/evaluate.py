@@ -1,14 +1,14 @@
-"""A whole `vigos eval`: ask or read responses, grade them, and leave every verdict.
+"""The whole of `vigos eval`: ask or read responses, grade them, write all verdicts.
 
-    responses.jsonl   a line a response, written as soon as it is there: resume=auto asks what is missing
-    verdicts.jsonl    a line a response: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
+    responses.jsonl   a line for each response, as soon as it is complete; resume=auto asks the rest
+    verdicts.jsonl    a line for each: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
                       judge (0 to 1, or null), which changes none of them; answers (greedy, sampled, saved)
-    scores.json       each benchmark's figures, greedy and sampled, and the judge's apart
-    failures.html     the greedy responses that are not right, with their pictures: a page to look at
-    judge.jsonl       what a judge said, where one was asked
+    scores.json       figures of each benchmark, greedy and sampled, and the judge's beside them
+    failures.html     a page with the greedy responses that are not right, and their pictures
+    judge.jsonl       the scores of a judge, if one was asked
 
-Several benchmarks have a folder each, and scores.json beside them. A judge comes last: whatever becomes of
-it, everything else is there.
+With several benchmarks each has a folder, and scores.json is beside the folders. A judge is asked last, so
+all other files are complete even if it fails.
 """
 
 from __future__ import annotations
@@ -18,50 +18,48 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from itertools import islice
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigos_cli.config import torchrun
 from vigos_cli.config.schema import BenchTask, EvalRun
-from vigos_cli.evaluation import registry, rows
+from vigos_cli.evaluation import benchmark_rows, registry
 from vigos_cli.evaluation.failures import PAGE, Failures
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.evaluation.items import Graded
-from vigos_cli.evaluation.judging import fill_in, with_judge
-from vigos_cli.evaluation.result import ASKED, Result, save, save_scores
-from vigos_cli.evaluation.saved import joined, missing, not_over_a_run, saved_responses
+from vigos_cli.evaluation.result import ASKED, Result, save_result, save_scores
+from vigos_cli.evaluation.row_reader import RowReader
+from vigos_cli.evaluation.saved_responses import joined, missing, not_over_a_run, saved_responses
 from vigos_cli.types import Response, Sample, Verdict
 from vigos_cli.utils.errors import ConfigError
-from vigos_cli.utils.files import read_lines
 
 if TYPE_CHECKING:
-    from vigos_cli.evaluation.ask import Asker
+    from vigos_cli.evaluation.asker import Asker
 
-Items = tuple[Iterator[Sample], rows.Reading]  # a benchmark's, and how they are read
+Items = tuple[Iterator[Sample], RowReader]  # the samples of a benchmark, and their reader
 
 
 def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
     """Every benchmark's figures, by name. Without an `asker` the model, or the server, is loaded.
 
-    What can be known to be wrong is found before anything is asked.
+    Mistakes that can be found early are reported before any model is loaded.
     """
     tasks, own = tasks_of(config), asker is None
     for key, given in (("responses=", config.responses), ("ids=", config.ids)):
         if given and len(tasks) > 1:
-            raise ConfigError(f"{key} are of one benchmark: name one")
+            raise ConfigError(f"{key} belongs to one benchmark, not {len(tasks)}: name one with bench=")
     out, judge = Path(config.out), None
     if config.compare:
-        from vigos_cli.evaluation.compare import verdicts
+        from vigos_cli.evaluation.run_comparison import read_verdicts
 
-        verdicts(Path(config.compare[0]))
+        read_verdicts(Path(config.compare[0]))
     if config.judge.name != "none" and torchrun.launched_rank() == 0:
-        from vigos_cli.evaluation.judge_column import Judge
+        from vigos_cli.evaluation.judge_scores import Judge
 
         judge = Judge(config.judge, out)
     items = {name: _items(config, name, task) for name, task in tasks.items()}
     if config.responses is None and asker is None:
-        from vigos_cli.evaluation.ask import load_asker  # torch, which grading has no use for
+        from vigos_cli.evaluation.asker import load_asker  # imports torch, which grading does not need
 
         asker = load_asker(config)
     results: dict[str, Result] = {}
@@ -72,12 +70,14 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
             folder.mkdir(parents=True, exist_ok=True)
             results[name] = result = _result(config, name, own_items, asker, folder)
             scores[name] = result.figures(result.graded)
-            save(out, name, result, scores)
+            save_result(out, name, result, scores)
     if judge:
+        from vigos_cli.evaluation.judge_scores import fill_in, with_judge
+
         fill_in(judge, list(results.values()))
         for name, result in results.items():
             scores[name] = with_judge(config.judge.model, result)
-            save(out, name, result, scores)
+            save_result(out, name, result, scores)
     if config.compare and torchrun.launched_rank() == 0:
         _against(scores, config.compare[0], config.out)
         save_scores(out, scores, alone=len(tasks) == 1)
@@ -85,19 +85,17 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
 
 
 def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
-    """A benchmark's items and how they are read; its files are opened here, its pictures one by one."""
+    """A benchmark's items and their reader; files are opened here, pictures when an item is needed."""
     limit = task.limit or config.limit
     if name == "priorworld":
-        from vigos_cli.evaluation.benchmarks import priorworld
+        from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
 
-        drawn = rows.wanted("priorworld", "id", iter(priorworld.load(task)), config.ids)
+        drawn = benchmark_rows.samples_with_ids("priorworld", "id", iter(priorworld_items(task)), config.ids)
         samples = list(islice(drawn, limit))
-        return iter(samples), rows.Reading(rows=len(samples), limit=len(samples))
-    return rows.read(
+        return iter(samples), RowReader(rows=len(samples), limit=len(samples))
+    return benchmark_rows.read_samples(
         _adapter(config, name),
-        path=task.path,
-        split=task.split,
-        revision=task.revision,
+        task,
         images=config.responses is None,
         limit=limit,
         ids=config.ids,
@@ -117,30 +115,29 @@ def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folde
     if asker and (engine := asker.engine.facts()):
         marks["engine"] = engine
     if asker:
-        there = read_lines(folder / "responses.jsonl")
-        cut = [not line.get("finished", True) for line in there if line["draw"] == 0]
+        cut = [not response.finished for response in result.responses if response.draw == 0]
         marks["cut_off"] = sum(cut) / max(1, len(cut))  # greedy answers, by the length limit
-        if refused := sum(bool(line.get("refused")) for line in there):
+        if refused := sum(bool(response.refused) for response in result.responses):
             marks["refused"] = refused
         if config.routing.student == "structured":
-            return _with_leakage(result, marks, there)
+            return _with_leakage(result, marks)
     own = result.figures
     return replace(result, figures=lambda graded: own(graded) | marks)
 
 
-def _with_leakage(result: Result, marks: dict[str, Any], responses: Sequence[dict[str, Any]]) -> Result:
-    """Its figures say as well whether descriptions state the answer, greedy and sampled."""
+def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
+    """Add to the figures how often a description states the answer, greedy and sampled apart."""
     from vigos_cli.evaluation.leakage import leakage
 
     own = result.figures
-    lines = {(line["sample_id"], line["draw"]): line for line in responses}  # the last, where asked again
+    greedy = [response for response in result.responses if response.draw == 0]
+    drawn = [response for response in result.responses if response.draw > 0]
 
     def figures(graded: Sequence[Graded]) -> dict[str, Any]:
         scores = own(graded) | marks
         samples = list({one.sample.id: one.sample for one in graded}.values())
-        scores["leakage"] = leakage(samples, [line for (_, draw), line in lines.items() if draw == 0])
+        scores["leakage"] = leakage(samples, greedy)
         if "sampled" in scores:
-            drawn = [line for (_, draw), line in lines.items() if draw > 0]
             scores["sampled"] = scores["sampled"] | {"leakage": leakage(samples, drawn)}
         return scores
 
@@ -149,15 +146,15 @@ def _with_leakage(result: Result, marks: dict[str, Any], responses: Sequence[dic
 
 def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
     """Add to the figures of each benchmark its paired differences from an earlier run."""
-    from vigos_cli.evaluation.compare import compare, row
+    from vigos_cli.evaluation.run_comparison import compare_runs, difference_row
 
-    for difference in compare([run, out]):
+    for difference in compare_runs([run, out]):
         against = scores[difference.bench.split()[0]].setdefault("against", {"run": run, "differences": []})
-        against["differences"].append(row(difference))
+        against["differences"].append(difference_row(difference))
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
-    """The tasks, `bench.path` given to the only one that can have meant."""
+    """The tasks, with `bench.path` set for the only one. ConfigError for an impossible choice."""
     bench, tasks = config.bench, config.bench.tasks
     if not tasks:
         raise ConfigError("bench: no task; name one, such as bench=mathvista")
@@ -165,48 +162,54 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
         if name != "priorworld":
             registry.get(name)
     if config.responses and "priorworld" in tasks:
-        raise ConfigError("responses= of which benchmark? bench=mathvista, say; priorworld has to be asked")
+        raise ConfigError(
+            "responses= cannot be graded for priorworld, which must ask a model; name the benchmark of the "
+            "responses, such as bench=mathvista"
+        )
     if bench.path is None:
         return tasks
     if len(tasks) > 1:
         raise ConfigError(
-            f"bench.path is of one benchmark; these are {', '.join(tasks)}: set bench.tasks.NAME.path"
+            f"bench.path is the data of one benchmark, but {', '.join(tasks)} are chosen: "
+            "set bench.tasks.NAME.path"
         )
     (name,) = tasks
     return {name: replace(tasks[name], path=bench.path)}
 
 
 def _priorworld(config: EvalRun, items: Items, asker: Asker, folder: Path) -> Result:
-    """Its verdicts are on the parts of a parsed response, and its pictures are drawn."""
-    from vigos_cli.evaluation.benchmarks import priorworld
+    """PriorWorld's verdicts are on the parts of a parsed response; its pictures are drawn, not read."""
+    from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_verdict
+    from vigos_cli.evaluation.priorworld_evaluation import evaluate_priorworld
 
-    samples, reading = list(items[0]), items[1]
-    responses: list[Response] = []
-
-    def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
-        question = attrgetter("question")
-        for sample, response in asker.responses("priorworld", question, samples, folder, reading.total):
-            responses.append(response)
-            text = None if response.refused else response.text
-            yield sample, response.draw, text, _refused(response) or priorworld.grade(sample, response)
-
-    graded = _collect(config, "priorworld", verdicts(), folder)
-    report = priorworld.report(samples, responses)
-    return Result(graded, lambda _: report, folder)
+    report, asked = evaluate_priorworld(asker, list(items[0]), folder)
+    verdicts = (
+        (
+            sample,
+            response.draw,
+            None if response.refused else response.text,
+            _refused(response) or priorworld_verdict(sample, response),
+        )
+        for sample, response in asked
+    )
+    graded = _collect(config, "priorworld", verdicts, folder)
+    return Result(graded, lambda _: report, folder, responses=[response for _, response in asked])
 
 
 def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
-    samples, reading = items
+    samples, reader = items
     adapter, scorer = _adapter(config, name), config.bench.scorer
     if scorer == "official" and not adapter.official:
         print(f"{name}: bench.scorer=official has no other rule than ours", file=sys.stderr)
         scorer = "ours"
     counts: dict[str, Any] = {"scorer": scorer}
+    responses: list[Response] = []
     answers, summarise = ASKED, _figures
     if asker:
 
         def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
-            for sample, response in asker.responses(name, adapter.prompt, samples, folder, reading.total):
+            for sample, response in asker.responses(name, adapter.prompt, samples, reader.total, folder):
+                responses.append(response)
                 text = None if response.refused else response.text
                 verdict = _refused(response) or adapter.grade(sample, response.text, scorer)
                 yield sample, response.draw, text, verdict
@@ -220,18 +223,20 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
             summarise = type(adapter).summarise
         graded = _collect(config, name, _graded(adapter, joined(samples, saved), scorer), folder)
         counts |= missing(adapter, {one.sample.id for one in graded}, saved, config.responses or "")
-    counts |= {"revision": reading.revision} if reading.revision else {}
-    if reading.left_out:
-        counts["left_out"] = {rule: len(items) for rule, items in reading.left_out.items()}
+    counts |= {"revision": reader.revision} if reader.revision else {}
+    if reader.left_out:
+        counts["left_out"] = {rule: len(items) for rule, items in reader.left_out.items()}
         print(f"{name}: left out {counts['left_out']}", file=sys.stderr)
-    if reading.without_picture:
-        counts["without_picture"] = reading.without_picture
-        print(f"{name}: {reading.without_picture} items have no picture column", file=sys.stderr)
-    return Result(graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter)
+    if reader.without_picture:
+        counts["without_picture"] = reader.without_picture
+        print(f"{name}: {reader.without_picture} items have no picture column", file=sys.stderr)
+    return Result(
+        graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter, responses
+    )
 
 
 def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
-    """The benchmark's own figures: of the greedy answers (draw 0), and of the sampled ones apart."""
+    """The benchmark's own figures of the greedy responses (draw 0), and under `sampled` of the others."""
     scores = bench.summarise([one for one in graded if one.draw == 0])
     drawn = [replace(one, draw=one.draw - 1) for one in graded if one.draw > 0]
     return scores | ({"sampled": bench.summarise(drawn)} if drawn else {})
@@ -249,7 +254,7 @@ def _graded(
 
 
 def _refused(response: Response) -> Verdict | None:
-    """The verdict where the server would not answer."""
+    """The verdict on a response that the server refused; None otherwise."""
     if not response.refused:
         return None
     return Verdict("unparsed", None, "missing", f"the server {response.refused}")
@@ -261,7 +266,7 @@ def _collect(
     verdicts: Iterable[tuple[Sample, int, str | None, Verdict]],
     folder: Path,
 ) -> list[Graded]:
-    """All of them without their pictures, but for those on the page of failures, which it leaves."""
+    """Collect all verdicts without pictures, and write the page of failures, which keeps its pictures."""
     failures, graded = Failures(None if config.responses else config.routing.student), []
     for sample, draw, text, verdict in verdicts:
         one = Graded(sample, draw, verdict, response=text)

@@ -1,10 +1,10 @@
-"""The page of what was not right: greedy responses that are wrong or unparsed, with what was shown and why.
+"""The HTML page of failures: greedy responses that are wrong or unparsed.
 
     failures = Failures("structured")
-    failures.see(graded)                               # of every response; a right one is passed over
+    failures.see(graded)                               # for every response; right ones are skipped
     failures.write(out / PAGE, "mathvista", config)
 
-The first of either kind are kept, so that a page of a large benchmark opens at once.
+Only the first 100 of each kind are kept, so that the page of a large benchmark opens quickly.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections import Counter
 from pathlib import Path
 
 from vigos_cli.config.schema import EvalRun
-from vigos_cli.evaluation.items import Graded
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.method.segments import runs
 from vigos_cli.reporting.embedded_images import shrunk
 from vigos_cli.reporting.rollouts_page import ShownRollout, ShownToken, counted, write_page
 from vigos_cli.types import Kind
 
 PAGE = "failures.html"
-KEPT = 100  # of the wrong, and as many of the unparsed
+KEPT = 100  # number of wrong responses on the page, and of unparsed ones
 WORDS = {"all": "failures", "format": "answer", "valid": "found", "invalid": "unparsed", "answer": "verdict"}
 
 
 class Failures:
-    """Collects them as they come; `student` is the form that was asked of responses, None where none was."""
+    """Collects failures one by one. `student` is the format of the responses; None for saved responses."""
 
     def __init__(self, student: str | None):
         self.student = student
@@ -33,7 +33,7 @@ class Failures:
         self.counts: Counter[str] = Counter()
 
     def see(self, graded: Graded) -> None:
-        """Count a first response, and keep it where it failed."""
+        """Count a greedy response, and keep it if it failed."""
         verdict, sample = graded.verdict, graded.sample
         if graded.draw > 0:
             return
@@ -59,7 +59,7 @@ class Failures:
         )
 
     def write(self, path: Path, bench: str, config: EvalRun) -> None:
-        """Leave the page."""
+        """Write the page."""
         served, model = config.rollout, config.model.path
         if served.name == "openai":
             model = f"{served.model or model} at {served.url}"

@@ -1,4 +1,4 @@
-"""Figures of graded responses: means, Pass@k, chance and groups, each with n and a 95 % interval.
+"""Figures of graded responses: means, Pass@k and groups, with n and a 95 % interval.
 
 >>> pass_at_k(5, 1, 2)
 0.4
@@ -6,7 +6,7 @@
 {'items': 900, 'draws': 5, 'unparsed': 0.01, 'accuracy': {'mean': ..., 'low': ..., 'high': ..., 'n': 4500},
  'chance': 0.26, 'pass': {'5': {..., 'chance': 0.76}}, 'subject': {'Art': {...}, ...}}
 
-A figure is a dict of mean, low, high and n, or None where there is nothing to take it of. Items that share
+A figure is a dict of mean, low, high and n, or None if there are no values. Items that share
 `Sample.group` are resampled together, and so are an item's own draws; see `vigos_cli.utils.stats`.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from vigos_cli.evaluation.items import Graded, Groups
+from vigos_cli.evaluation.graded import Graded, Groups
 from vigos_cli.types import Sample
-from vigos_cli.utils.stats import RESAMPLES, mean_interval, no_spread, wilson
+from vigos_cli.utils.stats import bootstrap_statistic, mean_interval, wilson
 
 Figure = dict[str, Any]
 SIZES = (5, 8, 16, 32, 64)  # the k of Pass@k, besides the number of draws
@@ -34,18 +34,18 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def cluster(sample: Sample) -> str:
-    """What is resampled as one."""
+    """The name of the cluster to which a sample belongs; a bootstrap resamples whole clusters."""
     return sample.group or sample.id
 
 
-def mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Figure | None:
-    """A mean of values from 0 to 1, by Wilson or a cluster bootstrap."""
+def mean_figure(values: Sequence[float], clusters: Sequence[Hashable]) -> Figure | None:
+    """A mean of values from 0 to 1, with Wilson's interval or a cluster bootstrap."""
     estimate = mean_interval(values, clusters)
     return estimate and asdict(estimate)
 
 
 def ratio(pairs: Mapping[Any, tuple[float, float]]) -> Figure | None:
-    """Sum of numerators over sum of denominators; one pair a cluster. n is the denominator's sum."""
+    """Sum of numerators over sum of denominators; one pair for each cluster. n is the sum of denominators."""
     weighed = [pair for pair in pairs.values() if pair[1]]
     figure = composite(weighed, lambda totals: totals[..., 0] / totals[..., 1])
     return figure and {**figure, "n": round(sum(below for _, below in weighed))}
@@ -56,30 +56,19 @@ def composite(
     statistic: Callable[[np.ndarray], np.ndarray],
     share: bool = True,
 ) -> Figure | None:
-    """A statistic of sums with its cluster bootstrap; None where it is not defined on the whole.
+    """A statistic of sums with its cluster bootstrap; None if it is undefined on all the data.
 
-    `parts` has a row a cluster, `statistic` takes sums over clusters (any leading shape, parts last). n is
-    the number of clusters. Without any spread there is nothing to bootstrap: Wilson's interval for as many
-    values as clusters when the statistic is a share, else none.
+    `parts` has one row for each cluster; `statistic` takes sums over clusters (any leading shape, parts
+    last). n is the number of clusters. Without any spread the interval is Wilson's for as many values as
+    clusters if the statistic is a share, and None otherwise.
     """
-    table_CP = np.asarray(parts, float)
-    clusters = len(table_CP)
-    if not clusters:
+    found = bootstrap_statistic(np.asarray(parts, float), statistic)
+    if found is None:
         return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(statistic(table_CP.sum(0)))
-        if not np.isfinite(value):
-            return None
-        weights_RC = np.random.default_rng(0).multinomial(clusters, [1 / clusters] * clusters, RESAMPLES)
-        drawn = statistic(weights_RC @ table_CP)
-    drawn = drawn[np.isfinite(drawn)]  # resamples may lack what the statistic divides by
-    figure: Figure = {"mean": value, "low": None, "high": None, "n": clusters}
-    if no_spread(drawn):
-        if share and 0 <= value <= 1:
-            figure["low"], figure["high"] = wilson(value, clusters)
-    else:
-        figure["low"], figure["high"] = (float(x) for x in np.quantile(drawn, [0.025, 0.975]))
-    return figure
+    value, interval = found
+    if interval is None:
+        interval = wilson(value, len(parts)) if share and 0 <= value <= 1 else (None, None)
+    return {"mean": value, "low": interval[0], "high": interval[1], "n": len(parts)}
 
 
 def by_item(graded: Iterable[Graded]) -> dict[str, list[Graded]]:
@@ -91,7 +80,7 @@ def by_item(graded: Iterable[Graded]) -> dict[str, list[Graded]]:
 
 
 def any_right(graded: Sequence[Graded]) -> list[Graded]:
-    """One verdict an item, right when any of its draws is: Pass@n, from which some papers derive figures."""
+    """One verdict for each item, right if any of its draws is: some papers compute figures from Pass@n."""
     best = [max(draws, key=lambda one: one.right) for draws in by_item(graded).values()]
     return [replace(one, draw=0) for one in best]
 
@@ -101,8 +90,8 @@ def summary(
 ) -> dict[str, Any]:
     """The figures of every benchmark that counts right answers, overall and by group.
 
-    `chance` is that of a uniform guess: an item without options counts as 0, and `guessable` says which
-    share of the items has any. Each k of `pass` has its own: 1 - (1 - p)^k.
+    `chance` is the accuracy of a uniform guess: an item without options counts as 0, and `guessable` is the
+    share of items with options. Each k of `pass` has its own chance: 1 - (1 - p)^k.
     """
     items = by_item(graded)
     most = min((len(draws) for draws in items.values()), default=0)
@@ -125,18 +114,20 @@ def summary(
                 "unparsed": _average([float(one.verdict.verdict == "unparsed") for one in part]),
                 **_chance(by_item(part), chance, 1),
             }
-            for group, part in sorted(split(graded, key).items())
+            for group, part in sorted(split_by_group(graded, key).items())
         }
     return figures
 
 
 def accuracy(graded: Sequence[Graded]) -> Figure | None:
-    """The share of right answers over all draws (Avg@k), an unparsed one counted as wrong."""
-    return mean([one.right for one in graded], [cluster(one.sample) for one in graded])
+    """The share of right answers over all draws (Avg@k); an unparsed answer counts as wrong."""
+    return mean_figure([one.right for one in graded], [cluster(one.sample) for one in graded])
 
 
-def split(graded: Sequence[Graded], key: Callable[[Sample], str | Sequence[str]]) -> dict[str, list[Graded]]:
-    """The graded responses of each group; one that has several is in each of them."""
+def split_by_group(
+    graded: Sequence[Graded], key: Callable[[Sample], str | Sequence[str]]
+) -> dict[str, list[Graded]]:
+    """The graded responses of each group; a response with several groups is in each of them."""
     parts: dict[str, list[Graded]] = {}
     for one in graded:
         names = key(one.sample)
@@ -150,7 +141,7 @@ def _passes(items: Mapping[str, list[Graded]], k: int) -> Figure | None:
     for draws in items.values():
         values.append(pass_at_k(len(draws), round(sum(one.right for one in draws)), k))
         clusters.append(cluster(draws[0].sample))
-    return mean(values, clusters)
+    return mean_figure(values, clusters)
 
 
 def _chance(

@@ -1,14 +1,14 @@
-"""What a benchmark is to the evaluator: rows become samples, a sample a prompt, a response a verdict.
+"""The interface of a benchmark, and the base class of the adapters.
 
     rows -> samples -> prompt -> (the model) -> grade -> Graded -> summarise
 
 >>> bench = registry.get("mathvista")
->>> reading = Reading(folder)
->>> for sample in bench.samples(rows, reading): bench.prompt(sample)
+>>> reader = RowReader(folder)
+>>> for sample in bench.samples(rows, reader): bench.prompt(sample)
 >>> bench.grade(sample, "<answer>B</answer>").verdict
 'right'
 
-Samples come one at a time, pictures decoded: a benchmark need not fit into memory.
+Samples are produced one at a time, with decoded pictures, so a benchmark need not fit into memory.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from typing import Any, Protocol
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import summary
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
-from vigos_cli.evaluation.parts import labelled, paragraphs
+from vigos_cli.evaluation.graded import Graded
+from vigos_cli.evaluation.row_parsing import labelled, paragraphs
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
 
 
 class Bench(Protocol):
-    """What the evaluator asks of a benchmark."""
+    """What the evaluator needs from a benchmark."""
 
     @property
     def name(self) -> str:
@@ -35,13 +36,13 @@ class Bench(Protocol):
         ...
 
     @property
-    def source(self) -> Source | None:
-        """Where the data is; None where there is no hub data set."""
+    def rows_file(self) -> str:
+        """The JSON file of the repository that holds the rows, with its pictures beside it; "": tables do."""
         ...
 
     @property
     def id_column(self) -> str:
-        """The column that names an item, or how its name is made; responses are joined on it."""
+        """The column with an item's id, or how the id is built; responses are joined on it."""
         ...
 
     @property
@@ -54,38 +55,38 @@ class Bench(Protocol):
         ...
 
     def samples(
-        self, rows: Sequence[Row], reading: Reading | None = None, only: Sequence[int] | None = None
+        self, rows: Sequence[Row], reader: RowReader | None = None, only: Sequence[int] | None = None
     ) -> Iterator[Sample]:
-        """The items, of the rows at `only` these indexes where they are named.
+        """The items of all rows, or of the rows at the indexes in `only`.
 
-        A row that makes none is counted in `reading`; a missing picture is a UserError.
+        Unusable rows are skipped and counted in `reader`; a missing picture is a UserError.
         """
         ...
 
     def prompt(self, sample: Sample) -> str:
-        """The question as it is put to the model, with options and a hint about the answer's form."""
+        """The question for the model, with options and a hint about the form of the answer."""
         ...
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """The verdict on a response; `official` is the benchmark's own rule where it differs."""
+        """The verdict on a response; `scorer="official"` uses the benchmark's own rule where it differs."""
         ...
 
     @property
     def official(self) -> bool:
-        """Whether `scorer=official` is another rule than ours."""
+        """Whether `scorer=official` differs from our rule."""
         ...
 
     @property
     def needs_judge(self) -> bool:
-        """Whether no rule can grade it: a judge then says which share of an answer is right."""
+        """Whether only a judge can grade it; the judge then gives the share of an answer that is right."""
         ...
 
     def golds(self, sample: Sample) -> tuple[str, ...]:
-        """The answers that are right, any of them, as a judge is shown them; none where there is none."""
+        """The gold answers that a judge is shown; any of them is right. Empty if there is none."""
         ...
 
     def chance(self, sample: Sample) -> float | None:
-        """How often a uniform guess is right; None where there is nothing to guess from."""
+        """How often a uniform guess is right; None if there are no options to guess from."""
         ...
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
@@ -95,38 +96,41 @@ class Bench(Protocol):
 
 @dataclass(frozen=True)
 class Adapter:
-    """The part that most benchmarks share. A subclass says how a row becomes samples, and what differs."""
+    """What most benchmarks share. A subclass defines how a row becomes samples, and what differs."""
 
     name: str
-    source: Source | None
     id_column: str
     columns: tuple[str, ...]
 
-    groups = {}  # noqa: RUF012 - a class's constant, of type Groups
+    rows_file = ""
+    groups = {}  # noqa: RUF012 - a constant of the class, of type Groups
     needs_judge = False
     official = False
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
-        """The samples of one row. Raises BadRow for a row that makes none."""
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
+        """The samples of one row. Raises BadRow if the row is unusable."""
         raise NotImplementedError
 
     def own_rows(self) -> tuple[Sequence[Row], Path]:
-        """Most benchmarks have none."""
-        raise UserError(f"bench.tasks.{self.name} needs a path: a JSON lines or parquet file, or a folder")
+        """Raises UserError: most benchmarks have no rows of their own."""
+        raise UserError(
+            f"bench.tasks.{self.name} names no data: set its path (a JSON lines or parquet file, or a "
+            f"folder) or its hub; bench={self.name} brings the hub data set where there is one"
+        )
 
     def samples(
-        self, rows: Sequence[Row], reading: Reading | None = None, only: Sequence[int] | None = None
+        self, rows: Sequence[Row], reader: RowReader | None = None, only: Sequence[int] | None = None
     ) -> Iterator[Sample]:
         """See Bench."""
-        reading = reading or Reading()
+        reader = reader or RowReader()
         for index in range(len(rows)) if only is None else only:
-            reading.at, named = index, f"row {index}"
+            reader.at, named = index, f"row {index}"
             try:
                 row = rows[index]
                 named = str(row.get(self.id_column) or named)
-                yield from self.row(row, index, reading)
+                yield from self.row(row, index, reader)
             except BadRow as error:
-                reading.left_out.setdefault(str(error), []).append(named)
+                reader.left_out.setdefault(str(error), []).append(named)
             except UserError as error:
                 raise UserError(f"{self.name}, item {error}") from error
 
@@ -135,12 +139,12 @@ class Adapter:
         return paragraphs(sample.question, labelled(sample.options), self.hint(sample))
 
     def hint(self, sample: Sample) -> str:
-        """One sentence about the answer's form."""
+        """One sentence about the form of the answer."""
         return "The answer is the letter of one option." if sample.options else ""
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """See Bench."""
-        from vigos_cli.grading.answering import by_grading
+        from vigos_cli.grading.response_verdicts import by_grading
 
         return by_grading(sample.answer, response, choices=sample.options)
 

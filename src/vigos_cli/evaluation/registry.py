@@ -1,7 +1,7 @@
-"""The benchmarks by name; each is imported when it is asked for.
+"""Benchmark adapters by name; an adapter is imported when it is first needed.
 
->>> get("mathvista").source.hub
-'AI4Math/MathVista'
+>>> get("mathvista").id_column
+'pid'
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vigos_cli.utils.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from vigos_cli.evaluation.interface import Bench
 
-WHERE = {  # name -> module and attribute; priorworld is none of them, its items are drawn and not read
+WHERE = {  # name -> module and attribute; priorworld is not here, because its items are generated, not read
     "mathvista": "mathvista.BENCH",
     "mmmu": "mmmu.BENCH",
     "mmmu_pro": "mmmu_pro.STANDARD",
@@ -36,7 +36,7 @@ WHERE = {  # name -> module and attribute; priorworld is none of them, its items
 
 
 def get(name: str) -> Bench:
-    """The benchmark's adapter; ConfigError with a suggestion for a name that is none."""
+    """The benchmark's adapter; ConfigError with a suggestion for an unknown name."""
     if name not in WHERE:
         raise ConfigError(f"bench.tasks.{name}: {nearest(name, WHERE)}one of {', '.join(WHERE)}")
     module, attribute = WHERE[name].split(".")

@@ -1,4 +1,4 @@
-"""One benchmark's graded responses, and what is left of them on disk: verdicts.jsonl and scores.json."""
+"""One benchmark's graded responses, and its files verdicts.jsonl and scores.json."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config import torchrun
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.evaluation.items import Graded
+from vigos_cli.types import Response
 from vigos_cli.utils.files import write_json, write_lines
 
 ASKED = ("greedy", "sampled")
@@ -17,17 +18,18 @@ ASKED = ("greedy", "sampled")
 
 @dataclass
 class Result:
-    """One benchmark's graded responses, how its figures are taken of them, and where they go."""
+    """One benchmark's graded responses, the function for its figures, and the folder for its files."""
 
     graded: list[Graded]
     figures: Callable[[Sequence[Graded]], dict[str, Any]]
     folder: Path
-    answers: tuple[str, str] = ASKED  # what its first draws are, and the others
+    answers: tuple[str, str] = ASKED  # the kind of draw 0, and of the other draws
     bench: Bench | None = None  # None: PriorWorld
+    responses: Sequence[Response] = ()  # from the model that was asked; empty for saved responses
 
 
-def save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
-    """Leave a benchmark's verdicts, and all scores so far. Of several processes the first one does."""
+def save_result(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:
+    """Write a benchmark's verdicts, and all scores so far; only the first of several processes writes."""
     if torchrun.launched_rank() == 0:
         write_lines(
             result.folder / "verdicts.jsonl",
@@ -37,15 +39,15 @@ def save(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> Non
 
 
 def save_scores(out: Path, scores: Mapping[str, Any], *, alone: bool) -> None:
-    """A single benchmark's as they are, of several by name."""
+    """Write scores.json: the figures of a single benchmark, or those of several by name."""
     write_json(out / "scores.json", next(iter(scores.values())) if alone else scores)
 
 
 def verdict_line(bench: str, graded: Graded, answers: tuple[str, str]) -> dict[str, Any]:
     """A line of verdicts.jsonl.
 
-    `judge` is a judge's score, 0 to 1, or null; the other columns owe it nothing. `part` tells items that
-    agree with a usual answer from those that contradict it; `cluster` is what a bootstrap resamples as one.
+    `judge` is a judge's score, 0 to 1, or null; it changes no other column. `part` says whether the picture
+    agrees with the usual answer or conflicts with it; a bootstrap resamples whole values of `cluster`.
     """
     sample = graded.sample
     part = "" if sample.prior is None else "agrees" if sample.prior.agrees else "conflicts"

@@ -1,26 +1,26 @@
-r"""Whether a rollout's answer is right while training: one rule for `metrics.jsonl` and `rollouts.jsonl`.
+r"""Grades a rollout's answer: one rule for `metrics.jsonl` and `rollouts.jsonl`.
 
 >>> verdict(replace(sample, answer="<answer>4</answer>"), parsed(r"... \boxed{4.0}"))
 Verdict(verdict='right', extracted='4.0', rule='number', reason='the same quantity')
 
-The reference is read as the teachers get it: without code fences, `<answer>` tags and boxes. It is always the
-sample's own, also where a control tells the teachers another one. The graders are those of the benchmarks. A
-rollout that is invalid or has an empty answer is never right.
+The reference is the text that the teachers get: without code fences, `<answer>` tags and boxes. It is always
+the sample's own, even if a control tells the teachers another one. The graders are those of the benchmarks.
+A rollout that is invalid or has an empty answer is never right.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from vigos_cli.evaluation.parts import options_for
+from vigos_cli.evaluation.row_parsing import options_for
 from vigos_cli.grading import grade
-from vigos_cli.grading.answers import same
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.method.prompts import reference_text
 from vigos_cli.types import Sample, Segments, Verdict
 
 
 def verdict(sample: Sample, segments: Segments) -> Verdict | None:
-    """The verdict on a parsed rollout; None where it has no answer that could be graded."""
+    """The verdict on a parsed rollout; None if it has no answer to grade."""
     if not segments.valid or not segments.answer.strip():
         return None
     reference = reference_text(sample)
@@ -35,7 +35,7 @@ def is_right(sample: Sample, segments: Segments) -> bool:
 
 @lru_cache(maxsize=4096)  # several rollouts of one prompt often give one answer
 def _graded(reference: str, answer: str, options: tuple[str, ...]) -> Verdict:
-    """An equal text needs no grader; every other pair goes to them, which bound their own time."""
-    if same(answer, reference):
+    """An equal text is right at once; every other pair goes to the graders, which limit their own time."""
+    if same_text(answer, reference):
         return Verdict("right", answer, "text", "the same text")
     return grade(reference, answer, choices=options)

@@ -1,4 +1,4 @@
-r"""Find the answer in a response and say whether it is the gold one; nothing here imports torch.
+r"""Find the answer in a response and grade it; nothing here imports torch.
 
 >>> extract(r"There are four. \boxed{4}")
 '4'

@@ -1,4 +1,4 @@
-r"""Whether a response is right: the graders in their order, each with a reason for a person who doubts it.
+r"""Grades a response: the graders in their order, each with a reason.
 
 >>> grade("0.5", r"So it is \boxed{50\%}.")
 Verdict(verdict='right', extracted='50\\%', rule='number', reason='the same quantity')
@@ -52,7 +52,7 @@ REFUSAL = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class AnswerPair:
     """One pair and what the item says about its answer."""
 
     gold: str
@@ -110,26 +110,26 @@ class Grader:
         found = extract(response)
         if found is None:
             return Verdict("unparsed", None, "extract", "no answer in the response")
-        item = Item(gold, found, tuple(str(choice) for choice in choices), precision, unit, kind)
-        if item.choices and (verdict := _choice(item)):
+        pair = AnswerPair(gold, found, tuple(str(choice) for choice in choices), precision, unit, kind)
+        if pair.choices and (verdict := _choice(pair)):
             return verdict
         if nothing(found):
-            return item.verdict("unparsed", "extract", "the answer says nothing")
+            return pair.verdict("unparsed", "extract", "the answer says nothing")
         if nothing(gold):
-            return item.verdict("wrong", "empty gold", "the gold says nothing, so no answer is right")
+            return pair.verdict("wrong", "empty gold", "the gold says nothing, so no answer is right")
         if max(len(gold), len(found)) > LONGEST:
-            return _long(item)
-        return _label(item) or _number(item) or _set(item) or _text(item) or self._math(item) or _other(item)
+            return _long(pair)
+        return _label(pair) or _number(pair) or _set(pair) or _text(pair) or self._math(pair) or _other(pair)
 
-    def _math(self, item: Item) -> Verdict | None:
+    def _math(self, pair: AnswerPair) -> Verdict | None:
         """Expressions, by math-verify."""
-        gold, found = latex(item.gold), latex(item.found)
-        if gold is None or found is None or item.kind == "text" or _equation(gold) != _equation(found):
+        gold, found = latex(pair.gold), latex(pair.found)
+        if gold is None or found is None or pair.kind == "text" or _equation(gold) != _equation(found):
             return None
         answer = self.pool.equal(gold, found)
         if answer.equal is None:
-            return item.verdict("unparsed", "math", answer.reason)
-        return item.verdict("right" if answer.equal else "wrong", "math", answer.reason)
+            return pair.verdict("unparsed", "math", answer.reason)
+        return pair.verdict("right" if answer.equal else "wrong", "math", answer.reason)
 
 
 @lru_cache(maxsize=1)
@@ -151,34 +151,34 @@ def grade(
     return default().grade(gold, response, choices=choices, precision=precision, unit=unit, kind=kind)
 
 
-def _choice(item: Item) -> Verdict | None:
+def _choice(pair: AnswerPair) -> Verdict | None:
     """By the options; None where the gold is none of them."""
-    gold = gold_index(item.gold, item.choices, letter=item.kind == "letter")
+    gold = gold_index(pair.gold, pair.choices, letter=pair.kind == "letter")
     if gold is None:
         return None
-    text = item.found[-LONGEST:]
-    chosen = choose(text, item.choices)
+    text = pair.found[-LONGEST:]
+    chosen = choose(text, pair.choices)
     if chosen.index is None and not ends_in_options(text) and (last := _last_sentence(text)) != text:
-        chosen = choose(last, item.choices)
+        chosen = choose(last, pair.choices)
     if chosen.index is None:
-        return item.verdict("unparsed", "choice", chosen.reason)
-    same = item.choices[chosen.index].strip() == item.choices[gold].strip()
-    return item.verdict("right" if same else "wrong", "choice", chosen.reason)
+        return pair.verdict("unparsed", "choice", chosen.reason)
+    same = pair.choices[chosen.index].strip() == pair.choices[gold].strip()
+    return pair.verdict("right" if same else "wrong", "choice", chosen.reason)
 
 
-def _label(item: Item) -> Verdict | None:
+def _label(pair: AnswerPair) -> Verdict | None:
     """`A`, `(A)` and `(A) red` without options to compare with."""
-    (gold, gold_text), (found, found_text) = _labelled(item.gold), _labelled(item.found)
+    (gold, gold_text), (found, found_text) = _labelled(pair.gold), _labelled(pair.found)
     if gold and not found and not gold_text:
-        named = {a or b for a, b in NAMED.findall(item.found)}
-        found = named.pop() if len(named) == 1 and not DENIED.search(item.found) else ""
+        named = {a or b for a, b in NAMED.findall(pair.found)}
+        found = named.pop() if len(named) == 1 and not DENIED.search(pair.found) else ""
     if gold and found:
         same = gold == found and (not gold_text or not found_text or words(gold_text) == words(found_text))
-        return item.decided(same, "label", "the same letter", "letters or their texts differ")
-    if (gold_text and words(gold_text) == words(item.found)) or (
-        found_text and words(found_text) == words(item.gold)
+        return pair.decided(same, "label", "the same letter", "letters or their texts differ")
+    if (gold_text and words(gold_text) == words(pair.found)) or (
+        found_text and words(found_text) == words(pair.gold)
     ):
-        return item.verdict("right", "label", "the text behind the letter")
+        return pair.verdict("right", "label", "the text behind the letter")
     return None
 
 
@@ -193,27 +193,27 @@ def _labelled(text: str) -> tuple[str, str]:
     return ((match[1] or match[2]).upper(), match[3].strip()) if match else ("", "")
 
 
-def _number(item: Item) -> Verdict | None:
+def _number(pair: AnswerPair) -> Verdict | None:
     """Quantities; a response in prose may hold exactly one."""
-    if item.kind == "text":
+    if pair.kind == "text":
         return None
-    gold = quantity(item.gold)
+    gold = quantity(pair.gold)
     if gold is None:
         return None
-    gold = with_unit(gold, item.unit)
-    found = quantity(item.found)
-    several = tuple(g for g in group(item.found) if all(quantity(part) for part in g.parts))
-    if found is None and not several and latex(item.found) is None:
-        found = _number_in_prose(item.found)
-        if found is None and words(item.gold) != words(item.found):
-            return item.verdict("unparsed", "number", "not one number in the answer")
+    gold = with_unit(gold, pair.unit)
+    found = quantity(pair.found)
+    several = tuple(g for g in group(pair.found) if all(quantity(part) for part in g.parts))
+    if found is None and not several and latex(pair.found) is None:
+        found = _number_in_prose(pair.found)
+        if found is None and words(pair.gold) != words(pair.found):
+            return pair.verdict("unparsed", "number", "not one number in the answer")
     if found is None:
         return None
-    if same_quantity(gold, found, item.precision):
-        return item.verdict("right", "number", "the same quantity")
-    if several and same_group(group(item.gold), several, item.precision):
-        return item.verdict("right", "set", "the same parts")
-    return None if several and group(item.gold) else item.verdict("wrong", "number", "another quantity")
+    if same_quantity(gold, found, pair.precision):
+        return pair.verdict("right", "number", "the same quantity")
+    if several and same_group(group(pair.gold), several, pair.precision):
+        return pair.verdict("right", "set", "the same parts")
+    return None if several and group(pair.gold) else pair.verdict("wrong", "number", "another quantity")
 
 
 def _number_in_prose(text: str) -> Quantity | None:
@@ -229,28 +229,28 @@ def _number_in_prose(text: str) -> Quantity | None:
     return only_number(head) if before else quantity(head)
 
 
-def _set(item: Item) -> Verdict | None:
+def _set(pair: AnswerPair) -> Verdict | None:
     """Several parts; None where neither side has them, or where an expression may yet be the same."""
-    gold, found = group(item.gold), group(item.found)
-    if not gold or item.kind == "text":
+    gold, found = group(pair.gold), group(pair.found)
+    if not gold or pair.kind == "text":
         return None
-    if same_group(gold, found, item.precision):
-        return item.verdict("right", "set", "the same parts")
-    if not found and item.kind == "list":
-        return item.verdict("unparsed", "set", "no list in the answer")
+    if same_group(gold, found, pair.precision):
+        return pair.verdict("right", "set", "the same parts")
+    if not found and pair.kind == "list":
+        return pair.verdict("unparsed", "set", "no list in the answer")
     both = bool(gold and found) and all(quantity(part) for g in (*gold, *found) for part in g.parts)
-    return item.verdict("wrong", "set", "other parts") if both else None
+    return pair.verdict("wrong", "set", "other parts") if both else None
 
 
-def _text(item: Item) -> Verdict | None:
+def _text(pair: AnswerPair) -> Verdict | None:
     """The same words, with or without a sentence around them."""
-    gold, found = words(item.gold), words(item.found)
-    stated = _stated(item.found)
+    gold, found = words(pair.gold), words(pair.found)
+    stated = _stated(pair.found)
     if gold and (gold == found or (stated is not None and words(stated) == gold)):
-        return item.verdict("right", "text", "the same text")
+        return pair.verdict("right", "text", "the same text")
     first, second = LEADING.match(gold), LEADING.match(found)
     if first and second and (first[1] == gold or second[1] == found):
-        return item.decided(first[1] == second[1], "text", "the same yes or no", "the opposite")
+        return pair.decided(first[1] == second[1], "text", "the same yes or no", "the opposite")
     return None
 
 
@@ -259,23 +259,23 @@ def _equation(text: str) -> bool:
     return "=" in text and len(text.partition("=")[0].strip()) > 1
 
 
-def _other(item: Item) -> Verdict:
+def _other(pair: AnswerPair) -> Verdict:
     """What no grader holds to be the same."""
-    if REFUSAL.search(words(item.found)):
-        return item.verdict("unparsed", "text", "the response declines to answer")
-    return item.verdict("wrong", "text", "not the same text")
+    if REFUSAL.search(words(pair.found)):
+        return pair.verdict("unparsed", "text", "the response declines to answer")
+    return pair.verdict("wrong", "text", "not the same text")
 
 
-def _long(item: Item) -> Verdict:
+def _long(pair: AnswerPair) -> Verdict:
     """A text longer than an answer: only an equal one is right."""
-    same = " ".join(item.gold.casefold().split()) == " ".join(item.found.casefold().split())
-    if not same and len(item.found) > LONGEST:
-        last = _last_sentence(item.found)
-        shorter = Item(item.gold, last, (), item.precision, item.unit, item.kind)
-        if len(item.gold) <= LONGEST and (verdict := _number(shorter) or _text(shorter)):
+    same = " ".join(pair.gold.casefold().split()) == " ".join(pair.found.casefold().split())
+    if not same and len(pair.found) > LONGEST:
+        last = _last_sentence(pair.found)
+        shorter = AnswerPair(pair.gold, last, (), pair.precision, pair.unit, pair.kind)
+        if len(pair.gold) <= LONGEST and (verdict := _number(shorter) or _text(shorter)):
             return shorter.verdict(verdict.verdict, verdict.rule, f"in the last sentence: {verdict.reason}")
-        return item.verdict("unparsed", "text", "too long for an answer")
-    return item.decided(same, "text", "the same text", "not the same text")
+        return pair.verdict("unparsed", "text", "too long for an answer")
+    return pair.decided(same, "text", "the same text", "not the same text")
 
 
 def _last_sentence(text: str) -> str:

@@ -1,4 +1,6 @@
-r"""Symbolic equality in processes that can be killed: math-verify hangs, or takes gigabytes, on some inputs.
+r"""Symbolic equality in processes that can be killed.
+
+math-verify hangs, or takes gigabytes, on some inputs.
 
 >>> Pool().equal("x^2-1", "(x+1)(x-1)")
 Answer(equal=True, reason='math-verify holds them equal')

@@ -19,7 +19,7 @@ from vigos_cli.config.paths import TINY
 from vigos_cli.data.priorworld.captions import read_caption
 from vigos_cli.data.priorworld.dataset import question_rows
 from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES
-from vigos_cli.grading.answers import same
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.types import Role, Sample
 from vigos_cli.utils import rng
@@ -79,14 +79,14 @@ def column_values(
     """What one answer says about each column."""
     if role is Role.PERCEPTION:
         return {"format": [float(text.rstrip().endswith("</description>"))], **told(text, sample)}
-    right = [float(same(segments.answer, sample.answer))]
+    right = [float(same_text(segments.answer, sample.answer))]
     observed = {"format": [float(segments.valid)]}
     if sample.prior is None:
         observed["answer, no prior"] = right
     else:
         observed["answer, agrees" if sample.prior.agrees else "answer, conflicts"] = right
     if reference is not None:
-        observed["follows reference"] = [float(same(segments.answer, reference))]
+        observed["follows reference"] = [float(same_text(segments.answer, reference))]
     if head == "<description>":
         observed |= told(segments.description, sample)
     return observed

@@ -21,7 +21,7 @@ from vigos_cli.config.schema import DistillRun
 from vigos_cli.data.check import check
 from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.load import TableData, load_data
-from vigos_cli.evaluation.around import Around
+from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.routing import trains
@@ -68,7 +68,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
 
     with ExitStack() as stack:  # closes the engine and the files however the run ends
         learner.engine = stack.enter_context(closing(engine_of(config, student)))
-        around = Around(learner.engine, prompter, config)
+        around = TrainingEvaluation(learner.engine, prompter, config)
         resume_learner(learner, out)
         if process_group.rank() == 0:
             claim(out, config, step=learner.step)
@@ -129,7 +129,9 @@ def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[st
     return data, report and report.summary()
 
 
-def _measure_before(out: Path, learner: Learner, around: Around) -> tuple[dict[str, Any], list[Response]]:
+def _measure_before(
+    out: Path, learner: Learner, around: TrainingEvaluation
+) -> tuple[dict[str, Any], list[Response]]:
     """Measure the untrained student (the adapter starts at zero); a resumed run reads the figures again.
 
     The responses are empty if the figures were read.
@@ -151,7 +153,7 @@ def _train(
     batches: Batches,
     prompter: Prompter,
     config: DistillRun,
-    around: Around,
+    around: TrainingEvaluation,
     tracker: Tracker | None,
 ) -> None:
     """Train to the last step; write one line of metrics.jsonl and move the progress bar at each."""
@@ -173,7 +175,7 @@ def _train(
 
 
 def _measure_after(
-    out: Path, learner: Learner, around: Around, config: DistillRun
+    out: Path, learner: Learner, around: TrainingEvaluation, config: DistillRun
 ) -> tuple[dict[str, Any], list[Response]]:
     with learner.timed("evaluate"):
         return around.run(out / "after", two_pass=config.routing.completion == "two_pass")

@@ -132,6 +132,27 @@ def crossed_statistic(
     return IntervalEstimate(float(whole.mean()), float(low), float(high), sum(map(len, runs)))
 
 
+def bootstrap_statistic(
+    sums_CP: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
+) -> tuple[float, tuple[float, float] | None] | None:
+    """A statistic of one run's sums (a row a cluster) and its bootstrap interval; None if it is undefined.
+
+    `statistic` takes sums of any leading shape, the parts last. The interval is None without any spread.
+    """
+    if not len(sums_CP):
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(sums_CP.sum(0)))
+        if not np.isfinite(value):
+            return None
+        drawn = statistic(_draws(1, len(sums_CP), False, seed)[1] @ sums_CP)
+    drawn = drawn[np.isfinite(drawn)]  # resamples may lack what the statistic divides by
+    if no_spread(drawn):
+        return value, None
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return value, (float(low), float(high))
+
+
 def _by_run_and_cluster(cells: Sequence[Mapping[Any, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
     """Sums and numbers of values; one row per run, one column per cluster that some run has."""
     names = sorted({name for cell in cells for name, values in cell.items() if values}, key=str)

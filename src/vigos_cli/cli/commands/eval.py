@@ -42,9 +42,9 @@ def _compare(config: EvalRun) -> None:
 
     from rich.markdown import Markdown
 
-    from vigos_cli.evaluation.compare import compare, write
+    from vigos_cli.evaluation.run_comparison import compare_runs, write_comparison
     from vigos_cli.reporting.terminal_tables import print_wide
 
-    text = write(compare(config.compare), Path(config.out))
+    text = write_comparison(compare_runs(config.compare), Path(config.out))
     print_wide(Markdown(text), least=110)
     print(f"{config.compare[1]} compared with {config.compare[0]}; the tables are in {config.out}")

@@ -1,1 +1,1 @@
-"""One adapter a benchmark: its columns, its prompt, its grading rule and its figures."""
+"""One adapter for each benchmark: its columns, prompt, grading rule and figures."""

@@ -3,7 +3,7 @@
     idx  type  task   image      question  choices      answer  prompt             source
     0    2D    Count  <picture>  "How .."  ["0", "3"]   "(C)"   "How .. (A) 0 .."  ADE20K, COCO or Omni3D
 
-`prompt` is put as it is. The benchmark's score is 1/2 ((ADE20K + COCO) / 2 + Omni3D), of accuracies by
+`prompt` is used unchanged. The benchmark's score is 1/2 ((ADE20K + COCO) / 2 + Omni3D), of accuracies by
 source; it is `score`, the plain mean is `accuracy`.
 """
 
@@ -16,17 +16,18 @@ import numpy as np
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import Figure, any_right, cluster, composite, summary
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
-from vigos_cli.evaluation.parts import letter, listed, needed, text
-from vigos_cli.grading.answering import by_letter
+from vigos_cli.evaluation.row_parsing import letter, list_field, required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_letter
 from vigos_cli.types import Sample, Verdict
 
 SOURCES = ("ADE20K", "COCO", "Omni3D")
 
 
 class CVBench(Adapter):
-    """See the module."""
+    """The adapter of CV-Bench; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "source": lambda sample: sample.fields["source"],
@@ -34,22 +35,25 @@ class CVBench(Adapter):
         "type": lambda sample: sample.fields["type"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample."""
-        name, source = needed(row, "idx"), needed(row, "source")
-        options, answer = listed(row.get("choices"), "choices"), needed(row, "answer").strip("() .")
+        name, source = required_field(row, "idx"), required_field(row, "source")
+        options, answer = (
+            list_field(row.get("choices"), "choices"),
+            required_field(row, "answer").strip("() ."),
+        )
         if answer not in map(letter, range(len(options))):
             raise BadRow("answer_not_an_option")
         if source not in SOURCES:
             raise BadRow("unknown_source")
         yield Sample(
             id=name,
-            question=needed(row, "prompt"),
+            question=required_field(row, "prompt"),
             answer=answer,
-            images=reading.image(row.get("image"), name),
+            images=reader.image(row.get("image"), name),
             options=tuple(options),
-            family=needed(row, "task"),
-            fields={"source": source, "type": text(row, "type")},
+            family=required_field(row, "task"),
+            fields={"source": source, "type": text_field(row, "type")},
         )
 
     def prompt(self, sample: Sample) -> str:
@@ -61,7 +65,7 @@ class CVBench(Adapter):
         return by_letter(sample.answer, response, sample.options)
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """Both means; with several draws, the benchmark's score from Pass@n too."""
+        """Both means; with several draws also the benchmark's score from Pass@n."""
         figures = {"score": overall(graded), **summary(graded, self.chance, self.groups)}
         if figures["draws"] > 1:
             figures["score of any right"] = overall(any_right(graded))
@@ -83,9 +87,4 @@ def _score(totals: np.ndarray) -> np.ndarray:
     return ((ade + coco) / 2 + omni) / 2
 
 
-BENCH = CVBench(
-    "cvbench",
-    Source("nyu-visionx/CV-Bench", "default", "test"),
-    "idx",
-    ("idx", "prompt", "choices", "answer", "source", "task"),
-)
+BENCH = CVBench("cvbench", "idx", ("idx", "prompt", "choices", "answer", "source", "task"))

@@ -1,10 +1,10 @@
-"""easy-VQA: coloured shapes and questions about them, from the package `easy-vqa` (its test part).
+"""easy-VQA: questions about coloured shapes, the test part of the package `easy-vqa`.
 
     question                          answer      image
     "what is the red shape?"          "triangle"  data/test/images/0.png
     "is there not a black shape ..?"  "yes"
 
-Someone else's pictures and questions, small enough for every machine.
+Pictures and questions made by others, small enough for every machine.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row
-from vigos_cli.evaluation.parts import needed, paragraphs
-from vigos_cli.grading.answering import answer_of, by_word, nothing
+from vigos_cli.evaluation.row_parsing import paragraphs, required_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import answer_of, by_word, no_answer
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
 
@@ -31,7 +31,7 @@ def _kind(answer: str) -> str:
 
 
 class EasyVQA(Adapter):
-    """See the module."""
+    """The adapter of easy-VQA; see the module docstring."""
 
     groups = {"kind": lambda sample: sample.family}  # noqa: RUF012
 
@@ -48,16 +48,16 @@ class EasyVQA(Adapter):
         ]
         return rows, Path(easy_vqa.__file__).parent
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample, in the cluster of its picture."""
-        answer = needed(row, "answer").casefold()
+        answer = required_field(row, "answer").casefold()
         yield Sample(
             id=str(index),
-            question=needed(row, "question"),
+            question=required_field(row, "question"),
             answer=answer,
-            images=reading.image(row.get("image"), str(index)),
+            images=reader.image(row.get("image"), str(index)),
             family=_kind(answer),
-            group=needed(row, "image_id"),
+            group=required_field(row, "image_id"),
         )
 
     def prompt(self, sample: Sample) -> str:
@@ -70,7 +70,7 @@ class EasyVQA(Adapter):
             return by_word(response.replace("grey", "gray"), sample.answer, KINDS[sample.family])
         answer = answer_of(response)
         if answer is None:
-            return nothing("word")
+            return no_answer("word")
         right = answer.casefold().strip(" .") == sample.answer
         return Verdict("right" if right else "wrong", answer, "word", "the same word" if right else "another")
 
@@ -79,4 +79,4 @@ class EasyVQA(Adapter):
         return 1 / len(KINDS[sample.family]) if sample.family in KINDS else None
 
 
-BENCH = EasyVQA("easyvqa", None, "row number", ("question", "answer", "image", "image_id"))
+BENCH = EasyVQA("easyvqa", "row number", ("question", "answer", "image", "image_id"))

@@ -1,10 +1,12 @@
-"""HallusionBench: 951 yes-or-no questions about figures, true and altered, and 178 without a figure.
+"""HallusionBench: 951 yes-or-no questions about figures, and 178 without a figure.
+
+Some of the figures have been altered.
 
     category  subcategory  visual_input  set_id  figure_id  question_id  question  gt_answer  filename  image
     "VD"      "figure"     "1"           "0"     "0"        "1"          "Is ..?"  "1"        "./VD.."  <..>
 
 All columns but the picture are text. `visual_input` 0 (category VS, figure 0) is a question that has no
-figure by design: the only ones that are asked without a picture.
+figure by design; only these questions are asked without a picture.
 
     aAcc  over questions
     qAcc  over (category, subcategory, set, question): right on every figure
@@ -18,10 +20,11 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import accuracy, any_right, ratio, summary
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
-from vigos_cli.evaluation.parts import needed, paragraphs, text
-from vigos_cli.grading.answering import by_word
+from vigos_cli.evaluation.row_parsing import paragraphs, required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_word
 from vigos_cli.types import Sample, Verdict
 
 SET = ("category", "subcategory", "set_id")
@@ -30,26 +33,26 @@ GOLD = {"0": "no", "1": "yes"}
 
 
 class Hallusion(Adapter):
-    """See the module."""
+    """The adapter of HallusionBench; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "category": lambda sample: sample.fields["category"],
         "subcategory": lambda sample: f"{sample.fields['category']} {sample.fields['subcategory']}",
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample, in the cluster of its set."""
-        known = {column: needed(row, column) for column in (*KEY, "visual_input")}
+        known = {column: required_field(row, column) for column in (*KEY, "visual_input")}
         name = "_".join(known[column] for column in KEY)
-        gold = GOLD.get(text(row, "gt_answer"))
+        gold = GOLD.get(text_field(row, "gt_answer"))
         if gold is None:
             raise BadRow("answer_not_0_or_1")
         picture = row.get("image") or row.get("filename")
         yield Sample(
             id=name,
-            question=needed(row, "question"),
+            question=required_field(row, "question"),
             answer=gold,
-            images=() if known["visual_input"] == "0" else reading.image(picture, name),
+            images=() if known["visual_input"] == "0" else reader.image(picture, name),
             family=known["subcategory"],
             group="_".join(known[column] for column in SET),
             fields=known,
@@ -90,7 +93,7 @@ def _no_figure(one: Graded) -> bool:
 
 
 def _all_right(graded: Sequence[Graded], part: Callable[[Graded], str]) -> dict[str, Any] | None:
-    """The share of the parts of a set that are right throughout, each draw by itself."""
+    """The share of parts of a set whose answers are all right, for each draw separately."""
     parts: dict[tuple[str, str, int], float] = {}
     for one in graded:
         key = (one.sample.group, part(one), one.draw)
@@ -104,7 +107,6 @@ def _all_right(graded: Sequence[Graded], part: Callable[[Graded], str]) -> dict[
 
 BENCH = Hallusion(
     "hallusion",
-    Source("lmms-lab/HallusionBench", None, "image+non_image"),
     "_".join(KEY),
     (*KEY, "visual_input", "question", "gt_answer"),
 )

@@ -1,4 +1,4 @@
-r"""MathVerse, testmini: 788 problems in five versions, of which each leaves more of the text to the figure.
+r"""MathVerse, testmini: 788 problems in five versions with less and less text.
 
     sample_index  problem_index  problem_version  question                        image  answer  question_type
     "9"           "2"            Vision Dominant  "... ()\nChoices:\nA:50°\n..."   <..>   "C"     multi-choice
@@ -15,10 +15,18 @@ import re
 from collections.abc import Iterator
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
-from vigos_cli.evaluation.parts import inlined, letter, mapped, needed, paragraphs, text, without_marks
-from vigos_cli.grading.answering import answer_of, by_grading, by_letter, nothing
+from vigos_cli.evaluation.row_parsing import (
+    inlined,
+    letter,
+    mapping_field,
+    paragraphs,
+    required_field,
+    text_field,
+    without_marks,
+)
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.grading.normal import plain
+from vigos_cli.grading.response_verdicts import answer_of, by_grading, by_letter, no_answer
 from vigos_cli.types import Sample, Verdict
 
 COLUMNS = ("sample_index", "problem_index", "problem_version", "question", "answer", "question_type")
@@ -28,7 +36,7 @@ SEPARATORS = re.compile(r"[()\s,;.:&]+|\band\b")
 
 
 class MathVerse(Adapter):
-    """See the module."""
+    """The adapter of MathVerse; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "version": lambda sample: sample.fields["version"],
@@ -36,28 +44,31 @@ class MathVerse(Adapter):
         "question type": lambda sample: sample.fields["question_type"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample, in the cluster of its problem."""
-        name, version = needed(row, "sample_index"), needed(row, "problem_version").replace("_", " ")
-        question, metadata = without_marks(text(row, "question")), mapped(row.get("metadata"))
+        name, version = (
+            required_field(row, "sample_index"),
+            required_field(row, "problem_version").replace("_", " "),
+        )
+        question, metadata = without_marks(text_field(row, "question")), mapping_field(row.get("metadata"))
         if version not in ("Vision Only", TEXT_ONLY):
-            needed(row, "question")
+            required_field(row, "question")
         blind = version == TEXT_ONLY  # by the benchmark's design
-        multiple = needed(row, "question_type") == "multi-choice"
-        listing = text(row, "question_for_eval") or question
+        multiple = required_field(row, "question_type") == "multi-choice"
+        listing = text_field(row, "question_for_eval") or question
         yield Sample(
             id=name,
             question=question,
-            answer=text(row, "answer"),
-            images=() if blind else reading.image(row.get("image"), name),
+            answer=text_field(row, "answer"),
+            images=() if blind else reader.image(row.get("image"), name),
             options=inlined(listing.split("Choices:")[-1]) if multiple else (),
             family=str(metadata.get("subject") or "unknown"),
-            group=needed(row, "problem_index"),
-            fields={"version": version, "question_type": text(row, "question_type")},
+            group=required_field(row, "problem_index"),
+            fields={"version": version, "question_type": text_field(row, "question_type")},
         )
 
     def prompt(self, sample: Sample) -> str:
-        """The text as it is, options included; without any, the picture is named."""
+        """The unchanged text with its options; without text, a request to answer the one in the image."""
         question = sample.question or "Answer the question in the image."
         if sample.fields["question_type"] != "multi-choice":
             return question
@@ -66,7 +77,7 @@ class MathVerse(Adapter):
         return paragraphs(question, f"The answer is the {which}.")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """By letters where the gold answer is one or several, else by value or text."""
+        """By letters if the gold answer is one or several letters, otherwise by value or text."""
         gold = sample.answer
         golds = _letters(gold)
         if sample.fields["question_type"] != "multi-choice" or not golds:
@@ -76,7 +87,7 @@ class MathVerse(Adapter):
             return by_letter(golds[0], response, sample.options if fits else LETTERS)
         answer = answer_of(response)
         if answer is None:
-            return nothing("choices")
+            return no_answer("choices")
         said = _letters(answer)
         if not said:
             return Verdict("unparsed", answer, "choices", "not only letters")
@@ -84,13 +95,10 @@ class MathVerse(Adapter):
 
 
 def _letters(answer: str) -> list[str]:
-    """The letters that an answer lists, sorted; none where it holds anything else."""
+    """The letters that an answer lists, sorted; empty if it contains anything else."""
     parts = {part for part in SEPARATORS.split(plain(answer)) if part}
     return sorted(parts) if parts <= set(LETTERS) else []
 
 
-_HUB = "AI4Math/MathVerse"
-BENCH = MathVerse("mathverse", Source(_HUB, "testmini", "testmini"), "sample_index", COLUMNS)
-BLIND = MathVerse(
-    "mathverse_text_only", Source(_HUB, "testmini_text_only", "testmini_text_only"), "sample_index", COLUMNS
-)
+BENCH = MathVerse("mathverse", "sample_index", COLUMNS)
+BLIND = MathVerse("mathverse_text_only", "sample_index", COLUMNS)

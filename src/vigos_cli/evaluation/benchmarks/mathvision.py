@@ -3,8 +3,8 @@
     id    question                 options                 decoded_image  answer  level  subject
     "4"   "How many <image1> ..."  ["A", "B", ..] or []    <picture>      "C"     2      "counting"
 
-The letter or its option's value is right. Options that are only letters name parts of the picture. Nothing
-a model wrote is ever evaluated as code, as the official scorer does.
+The letter or its option's value is right. Options that are only letters name parts of the picture. The
+official scorer runs `eval` on the model's text; this adapter never does.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Iterator
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
-from vigos_cli.evaluation.parts import PLACE, letter, listed, needed, order_images
-from vigos_cli.grading.answering import by_grading, by_letter
+from vigos_cli.evaluation.row_parsing import PLACE, letter, list_field, order_images, required_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
 
 
 class MathVision(Adapter):
-    """See the module."""
+    """The adapter of MATH-Vision; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "subject": lambda sample: sample.family,
         "level": lambda sample: sample.fields["level"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample. All marks of a text stand for the one picture that a row has."""
-        name, question = needed(row, "id"), needed(row, "question")
-        options, answer = listed(row.get("options")), needed(row, "answer")
+        name, question = required_field(row, "id"), required_field(row, "question")
+        options, answer = list_field(row.get("options")), required_field(row, "answer")
         if options and answer not in map(letter, range(len(options))):
             raise BadRow("answer_not_an_option")
         texts = [PLACE.sub("<image1>", part) for part in (question, *options)]
@@ -43,9 +43,9 @@ class MathVision(Adapter):
             id=name,
             question=texts[0],
             answer=answer,
-            images=reading.image(row.get("decoded_image") or row.get("image"), name),
+            images=reader.image(row.get("decoded_image") or row.get("image"), name),
             options=tuple(texts[1:]),
-            family=needed(row, "subject"),
+            family=required_field(row, "subject"),
             fields={"level": str(row.get("level"))},
         )
 
@@ -60,9 +60,4 @@ class MathVision(Adapter):
         return by_grading(sample.answer, response)
 
 
-BENCH = MathVision(
-    "mathvision",
-    Source("MathLLMs/MathVision", "default", "test"),
-    "id",
-    ("id", "question", "options", "answer", "subject"),
-)
+BENCH = MathVision("mathvision", "id", ("id", "question", "options", "answer", "subject"))

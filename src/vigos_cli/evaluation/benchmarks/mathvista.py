@@ -16,9 +16,9 @@ from dataclasses import replace
 from typing import Any
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
-from vigos_cli.evaluation.parts import listed, mapped, needed, text
-from vigos_cli.grading.answering import answer_of, by_grading
+from vigos_cli.evaluation.row_parsing import list_field, mapping_field, required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import answer_of, by_grading
 from vigos_cli.types import Sample, Verdict
 
 COLUMNS = ("pid", "question", "choices", "unit", "precision", "answer", "question_type", "answer_type")
@@ -31,7 +31,7 @@ HINTS = {
 
 
 class MathVista(Adapter):
-    """See the module."""
+    """The adapter of MathVista; see the module docstring."""
 
     official = True
     groups = {  # noqa: RUF012
@@ -41,18 +41,18 @@ class MathVista(Adapter):
         "skill": lambda sample: sample.fields["skills"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample."""
-        pid, metadata = needed(row, "pid"), mapped(row.get("metadata"))
+        pid, metadata = required_field(row, "pid"), mapping_field(row.get("metadata"))
         choices, skills = row.get("choices"), metadata.get("skills")
         if isinstance(choices, list | tuple):
             choices = [choice for choice in choices if choice is not None and choice == choice]
         known: dict[str, Any] = {
-            "question_type": needed(row, "question_type"),
-            "answer_type": needed(row, "answer_type"),
-            "answer": text(row, "answer"),
-            "choices": tuple(listed(choices, "choices")),
-            "unit": text(row, "unit") or None,
+            "question_type": required_field(row, "question_type"),
+            "answer_type": required_field(row, "answer_type"),
+            "answer": text_field(row, "answer"),
+            "choices": tuple(list_field(choices, "choices")),
+            "unit": text_field(row, "unit") or None,
             "precision": _places(row.get("precision")),
             "task": str(metadata.get("task") or "unknown"),
             "skills": tuple(skills) if isinstance(skills, list | tuple) else (),
@@ -60,9 +60,9 @@ class MathVista(Adapter):
         picture = row.get("decoded_image") or row.get("image")
         yield Sample(
             id=pid,
-            question=needed(row, "question"),
+            question=required_field(row, "question"),
             answer=known["answer"],
-            images=reading.image(picture, pid),
+            images=reader.image(picture, pid),
             options=known["choices"],
             fields=known,
         )
@@ -74,7 +74,7 @@ class MathVista(Adapter):
         return super().prompt(replace(sample, question=question))
 
     def hint(self, sample: Sample) -> str:
-        """What the official hint says, in our words."""
+        """The content of the official hint, in our words."""
         if sample.options:
             return "The answer is the letter of one option."
         kind, places = sample.fields["answer_type"], sample.fields["precision"]
@@ -93,11 +93,11 @@ class MathVista(Adapter):
 
 
 def _places(precision: Any) -> int | None:
-    """A number of decimal places; None where the column has no number."""
+    """The number of decimal places; None if the column has no number."""
     try:
         return int(float(precision))
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-BENCH = MathVista("mathvista", Source("AI4Math/MathVista", "default", "testmini"), "pid", COLUMNS)
+BENCH = MathVista("mathvista", "pid", COLUMNS)

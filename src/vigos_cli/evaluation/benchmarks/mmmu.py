@@ -16,23 +16,22 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
-from vigos_cli.evaluation.parts import letter, listed, needed, shown, text
-from vigos_cli.grading.answering import best, by_grading, by_letter
+from vigos_cli.evaluation.row_parsing import (
+    letter,
+    list_field,
+    question_and_images,
+    required_field,
+    text_field,
+)
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import best, by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 
-SUBJECTS = (
-    "Accounting", "Agriculture", "Architecture_and_Engineering", "Art", "Art_Theory", "Basic_Medical_Science",
-    "Biology", "Chemistry", "Clinical_Medicine", "Computer_Science", "Design",
-    "Diagnostics_and_Laboratory_Medicine", "Economics", "Electronics", "Energy_and_Power", "Finance",
-    "Geography", "History", "Literature", "Manage", "Marketing", "Materials", "Math",
-    "Mechanical_Engineering", "Music", "Pharmacy", "Physics", "Psychology", "Public_Health", "Sociology",
-)  # fmt: skip
 PICTURES = range(1, 8)
 
 
 class MMMU(Adapter):
-    """See the module."""
+    """The adapter of MMMU; see the module docstring."""
 
     official = True
     groups = {  # noqa: RUF012
@@ -40,21 +39,21 @@ class MMMU(Adapter):
         "question type": lambda sample: sample.fields["question_type"],
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample."""
-        name, answer = needed(row, "id"), row.get("answer")
-        options = listed(row.get("options"))
+        name, answer = required_field(row, "id"), row.get("answer")
+        options = list_field(row.get("options"))
         if options and (not isinstance(answer, str) or answer not in map(letter, range(len(options)))):
             raise BadRow("answer_not_an_option")
-        golds = listed(answer, "answer") if _is_list(answer) else [text(row, "answer")]
+        golds = list_field(answer, "answer") if _is_list(answer) else [text_field(row, "answer")]
         pictures = {i: row[f"image_{i}"] for i in PICTURES if row.get(f"image_{i}") is not None}
         if not pictures:
-            reading.image(None, name)
+            reader.image(None, name)
         yield Sample(
             id=name,
-            **shown(pictures, needed(row, "question"), options, name, reading),
+            **question_and_images(pictures, required_field(row, "question"), options, name, reader),
             answer=golds[0] if golds else "",
-            family=text(row, "subject") or name.split("_", 1)[-1].rsplit("_", 1)[0],
+            family=text_field(row, "subject") or name.split("_", 1)[-1].rsplit("_", 1)[0],
             fields={
                 "answer": golds if len(golds) != 1 else golds[0],
                 "options": options,
@@ -67,7 +66,7 @@ class MMMU(Adapter):
         return super().hint(sample) or "The answer is a single word, a number or a short phrase."
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """Ours, right when any gold answer is met; or the official rules on the whole response."""
+        """Ours: right if any gold answer matches; or the official rules on the whole response."""
         if scorer == "official":
             from vigos_cli.grading.extract import framed
 
@@ -94,9 +93,4 @@ def _is_list(answer: object) -> bool:
     return isinstance(answer, list | tuple) or (isinstance(answer, str) and answer.strip().startswith("["))
 
 
-BENCH = MMMU(
-    "mmmu",
-    Source("MMMU/MMMU", "+".join(SUBJECTS), "validation"),
-    "id",
-    ("id", "question", "options", "answer"),
-)
+BENCH = MMMU("mmmu", "id", ("id", "question", "options", "answer"))

@@ -1,5 +1,6 @@
-"""MMMU-Pro, test: 1,730 questions with 1 to 12 options (`mmmu_pro`), and the same as pictures
-(`mmmu_pro_vision`: the question, its options and its figures are one picture).
+"""MMMU-Pro, test: 1,730 questions with 1 to 12 options, as text or as pictures.
+
+`mmmu_pro` has the text; in `mmmu_pro_vision` question, options and figures are one picture.
 
     standard  id  question  options  image_1 .. image_7  answer  subject      as MMMU
     vision    id  options   image    answer  subject                          no question text
@@ -16,8 +17,8 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.benchmarks.mmmu import MMMU
-from vigos_cli.evaluation.items import Reading, Row, Source
-from vigos_cli.evaluation.parts import letter, listed, needed, text
+from vigos_cli.evaluation.row_parsing import letter, list_field, required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample, Verdict
 
 
@@ -36,18 +37,22 @@ class Pro(MMMU):
 class Vision(Pro):
     """The question is in the picture."""
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample; its options serve the grading and are not put into the prompt."""
-        name, options, answer = needed(row, "id"), listed(row.get("options")), text(row, "answer")
+        name, options, answer = (
+            required_field(row, "id"),
+            list_field(row.get("options")),
+            text_field(row, "answer"),
+        )
         if answer not in map(letter, range(len(options))):
             raise BadRow("answer_not_an_option")
         yield Sample(
             id=name,
             question="Answer the question in the image.",
             answer=answer,
-            images=reading.image(row.get("image"), name),
+            images=reader.image(row.get("image"), name),
             options=tuple(options),
-            family=text(row, "subject"),
+            family=text_field(row, "subject"),
             fields={"answer": answer, "options": options, "question_type": "multiple-choice"},
         )
 
@@ -56,12 +61,5 @@ class Vision(Pro):
         return f"{sample.question} The answer is the letter of one of its options."
 
 
-STANDARD = Pro(
-    "mmmu_pro",
-    Source("MMMU/MMMU_Pro", "standard (10 options)", "test"),
-    "id",
-    ("id", "question", "options", "answer"),
-)
-VISION = Vision(
-    "mmmu_pro_vision", Source("MMMU/MMMU_Pro", "vision", "test"), "id", ("id", "options", "answer")
-)
+STANDARD = Pro("mmmu_pro", "id", ("id", "question", "options", "answer"))
+VISION = Vision("mmmu_pro_vision", "id", ("id", "options", "answer"))

@@ -1,4 +1,6 @@
-"""MMSI-Bench, test: 1,000 questions that need several pictures at once, in 11 types; guessing scores 25 %.
+"""MMSI-Bench, test: 1,000 questions about several pictures, in 11 types.
+
+Guessing scores 25 %.
 
     id  images                question_type                        question                        answer
     0   [bytes, bytes, ...]   "Positional Relationship (Cam.-..."   "... Options: A: .., B: .., .."  "B"
@@ -12,23 +14,23 @@ from collections.abc import Iterator
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
-from vigos_cli.evaluation.parts import inlined, letter, needed, paragraphs, without_marks
-from vigos_cli.grading.answering import answer_of, by_letter, nothing
+from vigos_cli.evaluation.row_parsing import inlined, letter, paragraphs, required_field, without_marks
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import answer_of, by_letter, no_answer
 from vigos_cli.types import Sample, Verdict
 
 LETTERS = tuple(map(letter, range(4)))
 
 
 class MMSI(Adapter):
-    """See the module."""
+    """The adapter of MMSI-Bench; see the module docstring."""
 
     groups = {"type": lambda sample: sample.family}  # noqa: RUF012
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample with all its pictures."""
-        name, answer = needed(row, "id"), needed(row, "answer").strip("`() .")
-        question, pictures = without_marks(needed(row, "question")), row.get("images")
+        name, answer = required_field(row, "id"), required_field(row, "answer").strip("`() .")
+        question, pictures = without_marks(required_field(row, "question")), row.get("images")
         if answer not in LETTERS:
             raise BadRow("answer_not_an_option")
         if not isinstance(pictures, list | tuple) or not pictures:
@@ -37,9 +39,9 @@ class MMSI(Adapter):
             id=name,
             question=question,
             answer=answer,
-            images=tuple(picture for raw in pictures for picture in reading.image(raw, name)),
+            images=tuple(picture for raw in pictures for picture in reader.image(raw, name)),
             options=inlined(question.split("Options:")[-1]),
-            family=needed(row, "question_type").replace("–", "-"),  # copies differ in the dash
+            family=required_field(row, "question_type").replace("–", "-"),  # copies differ in the dash
         )
 
     def prompt(self, sample: Sample) -> str:
@@ -50,7 +52,7 @@ class MMSI(Adapter):
         """A letter, in backticks or not, or an option's text."""
         answer = answer_of(response)
         if answer is None:
-            return nothing("choice")
+            return no_answer("choice")
         options = sample.options if len(sample.options) == len(LETTERS) else LETTERS
         return by_letter(sample.answer, answer.replace("`", " ").strip(), options)
 
@@ -59,9 +61,4 @@ class MMSI(Adapter):
         return 1 / len(LETTERS)
 
 
-BENCH = MMSI(
-    "mmsi",
-    Source("RunsenXu/MMSI-Bench", None, "test"),
-    "id",
-    ("id", "images", "question_type", "question", "answer"),
-)
+BENCH = MMSI("mmsi", "id", ("id", "images", "question_type", "question", "answer"))

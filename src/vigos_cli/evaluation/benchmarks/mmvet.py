@@ -4,8 +4,8 @@
     "v1_0"       <picture>  "What ..." "x<AND>y" or "x<OR>y"      "ocr,math", or a list
 
 A judge (`judge=openai`) gives each answer 0.0 to 1.0: all that `<AND>` joins must be there, one of what
-`<OR>` joins. There is no rule that could stand in for it: by rule every answer is unparsed, and without a
-judge's scores nothing is graded. An item without a response has 0; one that a judge gave no verdict on is
+`<OR>` joins. No rule can replace the judge: by rule every answer is unparsed, and without a
+judge's scores nothing is graded. An item without a response scores 0; an item without a judge's score is
 left out.
 """
 
@@ -14,34 +14,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vigos_cli.evaluation.figures import by_item, cluster, mean, split
+from vigos_cli.evaluation.figures import by_item, cluster, mean_figure, split_by_group
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
-from vigos_cli.evaluation.parts import needed, text
-from vigos_cli.grading.answering import answer_of
+from vigos_cli.evaluation.row_parsing import required_field, text_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import answer_of
 from vigos_cli.types import Sample, Verdict
 
 
 class MMVet(Adapter):
-    """See the module."""
+    """The adapter of MM-Vet; see the module docstring."""
 
     needs_judge = True
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample; the gold answer is for the judge."""
-        name, capability = needed(row, "question_id"), row.get("capability") or ""
+        name, capability = required_field(row, "question_id"), row.get("capability") or ""
         if isinstance(capability, str):
             capability = capability.split(",")
         yield Sample(
             id=name,
-            question=needed(row, "question"),
-            answer=text(row, "answer"),
-            images=reading.image(row.get("image"), name),
+            question=required_field(row, "question"),
+            answer=text_field(row, "answer"),
+            images=reader.image(row.get("image"), name),
             fields={"capabilities": tuple(part.strip() for part in capability if part.strip())},
         )
 
     def hint(self, sample: Sample) -> str:
-        """None: answers are free."""
+        """Empty: answers have a free form."""
         return ""
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
@@ -49,7 +50,7 @@ class MMVet(Adapter):
         return Verdict("unparsed", answer_of(response), "judge", "needs a judge")
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """The mean score in all and by capability; None where there is nothing to take it of."""
+        """The mean score overall and by capability; None without scored responses."""
         judged = [one for one in graded if one.score is not None]
         scored = [one for one in graded if one.score is not None or one.verdict.rule == "missing"]
         figures = {
@@ -59,16 +60,16 @@ class MMVet(Adapter):
             "score": _score(scored),
             "capability": {
                 name: _score(part)
-                for name, part in sorted(split(scored, lambda sample: sample.fields["capabilities"]).items())
+                for name, part in sorted(
+                    split_by_group(scored, lambda sample: sample.fields["capabilities"]).items()
+                )
             },
         }
         return figures if judged else {**figures, "note": "needs a judge (judge=openai): nothing is graded"}
 
 
 def _score(graded: Sequence[Graded]) -> dict[str, Any] | None:
-    return mean([one.score or 0.0 for one in graded], [cluster(one.sample) for one in graded])
+    return mean_figure([one.score or 0.0 for one in graded], [cluster(one.sample) for one in graded])
 
 
-BENCH = MMVet(
-    "mmvet", Source("lmms-lab/MMVet", None, "test"), "question_id", ("question_id", "question", "answer")
-)
+BENCH = MMVet("mmvet", "question_id", ("question_id", "question", "answer"))

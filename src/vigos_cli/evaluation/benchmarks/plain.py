@@ -1,4 +1,4 @@
-"""People's own questions, and re-packed copies of benchmarks.
+"""Questions of your own, and re-packed copies of benchmarks.
 
     problem        answer             image or images        id, options or choices: where there are any
     "How many?"    "4" or ["4", ..]   a picture, or several  "q1", ["3", "4"]
@@ -17,9 +17,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row
-from vigos_cli.evaluation.parts import listed, needed, options_for, shown, text, without_marks
-from vigos_cli.grading.answering import best, by_grading
+from vigos_cli.evaluation.row_parsing import (
+    list_field,
+    options_for,
+    question_and_images,
+    required_field,
+    text_field,
+    without_marks,
+)
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import best, by_grading
 from vigos_cli.types import Sample, Verdict
 
 TEXTS = re.compile(r"\[\s*['\"]")
@@ -28,23 +35,23 @@ MARK = re.compile(r"<image\s*\d*>")
 
 
 class Plain(Adapter):
-    """See the module."""
+    """The adapter of rows in the plain schema; see the module docstring."""
 
     groups = {"group": lambda sample: sample.family or "all"}  # noqa: RUF012
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample; without an id, its row number."""
-        name, golds = text(row, "id") or str(index), _golds(row)
-        options = listed(row.get("options") or row.get("choices"))
-        question = needed(row, "problem" if "problem" in row else "question")
+        name, golds = text_field(row, "id") or str(index), _golds(row)
+        options = list_field(row.get("options") or row.get("choices"))
+        question = required_field(row, "problem" if "problem" in row else "question")
         pictures = _pictures(row)
         if not pictures:
             marked = any(map(MARK.search, (question, *options)))
-            if marked or any(map(PICTURE.fullmatch, (*reading.columns, *row))):
-                reading.image(None, name)
-            elif reading.images:
-                reading.without_picture += 1
-        item = shown(pictures, without_marks(question), options, name, reading)
+            if marked or any(map(PICTURE.fullmatch, (*reader.columns, *row))):
+                reader.image(None, name)
+            elif reader.images:
+                reader.without_picture += 1
+        item = question_and_images(pictures, without_marks(question), options, name, reader)
         choices = options_for(golds[0] if golds else "", item["question"], item["options"])
         yield Sample(
             id=name,
@@ -54,7 +61,7 @@ class Plain(Adapter):
         )
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """Right when any of the answers is met."""
+        """Right if any of the answers matches."""
         golds = sample.fields["answers"] or [""]
         return best(by_grading(gold, response, sample.fields["choices"]) for gold in golds)
 
@@ -71,8 +78,8 @@ def _golds(row: Row) -> list[str]:
     answer = row.get("answer")
     if isinstance(answer, list | tuple):
         return [str(gold).strip() for gold in answer]
-    whole = text(row, "answer")
-    return listed(whole, "answer") if TEXTS.match(whole) else [whole]
+    whole = text_field(row, "answer")
+    return list_field(whole, "answer") if TEXTS.match(whole) else [whole]
 
 
 def _pictures(row: Row) -> dict[int, Any]:
@@ -85,4 +92,4 @@ def _pictures(row: Row) -> dict[int, Any]:
     return dict(enumerate(pictures if isinstance(pictures, list | tuple) else [pictures], 1))
 
 
-BENCH = Plain("plain", None, "id", ("answer",))
+BENCH = Plain("plain", "id", ("answer",))

@@ -4,8 +4,8 @@
     <picture>  "...facing?\\nA. Left\\nB. Straight\\nC. Right\\nPlease answer ..."   "C"
     <picture>  "How many lights ...? Please answer directly with a ... number."    "2"
 
-Question, options and the instruction about the answer are one text, which is put as it is. Rows have no id:
-they are counted from 0.
+Question, options and the instruction about the answer are one text, which is used unchanged. Rows have no
+id; their number, from 0, is used.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Reading, Row, Source
-from vigos_cli.evaluation.parts import inlined, letter, needed
-from vigos_cli.grading.answering import by_grading, by_letter
+from vigos_cli.evaluation.row_parsing import inlined, letter, required_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 
 
 class RealWorldQA(Adapter):
-    """See the module."""
+    """The adapter of RealWorldQA; see the module docstring."""
 
     groups = {  # noqa: RUF012
         "question type": lambda sample: "choice" if sample.options else "open",
     }
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample; options only where the answer is the letter of one."""
-        question, answer = needed(row, "question"), needed(row, "answer").rstrip(".")
+        question, answer = required_field(row, "question"), required_field(row, "answer").rstrip(".")
         options = inlined(question)
         chosen = answer in map(letter, range(len(options)))
         yield Sample(
             id=str(index),
             question=question,
             answer=answer,
-            images=reading.image(row.get("image"), str(index)),
+            images=reader.image(row.get("image"), str(index)),
             options=options if chosen else (),
         )
 
@@ -50,6 +50,4 @@ class RealWorldQA(Adapter):
         return by_grading(sample.answer, response)
 
 
-BENCH = RealWorldQA(
-    "realworldqa", Source("xai-org/RealworldQA", None, "test"), "row number", ("question", "answer")
-)
+BENCH = RealWorldQA("realworldqa", "row number", ("question", "answer"))

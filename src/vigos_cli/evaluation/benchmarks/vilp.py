@@ -1,4 +1,4 @@
-"""ViLP: 300 questions with three pictures each, of which the first agrees with what is usual.
+"""ViLP: 300 questions with three pictures each; the first shows what is usual.
 
     question                                                 image1 answer1  image2 answer2  image3 answer3
     "Fish live in water. From the image, where is the fish?" <..>   "water"  <..>   "tree"   <..>   "sand"
@@ -11,8 +11,7 @@
     capture  share of image2 and image3 that get answer1
 
 Words are compared by rule: markup, case, articles, number words, plurals and names for one thing. The
-benchmark's own table goes further (a square is a cube there, a man a person), so that ours is the stricter
-one.
+benchmark's own table accepts more pairs (square and cube, man and person), so our rule is stricter.
 """
 
 from __future__ import annotations
@@ -25,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from vigos_cli.evaluation.figures import any_right, cluster, composite, mean, summary
+from vigos_cli.evaluation.figures import any_right, cluster, composite, mean_figure, summary
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
-from vigos_cli.evaluation.parts import needed
-from vigos_cli.grading.answering import answer_of, nothing
+from vigos_cli.evaluation.row_parsing import required_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.grading.normal import plain
+from vigos_cli.grading.response_verdicts import answer_of, no_answer
 from vigos_cli.types import Prior, Sample, Verdict
 
 PLACES = (1, 2, 3)
@@ -59,20 +59,20 @@ SAME_THING = (
 NAMES = {name: line.split()[0] for line in SAME_THING for name in line.split()}
 
 
-def words(answer: str) -> list[str]:
-    """The words of an answer, without markup, case, article and what stands around them."""
+def answer_words(answer: str) -> list[str]:
+    """The words of an answer, without markup, case, article and punctuation around them."""
     text = plain(answer).casefold().strip(" .,!?\"'*`")
     return re.sub(r"^(?:an?|the)\s+", "", text).split()
 
 
-def same(one: str, other: str) -> bool:
+def same_words(one: str, other: str) -> bool:
     """Whether two answers are the same, word by word; two without a word are not."""
-    pairs = list(zip_longest(words(one), words(other), fillvalue=""))
+    pairs = list(zip_longest(answer_words(one), answer_words(other), fillvalue=""))
     return bool(pairs) and all(_meant(a) & _meant(b) for a, b in pairs)
 
 
 def _meant(part: str) -> set[str]:
-    """What a word may stand for: itself, each singular that it could be a plural of, by its usual name."""
+    """What a word may mean: itself and its possible singulars, each replaced by its usual name."""
     if part in NUMBERS:
         return {str(NUMBERS.index(part))}
     return {NAMES.get(form, form) for form in (part, *_singulars(part))}
@@ -98,20 +98,20 @@ class ViLP(Adapter):
 
     fact: bool = True
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """Three samples, in the cluster of their question."""
-        question = needed(row, "question")
+        question = required_field(row, "question")
         parts = FIRST_END.split(question, maxsplit=1)
         if not self.fact and len(parts) > 1 and parts[1]:
             question = parts[1]
-        usual = needed(row, "answer1")
+        usual = required_field(row, "answer1")
         for place in PLACES:
             name = f"{index}:{place}"
             yield Sample(
                 id=name,
                 question=question,
-                answer=needed(row, f"answer{place}"),
-                images=reading.image(row.get(f"image{place}"), name),
+                answer=required_field(row, f"answer{place}"),
+                images=reader.image(row.get(f"image{place}"), name),
                 prior=Prior(usual, agrees=place == 1, fact_stated=self.fact),
                 group=str(index),
                 fields={"place": place},
@@ -124,10 +124,10 @@ class ViLP(Adapter):
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """The same word, by rule."""
         answer = answer_of(response)
-        if answer is None or not words(answer):
-            return nothing("word")
-        said, gold = (" ".join(words(text)) for text in (answer, sample.answer))
-        right = same(answer, sample.answer)
+        if answer is None or not answer_words(answer):
+            return no_answer("word")
+        said, gold = (" ".join(answer_words(text)) for text in (answer, sample.answer))
+        right = same_words(answer, sample.answer)
         return Verdict("right" if right else "wrong", answer, "word", f"{said!r} against {gold!r}")
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class ViLP(Adapter):
         contradicting = [one for one in graded if _contradicts(one.sample)]
         figures = {
             **_score(graded),
-            "capture": mean(
+            "capture": mean_figure(
                 [float(_captured(one)) for one in contradicting], [one.sample.group for one in contradicting]
             ),
             **summary(graded, self.chance, {"image": lambda sample: str(sample.fields["place"])}),
@@ -148,12 +148,12 @@ class ViLP(Adapter):
 def _contradicts(sample: Sample) -> bool:
     """Whether the picture's answer is another than the usual one."""
     assert sample.prior
-    return not same(sample.answer, sample.prior.usual)
+    return not same_words(sample.answer, sample.prior.usual)
 
 
 def _captured(one: Graded) -> bool:
     assert one.sample.prior
-    return one.verdict.extracted is not None and same(one.verdict.extracted, one.sample.prior.usual)
+    return one.verdict.extracted is not None and same_words(one.verdict.extracted, one.sample.prior.usual)
 
 
 def _score(graded: Sequence[Graded]) -> dict[str, Any]:
@@ -179,6 +179,5 @@ def _score(graded: Sequence[Graded]) -> dict[str, Any]:
 
 
 _COLUMNS = ("question", *(f"answer{place}" for place in PLACES))
-_SOURCE = Source("ViLP/ViLP", None, "train")
-FACT = ViLP("vilp_f", _SOURCE, "ROW:PLACE", _COLUMNS, fact=True)
-PLAIN = ViLP("vilp_p", _SOURCE, "ROW:PLACE", _COLUMNS, fact=False)
+FACT = ViLP("vilp_f", "ROW:PLACE", _COLUMNS, fact=True)
+PLAIN = ViLP("vilp_p", "ROW:PLACE", _COLUMNS, fact=False)

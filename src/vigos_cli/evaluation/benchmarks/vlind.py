@@ -1,11 +1,11 @@
-"""VLind-Bench: does a wrong answer about a counterfactual picture come from a language prior?
+"""VLind-Bench: counterfactual pictures that separate a language prior from other errors.
 
     data.json: context_id, context, factual_context, concept, true_statement, false_statement, existent_noun,
                non-existent_noun, best_img_id, aggregated_human_label_good_images {"0": 3, "1": 1, ...}
     pictures:  images/factual/CONCEPT/ID_FACTUAL CONTEXT/0.jpg
                images/counterfactual/CONCEPT/ID_CONTEXT/IMAGE.jpg
 
-Four stages, each a statement to affirm and one to deny; only both right pass:
+Four stages, each with a true and a false statement; a stage is passed only if both answers are right:
 
     a  by common sense, on the factual picture         b  the two nouns, on the best counterfactual picture
     c  by the context's text, on the same picture      d  by the picture, on each good one, common sense aside
@@ -22,10 +22,11 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import any_right, ratio, summary
+from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.items import Graded, Reading, Row, Source
-from vigos_cli.evaluation.parts import needed, paragraphs
-from vigos_cli.grading.answering import by_word
+from vigos_cli.evaluation.row_parsing import paragraphs, required_field
+from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.response_verdicts import by_word
 from vigos_cli.types import Sample, Verdict
 
 VOTES = 2
@@ -42,14 +43,15 @@ COLUMNS = (
 
 
 class VLind(Adapter):
-    """See the module."""
+    """The adapter of VLind-Bench; see the module docstring."""
 
+    rows_file = "VLind-Bench Dataset/data.json"
     groups = {"concept": lambda sample: sample.family, "stage": lambda sample: sample.fields["stage"]}  # noqa: RUF012
 
-    def row(self, row: Row, index: int, reading: Reading) -> Iterator[Sample]:
+    def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """Six samples, and two for each good picture."""
-        true, false = needed(row, "true_statement"), needed(row, "false_statement")
-        nouns = [needed(row, "existent_noun"), needed(row, "non-existent_noun")]
+        true, false = required_field(row, "true_statement"), required_field(row, "false_statement")
+        nouns = [required_field(row, "existent_noun"), required_field(row, "non-existent_noun")]
         votes = row.get("aggregated_human_label_good_images")
         if not isinstance(votes, Mapping):
             raise BadRow("votes_unreadable")
@@ -57,7 +59,7 @@ class VLind(Adapter):
         if not good:
             return
         seen = [f"There is {noun} in the image." for noun in nouns]
-        best = needed(row, "best_img_id")
+        best = required_field(row, "best_img_id")
         asked = [
             *[("a", "factual", "0", pair) for pair in [(false, "true"), (true, "false")]],
             *[("b", "counterfactual", best, pair) for pair in zip(seen, ("true", "false"), strict=True)],
@@ -68,21 +70,24 @@ class VLind(Adapter):
                 for pair in [(true, "true"), (false, "false")]
             ],
         ]
+        instance, concept, context = (
+            required_field(row, name) for name in ("context_id", "concept", "context")
+        )
         pictures: dict[str, Any] = {}
         for stage, kind, image, (statement, answer) in asked:
-            context = needed(row, "factual_context" if kind == "factual" else "context")
+            scene = required_field(row, "factual_context") if kind == "factual" else context
             name = f"{index}:{stage}{1 if answer == 'true' else 2}:{image}"
-            path = f"images/{kind}/{needed(row, 'concept')}/{needed(row, 'context_id')}_{context}/{image}.jpg"
+            path = f"images/{kind}/{concept}/{instance}_{scene}/{image}.jpg"
             if path not in pictures:
-                pictures[path] = reading.image(path, name)
+                pictures[path] = reader.image(path, name)
             yield Sample(
                 id=name,
                 question=statement,
                 answer=answer,
                 images=pictures[path],
-                family=needed(row, "concept"),
+                family=concept,
                 group=str(index),
-                fields={"stage": stage, "image": image, "good": good, "context": needed(row, "context")},
+                fields={"stage": stage, "image": image, "good": good, "context": context},
             )
 
     def prompt(self, sample: Sample) -> str:
@@ -142,9 +147,4 @@ def stages(graded: Sequence[Graded]) -> dict[str, Any]:
     return {**{name: ratio(pairs) for name, pairs in sums.items()}, "incomplete": incomplete}
 
 
-BENCH = VLind(
-    "vlind",
-    Source("klee972/VLind-Bench", None, "train", file="VLind-Bench Dataset/data.json"),
-    "INSTANCE:QUESTION:IMAGE",
-    COLUMNS,
-)
+BENCH = VLind("vlind", "INSTANCE:QUESTION:IMAGE", COLUMNS)

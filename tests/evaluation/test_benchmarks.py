@@ -12,11 +12,13 @@ import bench_fixtures as data
 import pytest
 from bench_fixtures import BLUE, GREEN, RED, cell, colour_of
 
+from vigos_cli.config.compose import job
 from vigos_cli.data.images import BadRow
-from vigos_cli.evaluation import parts, registry
+from vigos_cli.evaluation import registry, row_parsing
 from vigos_cli.evaluation.benchmarks import vilp
 from vigos_cli.evaluation.benchmarks.mmvet import MMVet
-from vigos_cli.evaluation.items import Graded, Reading
+from vigos_cli.evaluation.graded import Graded
+from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import ConfigError, UserError
 
@@ -45,9 +47,9 @@ PICTURES = {  # the column without which a row is an error
 
 
 def samples(
-    name: str, reading: Reading | None = None, rows: Sequence[Any] | None = None
+    name: str, reader: RowReader | None = None, rows: Sequence[Any] | None = None
 ) -> dict[str, Sample]:
-    found = list(registry.get(name).samples(ROWS[name] if rows is None else rows, reading))
+    found = list(registry.get(name).samples(ROWS[name] if rows is None else rows, reader))
     assert len({sample.id for sample in found}) == len(found)
     return {sample.id: sample for sample in found}
 
@@ -75,7 +77,7 @@ def test_no_prompt_holds_a_mark_or_the_gold_answer_as_such(name: str):
 @pytest.mark.parametrize("name", ROWS)
 def test_saved_responses_are_graded_without_pictures(name: str):
     rows = [{k: v for k, v in row.items() if "image" not in k or k == "image_id"} for row in ROWS[name]]
-    blind = samples(name, Reading(images=False), rows)
+    blind = samples(name, RowReader(images=False), rows)
     seen = samples(name)
     assert list(blind) == list(seen)
     assert all(not sample.images for sample in blind.values())
@@ -111,11 +113,22 @@ def test_an_answer_without_content_is_never_right(name: str):
 
 
 @pytest.mark.parametrize("name", [*ROWS, "vlind", "easyvqa"])
-def test_registered_under_its_own_name_with_a_source(name: str):
+def test_registered_under_its_own_name_and_its_option_says_where_the_data_is(name: str):
     bench = registry.get(name)
     assert bench.name == name
-    assert (bench.source is None) == (name in ("plain", "easyvqa"))
+    assert (data.task_of(name).hub is None) == (name in ("plain", "easyvqa"))
     assert bench.columns
+
+
+def test_a_combined_option_reuses_the_single_ones_and_each_key_can_be_set():
+    config: Any = job("eval", ["bench=paper", "bench.tasks.mathvista.hub=me/copy"])
+    tasks = config.bench.tasks
+    assert list(tasks) == [
+        *("mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision", "mathverse", "mmvet"),
+        *("mmsi", "realworldqa", "cvbench", "vilp_f", "vilp_p"),
+    ]
+    assert tasks["mathvista"] == data.task_of("mathvista", hub="me/copy")
+    assert all(task == data.task_of(name) for name, task in tasks.items() if name != "mathvista")
 
 
 def test_an_official_rule_is_known_where_it_is_another_one():
@@ -208,9 +221,9 @@ def test_mathvista_columns_as_tables_hold_them():
 
 
 def test_mmmu_malformed_rows_are_counted_and_nothing_is_evaluated():
-    reading = Reading()
-    assert len(samples("mmmu", reading)) == 4
-    assert reading.left_out == {
+    reader = RowReader()
+    assert len(samples("mmmu", reader)) == 4
+    assert reader.left_out == {
         "options_unreadable": ["validation_Music_5"],
         "answer_not_an_option": ["validation_Music_6"],
     }
@@ -309,10 +322,10 @@ def test_mathverse_versions_share_a_cluster_and_vision_only_has_no_text():
 
 
 def test_mathverse_text_that_should_be_there_and_is_not_is_counted():
-    reading = Reading()
+    reader = RowReader()
     row = data.mathverse(1, 1, "Text Dominant", "", "C", question_for_eval=data.ANGLE)
-    assert not samples("mathverse", reading, [row])
-    assert reading.left_out == {"missing_question": ["1"]}
+    assert not samples("mathverse", reader, [row])
+    assert reader.left_out == {"missing_question": ["1"]}
 
 
 def test_mathverse_untidy_golds():
@@ -417,9 +430,9 @@ def test_cvbench_puts_its_own_prompt():
     assert verdict("cvbench", "0", "(C)") == "right"
     assert verdict("cvbench", "0", "1") == "right"  # the option's text, not the first option
     assert verdict("cvbench", "0", "(A) 2") == "wrong"
-    reading = Reading()
-    assert not samples("cvbench", reading, [{**data.CVBENCH[0], "source": "KITTI"}])
-    assert reading.left_out == {"unknown_source": ["row 0"]}  # its idx is 0, which is no name by itself
+    reader = RowReader()
+    assert not samples("cvbench", reader, [{**data.CVBENCH[0], "source": "KITTI"}])
+    assert reader.left_out == {"unknown_source": ["row 0"]}  # its idx is 0, which is no name by itself
 
 
 # ---------------------------------------------------------------- vilp
@@ -460,7 +473,7 @@ def test_vilp_p_leaves_the_first_sentence_out():
     ],
 )  # fmt: skip
 def test_vilp_words_that_are_the_same(one: str, other: str):
-    assert vilp.same(one, other) and vilp.same(other, one)
+    assert vilp.same_words(one, other) and vilp.same_words(other, one)
 
 
 @pytest.mark.parametrize(
@@ -471,7 +484,7 @@ def test_vilp_words_that_are_the_same(one: str, other: str):
     ],
 )  # fmt: skip
 def test_vilp_words_that_are_not(one: str, other: str):
-    assert not vilp.same(one, other) and not vilp.same(other, one)
+    assert not vilp.same_words(one, other) and not vilp.same_words(other, one)
 
 
 def test_vilp_grades_by_the_rule():
@@ -488,7 +501,7 @@ def test_vilp_grades_by_the_rule():
 @pytest.fixture
 def vlind_items(tmp_path: Path) -> dict[str, Sample]:
     data.write_vlind(tmp_path)
-    return samples("vlind", Reading(tmp_path / "VLind-Bench Dataset"), data.VLIND)
+    return samples("vlind", RowReader(tmp_path / "VLind-Bench Dataset"), data.VLIND)
 
 
 def test_vlind_asks_six_questions_and_two_of_each_good_picture(vlind_items: dict[str, Sample]):
@@ -534,7 +547,7 @@ def test_vlind_reads_true_and_false(vlind_items: dict[str, Sample], response: st
 
 def test_vlind_a_picture_that_is_not_there_names_its_item(tmp_path: Path):
     with pytest.raises(UserError, match="vlind, item 0:a1:0: image not found"):
-        samples("vlind", Reading(tmp_path), data.VLIND)
+        samples("vlind", RowReader(tmp_path), data.VLIND)
 
 
 def test_hallusion_only_the_questions_without_a_figure_are_asked_without_one():
@@ -585,7 +598,7 @@ def test_easyvqa_reads_the_package():
     pytest.importorskip("easy_vqa")
     bench = registry.get("easyvqa")
     rows, folder = bench.own_rows()
-    items = list(bench.samples(rows[:40], Reading(folder)))
+    items = list(bench.samples(rows[:40], RowReader(folder)))
     assert len(rows) == 9673 and len(items) == 40
     assert {item.family for item in items} == {"yes or no", "shape", "color"}
     assert items[0].question == "what is the red shape?" and items[0].images[0].size == (64, 64)
@@ -616,12 +629,12 @@ def test_plain_takes_the_columns_people_have():
 
 
 def test_plain_items_of_data_without_pictures_are_counted():
-    reading, asked = Reading(), Reading(images=False)
-    (item,) = samples("plain", reading, data.PLAIN_TEXT).values()
-    assert item.images == () and reading.without_picture == 1
+    reader, asked = RowReader(), RowReader(images=False)
+    (item,) = samples("plain", reader, data.PLAIN_TEXT).values()
+    assert item.images == () and reader.without_picture == 1
     assert registry.get("plain").grade(item, "4").verdict == "right"
     assert samples("plain", asked, data.PLAIN_TEXT) and asked.without_picture == 0
-    seen = Reading()
+    seen = RowReader()
     assert samples("plain", seen) and seen.without_picture == 0
 
 
@@ -663,7 +676,7 @@ def test_plain_a_mark_without_a_picture_is_an_error(columns: dict[str, Any]):
     row = {"problem": "What colour?", "answer": "red", **columns}
     with pytest.raises(UserError, match="plain, item 0: missing image; an item is never asked without"):
         samples("plain", None, [row])
-    assert samples("plain", Reading(images=False), [row])
+    assert samples("plain", RowReader(images=False), [row])
     with pytest.raises(UserError, match="item 0: refers to image 2, which it does not have"):
         samples("plain", None, [{**row, "problem": "See <image 2>.", "image": cell("red")}])
 
@@ -672,8 +685,8 @@ def test_plain_a_mark_without_a_picture_is_an_error(columns: dict[str, Any]):
 def test_plain_a_row_without_the_picture_that_others_have_is_an_error(column: str):
     row = {"problem": "What colour?", "answer": "red"}
     with pytest.raises(UserError, match="item 0: missing image"):
-        samples("plain", Reading(columns=("problem", "answer", column)), [row])
-    assert samples("plain", Reading(columns=("problem", "answer", "image_source")), [row])
+        samples("plain", RowReader(columns=("problem", "answer", column)), [row])
+    assert samples("plain", RowReader(columns=("problem", "answer", "image_source")), [row])
 
 
 @pytest.mark.parametrize("images", [None, [], [None]])
@@ -697,18 +710,22 @@ def test_plain_an_empty_picture_column_is_an_error(images: Any):
     ],
 )
 def test_options_inside_a_question(text: str, options: tuple[str, ...]):
-    assert parts.inlined(text) == options
+    assert row_parsing.inlined(text) == options
 
 
 @pytest.mark.parametrize("value", ["[1, ", "{'a': 1}", "open('x')", "[" * 5000, "3"])
 def test_a_list_that_is_none_is_a_bad_row(value: str):
     with pytest.raises(BadRow, match="options_unreadable"):
-        parts.listed(value)
+        row_parsing.list_field(value)
 
 
 def test_lists_from_lists_and_from_text():
-    assert parts.listed("['a', \"b's\", 3]") == parts.listed(["a", "b's", 3]) == ["a", "b's", "3"]
-    assert parts.listed(None) == parts.listed("") == parts.listed("[]") == []
+    assert (
+        row_parsing.list_field("['a', \"b's\", 3]")
+        == row_parsing.list_field(["a", "b's", 3])
+        == ["a", "b's", "3"]
+    )
+    assert row_parsing.list_field(None) == row_parsing.list_field("") == row_parsing.list_field("[]") == []
 
 
 def test_a_graded_response_counts_an_unparsed_one_as_wrong():

@@ -17,7 +17,8 @@ from vigos_cli.evaluation.benchmarks.cvbench import overall
 from vigos_cli.evaluation.benchmarks.hallusion import accuracies
 from vigos_cli.evaluation.benchmarks.vlind import stages
 from vigos_cli.evaluation.figures import any_right, composite, pass_at_k, ratio, summary
-from vigos_cli.evaluation.items import Graded, Reading
+from vigos_cli.evaluation.graded import Graded
+from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.types import Prior, Sample, Verdict
 
 
@@ -169,7 +170,7 @@ def test_groups_of_the_benchmarks_on_their_own_rows():
     rows = {"mathvista": data.MATHVISTA, "mmmu": data.MMMU, "mathverse": data.MATHVERSE, "mmsi": data.MMSI}
     for name, groups in expected.items():
         bench = registry.get(name)
-        items = list(bench.samples(rows.get(name, data.MATHVISION), Reading()))
+        items = list(bench.samples(rows.get(name, data.MATHVISION), RowReader()))
         found = bench.summarise([Graded(sample, 0, verdict(1)) for sample in items])
         assert groups <= set(found)
         for group in groups:
@@ -179,7 +180,7 @@ def test_groups_of_the_benchmarks_on_their_own_rows():
 
 def test_mathverse_versions_of_a_problem_are_one_cluster():
     bench = registry.get("mathverse")
-    items = list(bench.samples(data.MATHVERSE, Reading()))
+    items = list(bench.samples(data.MATHVERSE, RowReader()))
     found = bench.summarise([Graded(s, 0, verdict(s.group == "2")) for s in items])
     # problem 2 has 5 of the 8 rows, all right; problems 3, 4 and 5 have one each, wrong
     assert found["accuracy"]["mean"] == 5 / 8
@@ -339,7 +340,7 @@ def test_vlind_draws_are_paired_within_themselves():
 
 
 def test_hallusion_three_accuracies():
-    items = list(registry.get("hallusion").samples(data.HALLUSION, Reading()))
+    items = list(registry.get("hallusion").samples(data.HALLUSION, RowReader()))
     wrong = {"VD_figure_0_1_1", "VS_chart_0_0_0"}
     found = accuracies([Graded(s, 0, verdict(s.id not in wrong)) for s in items])
     # aAcc: 5 of 7.
@@ -353,14 +354,14 @@ def test_hallusion_three_accuracies():
 
 def test_hallusion_same_numbers_of_other_subcategories_are_other_questions():
     rows = [data.hallusion("VD", kind, "0", "0", "0", "1") for kind in ("figure", "map", "chart")]
-    items = list(registry.get("hallusion").samples(rows, Reading()))
+    items = list(registry.get("hallusion").samples(rows, RowReader()))
     found = accuracies([Graded(s, 0, verdict(i > 0)) for i, s in enumerate(items)])
     assert found["qAcc"]["n"] == found["fAcc"]["n"] == 3
     assert found["qAcc"]["mean"] == pytest.approx(2 / 3)
 
 
 def test_hallusion_draws_are_counted_one_by_one():
-    items = list(registry.get("hallusion").samples(data.HALLUSION[:4], Reading()))
+    items = list(registry.get("hallusion").samples(data.HALLUSION[:4], RowReader()))
     draws = [Graded(s, k, verdict(k == 0 or s.id.endswith("_0"))) for k in (0, 1) for s in items]
     found = registry.get("hallusion").summarise(draws)
     # draw 0 all right: 2 of 2 questions, 2 of 2 figures; draw 1 only question 0: 1 of 2 and 0 of 2

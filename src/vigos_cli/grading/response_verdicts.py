@@ -1,4 +1,4 @@
-"""From a response to a verdict, by the shared graders or by a benchmark's closed set of words.
+"""Verdicts on a response, by the shared graders or a benchmark's fixed set of words.
 
 >>> by_word("Yes, there is.", "yes", ("yes", "no")).verdict
 'right'
@@ -24,7 +24,7 @@ def answer_of(response: str) -> str | None:
     return found.strip() if found and found.strip() else None
 
 
-def nothing(rule: str = "none") -> Verdict:
+def no_answer(rule: str = "none") -> Verdict:
     """The verdict on a response without an answer."""
     return Verdict("unparsed", None, rule, "no answer found")
 
@@ -54,7 +54,7 @@ def by_word(response: str, gold: str, words: Sequence[str]) -> Verdict:
     rule = "/".join(words)
     answer = answer_of(response)
     if answer is None:
-        return nothing(rule)
+        return no_answer(rule)
     one = rf"\b(?:{'|'.join(map(re.escape, words))})\b"
     lowered = re.sub(rf"^\W*{one}(?:(?:\s*/\s*|,?\s+or\s+){one})+", "", answer.casefold())
     found = list(re.finditer(one, lowered))

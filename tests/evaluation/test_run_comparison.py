@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vigos_cli.evaluation.compare import compare, markdown
+from vigos_cli.evaluation.run_comparison import compare_runs, comparison_markdown
 from vigos_cli.utils.errors import UserError
 
 
@@ -31,7 +31,7 @@ def run(folder: Path, *rights: list[int], **more: Any) -> str:
 
 def test_a_run_within_another_ones_folder_is_none_of_its_own(tmp_path):
     outer, inner = run(tmp_path / "p0", [1], [1], [1]), run(tmp_path / "p0" / "blind", [0], [0], [1])
-    (found,) = compare([outer, inner])
+    (found,) = compare_runs([outer, inner])
     assert (found.first, found.other, found.items, found.test) == (1.0, 1 / 3, 3, "McNemar")
 
 
@@ -39,10 +39,10 @@ def test_several_benchmarks_are_one_run_and_several_runs_are_not(tmp_path):
     for name in ("a", "b"):
         run(tmp_path / "two" / name, [1], [0], bench=name)
         run(tmp_path / "runs" / name, [1], [0])
-    assert [found.bench for found in compare([str(tmp_path / "two")] * 2)] == ["a", "b"]
+    assert [found.bench for found in compare_runs([str(tmp_path / "two")] * 2)] == ["a", "b"]
     places = f"{tmp_path / 'runs' / 'a'} and in {tmp_path / 'runs' / 'b'}"
     with pytest.raises(UserError, match=f"not one run: item 0 of x, draw 0, is there twice, in {places}"):
-        compare([str(tmp_path / "two"), str(tmp_path / "runs")])
+        compare_runs([str(tmp_path / "two"), str(tmp_path / "runs")])
 
 
 # ---- which answers
@@ -51,7 +51,7 @@ def test_several_benchmarks_are_one_run_and_several_runs_are_not(tmp_path):
 def test_saved_samples_are_compared_with_sampled_answers(tmp_path):
     saved = run(tmp_path / "saved", [0, 1], [0, 1], answers="sampled")
     asked = run(tmp_path / "asked", [1, 1, 1], [1, 0, 1], answers=("greedy", "sampled"))
-    (found,) = compare([saved, asked])
+    (found,) = compare_runs([saved, asked])
     assert (found.answers, found.first, found.other, found.unchanged) == ("sampled", 0.5, 0.75, None)
 
 
@@ -59,16 +59,16 @@ def test_one_saved_answer_an_item_is_compared_with_the_greedy_one(tmp_path):
     saved = run(tmp_path / "saved", [0], [1], answers="saved")
     asked = run(tmp_path / "asked", [1, 0], [1, 0], answers=("greedy", "sampled"))
     for runs in ((saved, asked), (saved, saved)):
-        (found,) = compare(runs)
+        (found,) = compare_runs(runs)
         assert (found.answers, found.test) == ("one each", "McNemar")
-    (found,) = compare([saved, asked])
+    (found,) = compare_runs([saved, asked])
     assert (found.first, found.other, found.unchanged) == (0.5, 1.0, 0.5)
-    assert "| x | one each | 0.500 | 1.000 |" in markdown([found])
+    assert "| x | one each | 0.500 | 1.000 |" in comparison_markdown([found])
 
 
 def test_where_no_line_says_how_it_came_about_the_first_draw_is_greedy(tmp_path):
     old = run(tmp_path / "old", [1, 0, 0], [0, 0, 0])
     new = run(tmp_path / "new", [1, 1, 0], [1, 0, 0], answers=("greedy", "sampled"))
-    greedy, sampled = compare([old, new])
+    greedy, sampled = compare_runs([old, new])
     assert (greedy.answers, greedy.first, greedy.other) == ("greedy", 0.5, 1.0)
     assert (sampled.answers, sampled.first, sampled.other) == ("sampled", 0.0, 0.25)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from bench_fixtures import BLUE, RED, colour_of, picture, stored
 
-from vigos_cli.evaluation import registry, rows
+from vigos_cli.evaluation import benchmark_rows, registry
+from vigos_cli.evaluation.row_reader import RowReader
+from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError
 
 
@@ -38,6 +40,14 @@ def saved(items: list[dict[str, Any]], **columns: Any) -> list[dict[str, Any]]:
     return [{**{k: v for k, v in row.items() if "image" not in k}, **columns} for row in items]
 
 
+def read(
+    name: str, *, images: bool = True, limit: int | None = None, ids: Sequence[str] = (), **keys: Any
+) -> tuple[Iterator[Sample], RowReader]:
+    """As `vigos eval bench=NAME` with these keys of its task reads them."""
+    task = data.task_of(name, **keys)
+    return benchmark_rows.read_samples(registry.get(name), task, images=images, limit=limit, ids=ids)
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing is fetched, and parquet goes into a cache of the test's own."""
@@ -52,18 +62,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_saved_items_need_no_pictures(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA))
-    samples, reading = rows.read(registry.get("mathvista"), path=str(path), images=False)
+    samples, reader = read("mathvista", path=str(path), images=False)
     assert [sample.id for sample in samples] == [row["pid"] for row in data.MATHVISTA]
-    assert reading.left_out == {}
+    assert reader.left_out == {}
     with pytest.raises(UserError, match="mathvista, item 168: missing image"):
-        next(rows.read(registry.get("mathvista"), path=str(path))[0])
+        next(read("mathvista", path=str(path))[0])
 
 
 def test_a_path_beside_the_file_is_a_picture(tmp_path: Path):
     (tmp_path / "images").mkdir()
     picture("blue").save(tmp_path / "images" / "a.png")
     path = write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA[:1], image="images/a.png"))
-    (sample,) = rows.read(registry.get("mathvista"), path=str(path))[0]
+    (sample,) = read("mathvista", path=str(path))[0]
     assert colour_of(sample.images[0]) == BLUE
 
 
@@ -71,28 +81,26 @@ def test_a_path_outside_the_folder_is_none(tmp_path: Path):
     picture("blue").save(tmp_path / "a.png")
     path = write_lines(tmp_path / "data" / "items.jsonl", saved(data.MATHVISTA[:1], image="../a.png"))
     with pytest.raises(UserError, match="item 168: image outside"):
-        next(rows.read(registry.get("mathvista"), path=str(path))[0])
+        next(read("mathvista", path=str(path))[0])
 
 
 @pytest.mark.parametrize(
     "raw", [picture("red"), stored("red"), data.cell("red"), {"bytes": None, "path": "a.png"}, "a.png"]
 )
 def test_pictures_as_pil_bytes_dict_or_path(tmp_path: Path, raw: Any):
-    from vigos_cli.evaluation.items import Reading
-
     picture("red").save(tmp_path / "a.png")
     row = {**data.MMVET[0], "image": raw}
-    (sample,) = registry.get("mmvet").samples([row], Reading(tmp_path))
+    (sample,) = registry.get("mmvet").samples([row], RowReader(tmp_path))
     assert colour_of(sample.images[0]) == RED
 
 
 def test_parquet_of_bytes_and_of_lists(tmp_path: Path):
     path = write_parquet(tmp_path / "MMSI_Bench.parquet", data.MMSI)
-    samples = list(rows.read(registry.get("mmsi"), path=str(path))[0])
+    samples = list(read("mmsi", path=str(path))[0])
     assert [sample.id for sample in samples] == ["0", "1", "2"]
     assert colour_of(samples[0].images[2]) == BLUE
     path = write_parquet(tmp_path / "cv.parquet", data.CVBENCH)
-    assert [sample.answer for sample in rows.read(registry.get("cvbench"), path=str(path))[0]] == [
+    assert [sample.answer for sample in read("cvbench", path=str(path))[0]] == [
         "C",
         "A",
         "B",
@@ -103,50 +111,50 @@ def test_a_copy_of_a_repository_gives_its_split_and_config(tmp_path: Path):
     for config, items in (("Accounting", data.MMMU[:1]), ("Biology", data.MMMU[3:4])):
         write_parquet(tmp_path / config / "validation-00000-of-00001.parquet", items)
         write_parquet(tmp_path / config / "dev-00000-of-00001.parquet", data.MMMU[2:3])
-    samples = list(rows.read(registry.get("mmmu"), path=str(tmp_path))[0])
+    samples = list(read("mmmu", path=str(tmp_path))[0])
     assert [sample.id for sample in samples] == ["validation_Accounting_1", "validation_Biology_4"]
-    (other,) = rows.read(registry.get("mmmu"), path=str(tmp_path / "Accounting"), split="dev")[0]
+    (other,) = read("mmmu", path=str(tmp_path / "Accounting"), split="dev")[0]
     assert other.id == "validation_Math_3"
 
 
 def test_a_split_that_begins_like_another_is_not_taken_for_it(tmp_path: Path):
     write_parquet(tmp_path / "data" / "test-00000-of-00001.parquet", data.MATHVISION[:1])
     write_parquet(tmp_path / "data" / "testmini-00000-of-00001.parquet", data.MATHVISION[1:])
-    bench = registry.get("mathvision")
-    assert [s.id for s in rows.read(bench, path=str(tmp_path))[0]] == ["4"]
-    assert [s.id for s in rows.read(bench, path=str(tmp_path), split="testmini")[0]] == ["5", "6"]
+    bench = "mathvision"
+    assert [s.id for s in read(bench, path=str(tmp_path))[0]] == ["4"]
+    assert [s.id for s in read(bench, path=str(tmp_path), split="testmini")[0]] == ["5", "6"]
     with pytest.raises(UserError, match=r"no file of the split train .* there are data/test-"):
-        rows.read(bench, path=str(tmp_path), split="train")
+        read(bench, path=str(tmp_path), split="train")
 
 
 def test_a_split_may_be_cut_into_parts_with_names(tmp_path: Path):
     write_lines(tmp_path / "a" / "testmini.jsonl", saved(data.MATHVERSE[:1]))
     write_lines(tmp_path / "a" / "testmini_text_only.jsonl", saved(data.MATHVERSE_TEXT_ONLY))
-    bench, blind = registry.get("mathverse"), registry.get("mathverse_text_only")
-    assert [s.id for s in rows.read(bench, path=str(tmp_path / "a"), images=False)[0]] == ["6"]
-    assert [s.id for s in rows.read(blind, path=str(tmp_path / "a"))[0]] == ["1"]
+    bench, blind = "mathverse", "mathverse_text_only"
+    assert [s.id for s in read(bench, path=str(tmp_path / "a"), images=False)[0]] == ["6"]
+    assert [s.id for s in read(blind, path=str(tmp_path / "a"))[0]] == ["1"]
     write_lines(tmp_path / "b" / "test_2d.jsonl", saved(data.CVBENCH[:2]))
     write_lines(tmp_path / "b" / "test_3d.jsonl", saved(data.CVBENCH[2:]))
-    cv = registry.get("cvbench")
-    assert [s.id for s in rows.read(cv, path=str(tmp_path / "b"), images=False)[0]] == ["0", "1", "2"]
+    cv = "cvbench"
+    assert [s.id for s in read(cv, path=str(tmp_path / "b"), images=False)[0]] == ["0", "1", "2"]
 
 
 def test_splits_after_each_other(tmp_path: Path):
     write_lines(tmp_path / "image-0.jsonl", saved(data.HALLUSION[:2]))
     write_lines(tmp_path / "non_image-0.jsonl", saved(data.HALLUSION[4:5]))
-    samples, _ = rows.read(registry.get("hallusion"), path=str(tmp_path), images=False)
+    samples, _ = read("hallusion", path=str(tmp_path), images=False)
     assert [s.id for s in samples] == ["VD_figure_0_0_0", "VD_figure_0_0_1", "VS_chart_0_0_0"]
 
 
 def test_the_folder_of_vlind(tmp_path: Path):
     data.write_vlind(tmp_path)
     for folder in (tmp_path, tmp_path / "VLind-Bench Dataset"):
-        samples = list(rows.read(registry.get("vlind"), path=str(folder))[0])
+        samples = list(read("vlind", path=str(folder))[0])
         assert len(samples) == 18 and all(sample.images for sample in samples)
     file = tmp_path / "VLind-Bench Dataset" / "data.json"
-    assert len(list(rows.read(registry.get("vlind"), path=str(file))[0])) == 18
+    assert len(list(read("vlind", path=str(file))[0])) == 18
     with pytest.raises(UserError, match=r"there is no data\.json"):
-        rows.read(registry.get("vlind"), path=str(tmp_path / "VLind-Bench Dataset" / "images"))
+        read("vlind", path=str(tmp_path / "VLind-Bench Dataset" / "images"))
 
 
 def test_only_the_pictures_of_wanted_items_are_read(tmp_path: Path):
@@ -154,29 +162,29 @@ def test_only_the_pictures_of_wanted_items_are_read(tmp_path: Path):
     picture("blue").save(tmp_path / "b.png")
     (tmp_path / "c.png").write_bytes(b"no picture")
     path = str(write_lines(tmp_path / "items.jsonl", items))
-    samples, reading = rows.read(registry.get("plain"), path=path, ids=["1"])
+    samples, reader = read("plain", path=path, ids=["1"])
     (sample,) = samples
-    assert (sample.id, colour_of(sample.images[0]), reading.at) == ("1", BLUE, 1)
+    assert (sample.id, colour_of(sample.images[0]), reader.at) == ("1", BLUE, 1)
     with pytest.raises(UserError, match="plain, item 2: image unreadable"):
-        list(rows.read(registry.get("plain"), path=path, ids=["1", "2"])[0])
+        list(read("plain", path=path, ids=["1", "2"])[0])
     with pytest.raises(UserError, match="plain: no item 3; ids are of id"):
-        list(rows.read(registry.get("plain"), path=path, ids=["3"])[0])
+        list(read("plain", path=path, ids=["3"])[0])
 
 
 def test_one_item_of_a_row_with_several(tmp_path: Path):
     path = str(write_parquet(tmp_path / "vilp.parquet", data.VILP))
-    samples, _ = rows.read(registry.get("vilp_f"), path=path, ids=["1:3", "0:2"])
+    samples, _ = read("vilp_f", path=path, ids=["1:3", "0:2"])
     assert [sample.id for sample in samples] == ["0:2", "1:3"]
 
 
 def test_the_row_that_is_being_read_is_known(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved([data.MMMU[0], data.MMMU[4], data.MMMU[1]]))
-    samples, reading = rows.read(registry.get("mmmu"), path=str(path), images=False)
-    assert [(sample.id, reading.at) for sample in samples] == [
+    samples, reader = read("mmmu", path=str(path), images=False)
+    assert [(sample.id, reader.at) for sample in samples] == [
         (data.MMMU[0]["id"], 0),
         (data.MMMU[1]["id"], 2),
     ]
-    assert reading.left_out and reading.revision is None
+    assert reader.left_out and reader.revision is None
 
 
 def test_a_file_has_pictures_where_one_of_its_rows_has(tmp_path: Path):
@@ -184,54 +192,54 @@ def test_a_file_has_pictures_where_one_of_its_rows_has(tmp_path: Path):
     items = [{"problem": "Which?", "answer": "blue", "image": "a.png"}, {"problem": "And?", "answer": "red"}]
     path = str(write_lines(tmp_path / "items.jsonl", items))
     with pytest.raises(UserError, match="plain, item 1: missing image"):
-        list(rows.read(registry.get("plain"), path=path)[0])
-    assert len(list(rows.read(registry.get("plain"), path=path, images=False)[0])) == 2
+        list(read("plain", path=path)[0])
+    assert len(list(read("plain", path=path, images=False)[0])) == 2
     path = str(write_lines(tmp_path / "text.jsonl", data.PLAIN_TEXT))
-    samples, reading = rows.read(registry.get("plain"), path=path)
-    assert len(list(samples)) == reading.without_picture == 1
+    samples, reader = read("plain", path=path)
+    assert len(list(samples)) == reader.without_picture == 1
 
 
 def test_limit_and_ids(tmp_path: Path):
-    bench = registry.get("mathvista")
+    bench = "mathvista"
     path = str(write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA)))
-    assert [s.id for s in rows.read(bench, path=path, images=False, limit=2)[0]] == ["168", "740"]
-    assert [s.id for s in rows.read(bench, path=path, images=False, ids=["1", "740"])[0]] == ["740", "1"]
+    assert [s.id for s in read(bench, path=path, images=False, limit=2)[0]] == ["168", "740"]
+    assert [s.id for s in read(bench, path=path, images=False, ids=["1", "740"])[0]] == ["740", "1"]
     with pytest.raises(UserError, match="no item 74O; did you mean 740"):
-        list(rows.read(bench, path=path, images=False, ids=["74O"])[0])
+        list(read(bench, path=path, images=False, ids=["74O"])[0])
 
 
 def test_two_items_of_one_id_are_an_error(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved([data.MATHVISTA[0], data.MATHVISTA[0]]))
     with pytest.raises(UserError, match="two items have the pid 168"):
-        list(rows.read(registry.get("mathvista"), path=str(path), images=False)[0])
+        list(read("mathvista", path=str(path), images=False)[0])
 
 
 def test_lines_that_are_no_rows_are_counted(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA[:1]))
     path.write_text(path.read_text() + "{broken\n[1]\n")
-    samples, reading = rows.read(registry.get("mathvista"), path=str(path), images=False)
+    samples, reader = read("mathvista", path=str(path), images=False)
     assert len(list(samples)) == 1
-    assert reading.left_out == {"not_json": ["row 1", "row 2"]}
+    assert reader.left_out == {"not_json": ["row 1", "row 2"]}
 
 
 def test_a_missing_column_is_one_line_with_a_suggestion(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", [{"id": "1", "questions": "?"}])
     with pytest.raises(UserError, match=r"mathvista: no column 'pid'; .*there are id, questions") as error:
-        rows.read(registry.get("mathvista"), path=str(path))
+        read("mathvista", path=str(path))
     assert "\n" not in str(error.value)
 
 
 def test_a_path_that_is_not_there(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such file or folder"):
-        rows.read(registry.get("mathvista"), path=str(tmp_path / "none.jsonl"))
+        read("mathvista", path=str(tmp_path / "none.jsonl"))
     with pytest.raises(ConfigError, match="expected one of"):
         (tmp_path / "a.csv").write_text("pid\n1\n")
-        rows.read(registry.get("mathvista"), path=str(tmp_path / "a.csv"))
+        read("mathvista", path=str(tmp_path / "a.csv"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no parquet or JSON lines"):
-        rows.read(registry.get("mathvista"), path=str(tmp_path / "empty"))
-    with pytest.raises(UserError, match=r"plain needs a path"):
-        rows.read(registry.get("plain"))
+        read("mathvista", path=str(tmp_path / "empty"))
+    with pytest.raises(UserError, match=r"plain names no data: set its path"):
+        read("plain")
 
 
 # ---------------------------------------------------------------- hub
@@ -263,14 +271,13 @@ def test_without_a_network_one_line_says_what_to_fetch(
     name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     answers(monkeypatch, ConnectionError("Name or service\nnot known"))
-    bench = registry.get(name)
-    assert bench.source
+    hub = data.task_of(name).hub
     began = time.monotonic()
     with pytest.raises(UserError) as error:
-        rows.read(bench, revision="abc")
+        read(name, revision="abc")
     line = str(error.value)
     assert "\n" not in line and "(Name or service not known)" in line and "the cache" in line
-    assert f"hf download {bench.source.hub} --repo-type dataset --revision abc" in line
+    assert f"hf download {hub} --repo-type dataset --revision abc" in line
     assert f"bench.tasks.{name}.path=" in line
     assert time.monotonic() - began < 10 and capfd.readouterr() == ("", "")
 
@@ -291,30 +298,26 @@ def test_without_a_network_a_cached_copy_is_read_and_its_commit_known(
     cached(tmp_path, "MathLLMs___math_vision", "default", "test", COMMIT, data.MATHVISION)
     answers(monkeypatch, ConnectionError("no way"))
     capfd.readouterr()
-    bench = registry.get("mathvision")
+    bench = "mathvision"
     for revision in (None, COMMIT, COMMIT[:9], "main"):
-        samples, reading = rows.read(bench, revision=revision, images=False)
-        assert [sample.id for sample in samples] == ["4", "5", "6"] and reading.revision == COMMIT
+        samples, reader = read(bench, revision=revision, images=False)
+        assert [sample.id for sample in samples] == ["4", "5", "6"] and reader.revision == COMMIT
     assert capfd.readouterr() == ("", "")
     with pytest.raises(
         UserError, match=f"MathVision: .*no way.*the copy in the cache is of {COMMIT}; fetch it"
     ):
-        rows.read(bench, revision="d1" * 20)
+        read(bench, revision="d1" * 20)
 
 
 def test_a_cached_copy_of_several_commits_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from vigos_cli.evaluation.benchmarks.mmmu import BENCH
-
-    assert BENCH.source
-    bench = replace(BENCH, source=replace(BENCH.source, config="Art+Math"))
     answers(monkeypatch, ConnectionError("no way"))
     for subject, commit in (("Art", COMMIT), ("Math", "d1" * 20)):
         cached(tmp_path, "MMMU___mmmu", subject, "validation", commit, data.MMMU[:1])
     with pytest.raises(UserError, match=r"no way.* no whole copy of it in the cache"):
-        rows.read(bench)
+        read("mmmu", config="Art+Math")
     cached(tmp_path, "MMMU___mmmu", "Math", "validation", COMMIT, data.MMMU[2:3])
-    samples, reading = rows.read(bench, images=False)
-    assert len(list(samples)) == 2 and reading.revision == COMMIT
+    samples, reader = read("mmmu", config="Art+Math", images=False)
+    assert len(list(samples)) == 2 and reader.revision == COMMIT
 
 
 def test_the_hub_is_asked_for_every_config_and_split_of_one_commit(monkeypatch: pytest.MonkeyPatch):
@@ -328,11 +331,11 @@ def test_the_hub_is_asked_for_every_config_and_split_of_one_commit(monkeypatch: 
 
     resolved = answers(monkeypatch, COMMIT)
     monkeypatch.setattr(datasets, "load_dataset", load)
-    samples, reading = rows.read(registry.get("mmmu"), revision="v1", images=False)
+    samples, reader = read("mmmu", revision="v1", images=False)
     assert len({sample.family for sample in samples}) == 30
     assert asked[0] == ("MMMU/MMMU", "Accounting", "validation", COMMIT) and len(asked) == 30
     assert {revision for *_, revision in asked} == {COMMIT} and resolved == ["v1"]
-    assert reading.revision == COMMIT
+    assert reader.revision == COMMIT
 
 
 def test_a_repository_of_files_is_read_at_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -347,8 +350,8 @@ def test_a_repository_of_files_is_read_at_one_commit(tmp_path: Path, monkeypatch
 
     answers(monkeypatch, COMMIT)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    samples, reading = rows.read(registry.get("vlind"))
-    assert len(list(samples)) == 18 and reading.revision == COMMIT
+    samples, reader = read("vlind")
+    assert len(list(samples)) == 18 and reader.revision == COMMIT
     assert asked == [("klee972/VLind-Bench", "dataset", COMMIT)]
 
 
@@ -359,7 +362,7 @@ def test_a_revision_that_the_hub_does_not_know_is_an_error(monkeypatch: pytest.M
     Exception.__init__(error, "404\nRevision Not Found")
     answers(monkeypatch, error)
     with pytest.raises(UserError, match="AI4Math/MathVista could not be read: 404 Revision Not Found"):
-        rows.read(registry.get("mathvista"), revision="abc")
+        read("mathvista", revision="abc")
 
 
 def test_the_registry_imports_no_adapter_before_it_is_asked():

@@ -1,4 +1,4 @@
-"""Responses that are there already: no model is asked, and no picture is looked at.
+"""Responses that were saved before: no model is loaded and no picture is read.
 
 >>> saved = saved_responses(Path("answers.jsonl"), "pid")
 >>> for sample, draw, text in joined(samples, saved): ...      # text None: this one is missing
@@ -20,21 +20,21 @@ from vigos_cli.utils.errors import ConfigError, UserError
 
 @dataclass
 class Saved:
-    """Responses that are there already, by item. `ours`: of a run of vigos, the first of each is greedy."""
+    """Saved responses by item. `ours`: from a run of vigos, where the first response of an item is greedy."""
 
     texts: dict[str, list[str | None]]
     ours: bool = False
 
     @property
     def draws(self) -> int:
-        """How many responses an item has; one with fewer lacks some."""
+        """The largest number of responses of an item; an item with fewer lacks some."""
         return max(map(len, self.texts.values()))
 
 
 def saved_responses(path: Path, id_column: str) -> Saved:
     """JSON lines with `id` (or the benchmark's own id column) and `response` or `responses`, by id.
 
-    So is the responses.jsonl of an earlier run, with `sample_id`, `draw` and `text`.
+    The responses.jsonl of an earlier run (`sample_id`, `draw`, `text`) can be read too.
     """
     if not path.is_file():
         raise ConfigError(f"responses={path}: there is no such file")
@@ -64,14 +64,14 @@ def saved_responses(path: Path, id_column: str) -> Saved:
 
 
 def _text(said: Any) -> str | None:
-    """A response as text: a number as it is written, null is none. TypeError for anything else."""
+    """A response as text; a number becomes text, null becomes None. TypeError for anything else."""
     if isinstance(said, bool) or not isinstance(said, str | int | float | None):
         raise TypeError
     return None if said is None else str(said)
 
 
 def joined(samples: Iterable[Sample], saved: Saved) -> Iterator[tuple[Sample, int, str | None]]:
-    """As many responses an item as the one with the most has."""
+    """Every item with `saved.draws` responses; None for those that are missing."""
     for sample in samples:
         texts = saved.texts.get(sample.id, [])
         for draw in range(saved.draws):
@@ -79,7 +79,7 @@ def joined(samples: Iterable[Sample], saved: Saved) -> Iterator[tuple[Sample, in
 
 
 def missing(bench: Bench, known: set[str], saved: Saved, path: str) -> dict[str, int]:
-    """How many items lack responses, wholly or in part, and how many responses are of no item."""
+    """Count items without responses (`missing`), with too few (`fewer`), and unknown ids (`unknown`)."""
     if not known & set(saved.texts):
         raise UserError(
             f"responses={path}: none of its ids, such as {next(iter(saved.texts))}, is a "
@@ -100,7 +100,7 @@ def missing(bench: Bench, known: set[str], saved: Saved, path: str) -> dict[str,
 
 
 def not_over_a_run(folder: Path, responses: Path) -> None:
-    """The verdicts of other responses must not come to stand beside those that a run has asked for."""
+    """Refuse a folder whose own responses differ from the saved ones: verdicts would not match them."""
     asked = folder / "responses.jsonl"
     if asked.exists() and not asked.samefile(responses):
         raise ConfigError(f"out={folder} holds a run with responses of its own: name another folder")

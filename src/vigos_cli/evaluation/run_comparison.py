@@ -1,12 +1,12 @@
-"""`vigos eval compare=[runA,runB]`: paired differences between runs that answered the same items.
+"""Paired differences between two runs on the same items: `vigos eval compare=[A,B]`.
 
-With one folder, the run that is being made is the other: `vigos eval diagnostic=blind compare=[plain]`.
-An item's only answer, greedy or saved, is compared with the other run's only one; sampled answers with
-sampled ones. `same` is the share of items whose only answer is the same in both.
+With one folder, the current run is compared with it: `vigos eval diagnostic=blind compare=[plain]`.
+Single answers (greedy or saved) are compared with single answers, sampled ones with sampled ones. `same` is
+the share of items whose single answer is the same in both runs.
 
-One answer an item, each item for itself: McNemar's exact test. Several draws, clustered items or a judge's
-shares: a test that flips the sign of each cluster's difference at random. Intervals: a bootstrap over
-clusters, or Wilson's where all differ alike. Holm's correction over all rows of the table.
+Tests: McNemar's exact test for one answer per item without clusters; otherwise (several draws, clusters, a
+judge's shares) a test that flips the sign of each cluster's difference at random. Intervals: a bootstrap
+over clusters, or Wilson's if all differences are equal. Holm's correction covers all rows of the table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from vigos_cli.grading.answers import same
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import read_lines
@@ -35,7 +35,7 @@ class Difference:
     """Accuracy of `other` minus that of `first` on the items that both answered."""
 
     bench: str
-    answers: str  # greedy, one each (some are saved ones), or sampled
+    answers: str  # greedy, one each (if some are saved responses), or sampled
     first: float
     other: float
     low: float
@@ -44,7 +44,7 @@ class Difference:
     p: float
     p_holm: float
     test: str
-    unchanged: float | None = None  # greedy, one each: share of the items that both gave the same answer
+    unchanged: float | None = None  # greedy, one each: share of items with the same answer in both
 
     @property
     def mean(self) -> float:
@@ -53,20 +53,20 @@ class Difference:
 
     @property
     def says(self) -> str:
-        """In words, by the corrected test."""
+        """The result of the corrected test in words."""
         if self.p_holm >= 0.05:
             return "no difference shown"
         return "higher" if self.mean > 0 else "lower"
 
 
-def compare(runs: Sequence[str]) -> list[Difference]:
+def compare_runs(runs: Sequence[str]) -> list[Difference]:
     """The second run against the first, benchmark by benchmark.
 
-    Raises ConfigError for other than two runs, UserError where they share no item.
+    Raises ConfigError unless there are two runs, UserError if they share no item.
     """
     if len(runs) != 2:
         raise ConfigError(f"compare=[RUN,RUN]: two folders of vigos eval, not {len(runs)}")
-    one, two = (verdicts(Path(run)) for run in runs)
+    one, two = (read_verdicts(Path(run)) for run in runs)
     raw = []
     for name in sorted(one.keys() & two.keys()):
         for sampled in (False, True):
@@ -78,15 +78,15 @@ def compare(runs: Sequence[str]) -> list[Difference]:
                 made = _difference(name, "one each" if "saved" in kinds else kinds.pop(), pairs)
                 raw.append(made if sampled else replace(made, unchanged=_unchanged(first, other)))
     if not raw:
-        raise UserError(f"{runs[0]} and {runs[1]} share no item of any benchmark")
+        raise UserError(f"{runs[0]} and {runs[1]} have no item of any benchmark in common")
     corrected = holm([difference.p for difference in raw])
     return [replace(difference, p_holm=p) for difference, p in zip(raw, corrected, strict=True)]
 
 
-def verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
+def read_verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
     """The verdicts of a run, by benchmark and part (pictures that agree with a usual answer, or do not).
 
-    Raises UserError where an answer is there twice, as in a folder of several runs.
+    Raises UserError if an answer is there twice, as in a folder of several runs.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     places: dict[tuple[str, str, int], Path] = {}
@@ -128,20 +128,20 @@ def _paired(
 
 
 def _answers(line: Mapping[str, Any]) -> str:
-    """Greedy, sampled or saved (an item's only response); in a line that does not say, draw 0 is greedy."""
+    """Greedy, sampled or saved (an item's only response); without this field draw 0 is greedy."""
     return line.get("answers") or ("sampled" if line["draw"] else "greedy")
 
 
 def _right(line: Mapping[str, Any]) -> float | None:
-    """1 or 0 by the rules; where only a judge grades (mmvet) its score, None where it gave none."""
+    """1 or 0 by the rules; if only a judge grades (mmvet), its score, or None without one."""
     return line.get("judge") if line.get("rule") == "judge" else float(line["verdict"] == "right")
 
 
 def _unchanged(one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]) -> float:
-    """Of the items that both answered, once each, the share with the same answer; none is never the same."""
+    """The share of items with the same single answer in both runs; missing answers are never the same."""
     first, other = ({line["id"]: line.get("extracted") for line in lines} for lines in (one, two))
     both = first.keys() & other.keys()
-    return float(np.mean([same(first[id] or "", other[id] or "") for id in both]))
+    return float(np.mean([same_text(first[id] or "", other[id] or "") for id in both]))
 
 
 def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, float, int]]]) -> Difference:
@@ -158,12 +158,12 @@ def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, f
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The exact two-sided p of as many discordant pairs."""
+    """The exact two-sided p-value of McNemar's test for these discordant pairs."""
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def sign_flips(sums: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p of the clusters' summed differences, were each as likely to be its opposite."""
+    """Two-sided p-value of the clusters' summed differences, if the sign of each were random."""
     signs = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(sums))) * 2 - 1
     extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
     return float((extreme.sum() + 1) / (FLIPS + 1))
@@ -178,22 +178,22 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def write(differences: Sequence[Difference], out: Path) -> str:
-    """Leave compare.csv, compare.md and compare.json; return the Markdown."""
+def write_comparison(differences: Sequence[Difference], out: Path) -> str:
+    """Write compare.csv, compare.md and compare.json; return the Markdown."""
     out.mkdir(parents=True, exist_ok=True)
-    rows = [row(difference) for difference in differences]
+    rows = [difference_row(difference) for difference in differences]
     with (out / "compare.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
         table.writerows(rows)
     (out / "compare.json").write_text(json.dumps(rows, indent=1) + "\n")
-    text = markdown(differences)
+    text = comparison_markdown(differences)
     (out / "compare.md").write_text(text)
     return text
 
 
-def row(d: Difference) -> dict[str, Any]:
-    """A line of the tables, as it is written to disk."""
+def difference_row(d: Difference) -> dict[str, Any]:
+    """One row of the tables on disk."""
     return {
         "benchmark": d.bench,
         "answers": d.answers,
@@ -211,8 +211,8 @@ def row(d: Difference) -> dict[str, Any]:
     }
 
 
-def markdown(differences: Sequence[Difference]) -> str:
-    """The table for a person."""
+def comparison_markdown(differences: Sequence[Difference]) -> str:
+    """The Markdown table."""
     heads = ("benchmark", "answers", "first", "other", "difference", "same", "items", "p (Holm)", "")
     rows = [
         (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vigos_cli.grading.answers import normal, same
+from vigos_cli.grading.text_equality import normal_text, same_text
 
 
 @pytest.mark.parametrize(
@@ -25,10 +25,10 @@ from vigos_cli.grading.answers import normal, same
 )
 def test_answers_are_compared_in_their_normal_form(answer, reference):
     right = reference not in ("x", ".", "", "dark red", "3", "35") or (answer, reference) == ("3", "3.")
-    assert same(answer, reference) == same(reference, answer) == right
+    assert same_text(answer, reference) == same_text(reference, answer) == right
 
 
 def test_the_normal_form_is_a_fixed_point():
     for text in ("  A  b. ", "...", "x . .", "\t\n", "3.14."):
-        assert normal(normal(text)) == normal(text)
-    assert normal(" A\tB. ") == "a b"
+        assert normal_text(normal_text(text)) == normal_text(text)
+    assert normal_text(" A\tB. ") == "a b"

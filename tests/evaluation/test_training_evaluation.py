@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bench_fixtures as data
 import pytest
-from test_bench_rows import write_parquet
+from test_benchmark_rows import write_parquet
 
 from vigos_cli.config.compose import job
 from vigos_cli.evaluation.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""Put the items of benchmarks to a model, loaded once for all of them."""
+"""Asks a model the items of benchmarks; the model is loaded once for all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vigos_cli.config.provenance import claim
 from vigos_cli.config.schema import EvalRun
 from vigos_cli.data.controls import with_control_images
 from vigos_cli.data.images import BadRow
-from vigos_cli.evaluation.run import Item, answer, describe, make_item
+from vigos_cli.evaluation.item_responses import PreparedItem, answer, describe, prepare_item
 from vigos_cli.generation.engine import Engine, engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
@@ -32,11 +32,11 @@ from vigos_cli.utils.quiet import quieten
 if TYPE_CHECKING:
     from vigos_cli.generation.chat import TextPrompter
 
-CHUNK = 4  # batches whose pictures are held at once
+CHUNK = 4  # number of batches whose pictures are in memory at once
 
 
 def load_asker(config: EvalRun) -> Asker:
-    """The model, or the server, that a config names; the run's folder is its own from here on."""
+    """Load the model, or connect to the server, and claim the run's folder."""
     quieten()
     process_group.start(pick_device(config.model.device))
     settle_prompts(config)
@@ -55,45 +55,41 @@ def load_asker(config: EvalRun) -> Asker:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """What answers, with its prompts, and how it is asked."""
+    """An engine with its prompts, and the configuration of the evaluation."""
 
     config: EvalRun
     engine: Engine
     prompter: Prompter | TextPrompter
-    adapter: str = ""  # stands for the adapter's weights
+    adapter: str = ""  # hash of the adapter's weights
 
     def responses(
         self,
         name: str,
         prompt: Callable[[Sample], str],
         samples: Iterable[Sample],
-        folder: Path,
         total: Callable[[int], int],
+        folder: Path | None = None,
     ) -> Iterator[tuple[Sample, Response]]:
-        """Every item with each of its responses, the greedy one (draw 0) and the sampled.
+        """Every item with each of its responses, the greedy one (draw 0) and the sampled ones.
 
-        What is in the folder already is not asked again, unless its item or the adapter has changed since;
-        a response is on disk as soon as it is there. `prompt` is how an item is put to the model, `total`
-        how many items there are by what is known after as many. A sample comes with the pictures that the
-        model saw.
+        `prompt` makes the question that the model is asked; `total` estimates the number of items once so
+        many are done. A sample comes with the pictures that the model saw.
+
+        A response is in the folder's responses.jsonl as soon as it is complete. With resume=auto, responses
+        that are there are not sampled again, unless the item or the adapter has changed. Without a folder
+        nothing is written, and all items are asked at once.
         """
-        bench, path, first = self.config.bench, folder / "responses.jsonl", process_group.rank() == 0
+        bench, first = self.config.bench, process_group.rank() == 0
         samples = with_control_images(samples, self.config.diagnostic, bench.seed)
         draws = range(1 + bench.samples)
-        known = _responses(path) if self.config.resume == "auto" else {}
-        if first:  # without a last line that a kill cut short
-            write_lines(path, [asdict(response) for response in known.values()])
-        size, changed = max(1, CHUNK * bench.batch // len(draws)), 0
-        with Bar(name, total(0), quiet=not first) as bar, path.open("a") as file:
-
-            def save(*responses: Response) -> None:
-                file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
-                file.flush()
-
-            keep = save if process_group.size() == 1 else None
+        file = ResponseFile(folder / "responses.jsonl", self.config.resume == "auto") if folder else None
+        known = file.known if file else {}
+        size = max(1, CHUNK * bench.batch // len(draws)) if file else None
+        keep, changed = file.add if file and process_group.size() == 1 else None, 0
+        with Bar(name, total(0), quiet=not (first and file)) as bar:
             while chunk := list(islice(samples, size)):
                 put = {sample.id: prompt(sample) for sample in chunk}
-                asked = {sample.id: self._fingerprint(sample, put[sample.id]) for sample in chunk}
+                asked = {s.id: self._fingerprint(s, put[s.id]) if file else "" for s in chunk}
                 found = {key: known.pop(key) for key in product(asked, draws) if key in known}
                 fresh = {key: one for key, one in found.items() if one.asked in ("", asked[key[0]])}
                 changed += len({id for id, _ in found.keys() - fresh.keys()})
@@ -101,16 +97,20 @@ class Asker:
 
                 own = self._ask(process_group.share(todo), put, asked, fresh, keep)
                 made = [response for part in process_group.gather(own) for response in part]
-                if first and process_group.size() > 1:
-                    save(*made)
+                if file and first and process_group.size() > 1:
+                    file.add(*made)
                 fresh |= {(response.sample_id, response.draw): response for response in made}
                 for sample in chunk:
                     yield from ((sample, fresh[sample.id, draw]) for draw in draws)
                 bar.skip(len(chunk) - len(todo))
                 bar.advance(by=len(todo), total=total(bar.done + len(todo)))
-        if changed and first:
-            write_lines(path, [asdict(response) for response in _responses(path).values()])
-            print(f"{name}: {changed} items have changed since they were asked: asked again", file=sys.stderr)
+        if file and changed and first:
+            file.drop_replaced()
+            print(
+                f"{name}: {changed} items changed (prompt, image or adapter); "
+                "their responses were sampled again",
+                file=sys.stderr,
+            )
 
     def _ask(
         self,
@@ -130,28 +130,47 @@ class Asker:
             return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
 
     def _fingerprint(self, sample: Sample, question: str) -> str:
-        """Stands for what is asked, so that an answer is never taken for another question's."""
+        """A hash of prompt, pictures and adapter: a saved response is reused only if it is the same."""
         mark = blake2b(question.encode("utf-8", "replace"), digest_size=8)
         for image in sample.images:
             mark.update(f"{image.mode} {image.size}".encode() + image.tobytes())
         mark.update(self.adapter.encode())
         return mark.hexdigest()
 
-    def _item(self, sample: Sample, question: str) -> Item:
+    def _item(self, sample: Sample, question: str) -> PreparedItem:
         try:
-            return make_item(self.prompter, sample, question)
+            return prepare_item(self.prompter, sample, question)
         except BadRow as rule:
             raise UserError(f"item {sample.id}: {rule}") from rule
 
 
+class ResponseFile:
+    """responses.jsonl: what an earlier run has left (`known`), and the responses that are added to it."""
+
+    def __init__(self, path: Path, resume: bool):
+        self._path = path
+        self.known = _responses(path) if resume else {}
+        if process_group.rank() == 0:  # without a last line that a kill cut short
+            write_lines(path, [asdict(response) for response in self.known.values()])
+
+    def add(self, *responses: Response) -> None:
+        """Append them; they are on disk when this returns."""
+        with self._path.open("a") as file:
+            file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
+
+    def drop_replaced(self) -> None:
+        """Keep only the last response of each item and draw."""
+        write_lines(self._path, [asdict(response) for response in _responses(self._path).values()])
+
+
 def _responses(path: Path) -> dict[tuple[str, int], Response]:
-    """Those of a run that was there before, the last of each draw; a refused one is none."""
+    """The responses of a file by item and draw, the last of each; refused ones are left out."""
     names = {field.name for field in fields(Response)}
     found = {}
     for line in read_lines(path):
         try:
             response = Response(**{name: value for name, value in line.items() if name in names})
-        except TypeError:  # a damaged line: that one is asked again
+        except TypeError:  # a damaged line: its response is sampled again
             continue
         if not response.refused:
             found[response.sample_id, response.draw] = response
@@ -159,6 +178,6 @@ def _responses(path: Path) -> dict[tuple[str, int], Response]:
 
 
 def _mark(adapter: str | None) -> str:
-    """Stands for an adapter's weights; empty without one."""
+    """A hash of an adapter's weights; empty without one."""
     files = sorted(Path(adapter).glob("adapter_model.*")) if adapter else []
     return "".join(blake2b(file.read_bytes(), digest_size=8).hexdigest() for file in files)

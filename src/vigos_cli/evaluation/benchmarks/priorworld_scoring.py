@@ -1,14 +1,17 @@
-"""PriorWorld as a benchmark: does the answer follow the picture or the usual look?
+"""PriorWorld's items, verdicts and figures.
+
+Does the answer follow the picture or the usual look?
 
     score        accuracy where the picture contradicts the usual look (two pictures a question)
     prior        accuracy where it agrees (one picture a question)
     other        accuracy on questions without a usual answer
-    description  share of descriptions of contradicting pictures that state the asked attribute as it is
+    description  share of descriptions of contradicting pictures that state the asked attribute correctly
     capture      share of contradicting pictures answered with the usual look
-    valid        share of answers that hold the format
-    gap          prior less score
-    pass         share of items of which any of the sampled answers is right, of each of the first three
-    chance       that of a uniform guess among the answers of an item's family; unparsed: no answer found
+    valid        share of responses in the required format
+    gap          prior minus score
+    pass         share of items with at least one right sampled answer, for each of the first three
+    chance       accuracy of a uniform guess among the answers of an item's family
+    unparsed     share of responses without an answer
 
 Intervals are bootstrapped over questions; see `vigos_cli.utils.stats`.
 """
@@ -24,29 +27,29 @@ import numpy as np
 from vigos_cli.config.schema import BenchTask
 from vigos_cli.data.priorworld import asked_attribute_is_true, question_rows, vocabulary
 from vigos_cli.evaluation.figures import Figure, composite
-from vigos_cli.grading.answers import same
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.types import Response, Sample, Verdict
 from vigos_cli.utils.stats import mean_interval
 
 MEASURES = ("score", "prior", "other", "description", "capture", "valid")
 
 
-def load(task: BenchTask, limit: int | None = None) -> list[Sample]:
+def priorworld_items(task: BenchTask, limit: int | None = None) -> list[Sample]:
     """The fixed items of a split."""
     return question_rows(task.split or "heldout", task.rows, task.seed)[:limit]
 
 
-def grade(sample: Sample, response: Response) -> Verdict:
-    """The verdict on one response; what holds no answer is unparsed."""
+def priorworld_verdict(sample: Sample, response: Response) -> Verdict:
+    """The verdict on one response; unparsed if it has no answer."""
     if not response.answer:
         return Verdict("unparsed", None, "text", "no answer found")
-    right = same(response.answer, sample.answer)
+    right = same_text(response.answer, sample.answer)
     return Verdict("right" if right else "wrong", response.answer, "text", f"the answer is {sample.answer}")
 
 
-def observe(sample: Sample, response: Response) -> dict[str, float]:
-    """What one response says about each measure; measures that it does not bear on are absent."""
-    right = same(response.answer, sample.answer)
+def observed_measures(sample: Sample, response: Response) -> dict[str, float]:
+    """The value of each measure to which one response counts, from 0 to 1."""
+    right = same_text(response.answer, sample.answer)
     observed: dict[str, float] = {"valid": response.valid}
     if sample.prior is None:
         observed["other"] = right
@@ -54,21 +57,21 @@ def observe(sample: Sample, response: Response) -> dict[str, float]:
         observed["prior"] = right
     else:
         observed["score"] = right
-        observed["capture"] = same(response.answer, sample.prior.usual)
+        observed["capture"] = same_text(response.answer, sample.prior.usual)
         if response.described:
             observed["description"] = asked_attribute_is_true(response.description, sample)
     return {name: float(value) for name, value in observed.items()}
 
 
-def report(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
+def priorworld_figures(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
     """The figures of the greedy responses (draw 0), and those of the sampled ones under `sampled`."""
-    figures = summarise(samples, [response for response in responses if response.draw == 0])
+    figures = measure_figures(samples, [response for response in responses if response.draw == 0])
     drawn = [response for response in responses if response.draw > 0]
-    return figures | ({"sampled": summarise(samples, drawn)} if drawn else {})
+    return figures | ({"sampled": measure_figures(samples, drawn)} if drawn else {})
 
 
-def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
-    """Every measure with n and interval, from one or more responses a sample."""
+def measure_figures(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
+    """Every measure with n and interval, from one or more responses to each sample."""
     by_id = {sample.id: sample for sample in samples}
     values: dict[str, list[float]] = {name: [] for name in MEASURES}
     clusters: dict[str, list[str]] = {name: [] for name in MEASURES}
@@ -77,7 +80,7 @@ def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[
     facts: dict[str, tuple[list[float], list[str]]] = {}  # with the usual look named in the question, or not
     for response in responses:
         sample = by_id[response.sample_id]
-        observed = observe(sample, response)
+        observed = observed_measures(sample, response)
         for name, value in observed.items():
             values[name].append(value)
             clusters[name].append(sample.group)
@@ -114,7 +117,7 @@ def summarise(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[
 
 
 def _gap(values: Mapping[str, Sequence[float]], clusters: Mapping[str, Sequence[str]]) -> Figure | None:
-    """Prior less Score; both belong to the same questions."""
+    """Prior minus score, over the same questions."""
     parts: dict[str, np.ndarray] = {}
     for place, name in ((0, "prior"), (2, "score")):
         for value, cluster in zip(values[name], clusters[name], strict=True):

@@ -1,92 +1,67 @@
-"""Ask a model the items of a benchmark: greedily once (draw 0), and sampled a few times (draws 1, 2, ...).
+"""A model's responses to items: one greedy (draw 0), then sampled ones (1, 2, ...).
 
-evaluator = Evaluator(engine, prompter, routing, bench)    # PriorWorld's items and prompts, made once
-report, responses = evaluator.run()                        # the same items each time it is called
-report["score"], report["sampled"]["score"], report["interval"]["score"]
+item = prepare_item(prompter, sample, sample.question)
+responses = answer(engine, prompter, [item], routing, bench)    # 1 + bench.samples of them
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vigos_cli.config.schema import BenchConfig, RoutingConfig
 from vigos_cli.data.images import usable
-from vigos_cli.evaluation.benchmarks import priorworld
 from vigos_cli.generation.engine import Engine
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import EncodedImages, Prompter
 from vigos_cli.method.segments import description_tokens, parse_rollout
 from vigos_cli.types import Prompt, Response, Role, Rollout, Sample
-from vigos_cli.utils import process_group
 
 if TYPE_CHECKING:
     from vigos_cli.generation.chat import TextPrompter
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class PreparedItem:
     """A sample with its rendered prompts."""
 
     sample: Sample
     images: EncodedImages
     prompt: Prompt
-    asked: str = ""  # see Response
+    asked: str = ""  # the fingerprint of the item; see Response
 
 
-class Evaluator:
-    """PriorWorld's items with their prompts, for one engine and routing."""
-
-    def __init__(self, engine: Engine, prompter: Prompter, routing: RoutingConfig, bench: BenchConfig):
-        self.engine, self.prompter, self.routing, self.bench = engine, prompter, routing, bench
-        task = bench.tasks["priorworld"]
-        self.samples = priorworld.load(task, task.limit)
-        own = process_group.share(self.samples)
-        self.items = [make_item(prompter, sample, sample.question) for sample in own]
-
-    def run(
-        self, *, samples: int | None = None, two_pass: bool = False
-    ) -> tuple[dict[str, Any], list[Response]]:
-        """Greedy figures, with those of `samples` draws an item under `sampled`; and every response."""
-        bench = self.bench if samples is None else replace(self.bench, samples=samples)
-        routing = replace(self.routing, completion="two_pass" if two_pass else "student")
-        own = answer(self.engine, self.prompter, self.items, routing, bench)
-        responses = [response for part in process_group.gather(own) for response in part]
-        responses.sort(key=lambda response: response.draw > 0)
-        return priorworld.report(self.samples, responses), responses
-
-
-def make_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> Item:
-    """The sample asked `question`. Raises BadRow for a picture that cannot be shown."""
+def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> PreparedItem:
+    """Render the prompt with `question`. Raises BadRow for a picture that cannot be shown."""
     images = prompter.encode([usable(image, {}) for image in sample.images])
-    return Item(sample, images, prompter.render(Role.STUDENT, images, question=question))
+    return PreparedItem(sample, images, prompter.render(Role.STUDENT, images, question=question))
 
 
 def describe(
     engine: Engine,
     prompter: Prompter | TextPrompter,
-    items: Sequence[Item],
+    items: Sequence[PreparedItem],
     questions: Sequence[str],
     bench: BenchConfig,
-) -> list[Item]:
+) -> list[PreparedItem]:
     """The items without their pictures (`diagnostic=description_only`).
 
-    The student's own greedy description, written with the picture in view, stands where it wrote it, at the
-    head of its turn, and only the rest is sampled: it reasons as ever, but from its words alone.
+    The student first writes a greedy description with the picture. The prompt without the picture then
+    starts the student's turn with that description, and only the rest of the response is sampled.
     """
     greedy, _ = samplings(bench)
     requests = [Request(item.sample.id, item.prompt) for item in items]
     rollouts = engine.roll_out(SamplingJob(requests, greedy, key=("describe", bench.seed), batch=bench.batch))
     described = []
     for item, question, rollout in zip(items, questions, rollouts, strict=True):
-        blind = make_item(prompter, replace(item.sample, images=()), question)
+        blind = prepare_item(prompter, replace(item.sample, images=()), question)
         described.append(replace(item, images=blind.images, prompt=with_description(blind.prompt, rollout)))
     return described
 
 
 def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:
-    """The greedy answer, and the sampled ones."""
+    """The sampling settings of the greedy response, and of the sampled ones."""
     greedy = Sampling(bench.max_new_tokens, temperature=0)
     return greedy, Sampling(bench.max_new_tokens, bench.temperature, bench.top_p, bench.top_k)
 
@@ -94,21 +69,21 @@ def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:
 def answer(
     engine: Engine,
     prompter: Prompter | TextPrompter,
-    items: Sequence[Item],
+    items: Sequence[PreparedItem],
     routing: RoutingConfig,
     bench: BenchConfig,
     known: Container[tuple[str, int]] = (),
     keep: Callable[[Response], object] | None = None,
 ) -> list[Response]:
-    """Every item's greedy response and its `bench.samples` sampled ones, but for known (id, draw).
+    """Every item's greedy response and its `bench.samples` sampled ones, except the known (id, draw).
 
-    `keep` is told each as soon as it is there.
+    `keep` is called with each response as soon as it is complete.
     """
     made = []
     greedy, sampled = samplings(bench)
     for sampling, draws in ((greedy, range(1)), (sampled, range(1, 1 + bench.samples))):
         asked = [(item, draw) for item in items for draw in draws if (item.sample.id, draw) not in known]
-        # The noise of sampled draws is counted from 0, the greedy one has none.
+        # Sampled draws take their random numbers from index 0 on; the greedy draw needs none.
         requests = [Request(item.sample.id, item.prompt, draw - draws.start) for item, draw in asked]
         if routing.completion == "two_pass":
             shown = [item.images for item, _ in asked]
@@ -118,7 +93,7 @@ def answer(
         def done(
             number: int,
             rollout: Rollout,
-            asked: Sequence[tuple[Item, int]] = asked,
+            asked: Sequence[tuple[PreparedItem, int]] = asked,
             responses: dict[int, Response] = responses,
         ) -> None:
             item, draw = asked[number]
@@ -139,7 +114,7 @@ def _with_captions(
     sampling: Sampling,
     bench: BenchConfig,
 ) -> list[Request]:
-    """The control `two_pass`: the image-only caption stands as the description, the student goes on."""
+    """The control `two_pass`: a caption from the image alone is the description; the student goes on."""
     asked = [
         replace(request, prompt=prompter.render(Role.PERCEPTION, images))
         for request, images in zip(requests, shown, strict=True)
@@ -152,7 +127,7 @@ def _with_captions(
 
 
 def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response:
-    """What a rollout says."""
+    """The parsed response of a rollout."""
     segments = parse_rollout(rollout, student=routing.student)
     return Response(
         sample_id=rollout.sample_id,
@@ -169,7 +144,7 @@ def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response
 
 
 def with_description(prompt: Prompt, caption: Rollout) -> Prompt:
-    """The student's prompt, its pre-fill continued by a caption's tokens up to `</description>`."""
+    """The student's prompt, with its pre-fill continued by a caption's tokens up to `</description>`."""
     prefill = len(caption.prompt.prefill)
     head = description_tokens(caption)
     assert caption.prompt.prefill == prompt.prefill, f"captions start with {prefill} other tokens"

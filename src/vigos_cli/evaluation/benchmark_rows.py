@@ -1,14 +1,18 @@
-"""The rows of a benchmark, from the hub, a folder or a file; a picture is read when its sample is made.
+"""The rows of a benchmark, from the hub, a folder or a file.
 
->>> rows, reading = open_rows(registry.get("mathvista"), path="items.jsonl")
->>> samples, reading = read(registry.get("mathvista"), path="items.jsonl", images=False)
+>>> task = BenchTask(path="items.jsonl")
+>>> rows, reader = open_rows(registry.get("mathvista"), task)
+>>> samples, reader = read_samples(registry.get("mathvista"), task, images=False)
 
-A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those count that
-begin with the split's name, below a folder of the config's name where there is one; a single file counts
+A picture is read when its sample is made.
+
+A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those are read whose
+names begin with the split, below a folder of the config's name if there is one. A single file is read
 whatever its name is.
 
-Of the hub one commit is read, that of the revision or of the default branch, and kept in `Reading.revision`.
-Where the hub does not answer, a cached copy is read at once, or nothing.
+From the hub one commit is read, that of the revision or of the default branch; it is kept in
+`RowReader.revision`.
+If the hub does not answer, a cached copy is read at once; without one the run stops.
 """
 
 from __future__ import annotations
@@ -21,19 +25,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vigos_cli.config.schema import BenchTask
 from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.evaluation.items import Reading, Row, Source
+from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError, nearest
 from vigos_cli.utils.quiet import quieten_hub
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PATIENCE = 10  # seconds in which the hub answers, or there is no way to it
+PATIENCE = 10  # seconds to wait for the hub before it counts as unreachable
 
 
 class Chain(Sequence[Row]):
-    """Several tables after each other."""
+    """Several tables as one sequence of rows."""
 
     def __init__(self, tables: Sequence[Lines | Arrow]):
         self.tables = tables
@@ -50,37 +55,37 @@ class Chain(Sequence[Row]):
         raise IndexError(index)
 
 
-def read(
+def read_samples(
     bench: Bench,
+    task: BenchTask,
     *,
-    path: str | None = None,
-    split: str | None = None,
-    revision: str | None = None,
     images: bool = True,
     limit: int | None = None,
     ids: Sequence[str] = (),
-) -> tuple[Iterator[Sample], Reading]:
-    """The samples, one at a time, and how they are read so far. See `open_rows` for the errors.
+) -> tuple[Iterator[Sample], RowReader]:
+    """The samples, one at a time, and their reader. See `open_rows` for the errors.
 
     `ids` keeps these items only, and only their rows' pictures are read. Two items of one id are a UserError:
     responses could not be joined.
     """
-    rows, reading = open_rows(bench, path=path, split=split, revision=revision)
-    reading.rows, reading.limit = len(rows), len(ids) or limit
+    rows, reader = open_rows(bench, task)
+    reader.rows, reader.limit = len(rows), len(ids) or limit
     if not ids:
-        reading.images = images
-        samples = wanted(bench.name, bench.id_column, bench.samples(rows, reading), ids)
-        return islice(samples, limit), reading
-    look = replace(reading, images=False, left_out={})
-    found = wanted(bench.name, bench.id_column, bench.samples(rows, look), ids)
+        reader.images = images
+        samples = samples_with_ids(bench.name, bench.id_column, bench.samples(rows, reader), ids)
+        return islice(samples, limit), reader
+    look = replace(reader, images=False, left_out={})
+    found = samples_with_ids(bench.name, bench.id_column, bench.samples(rows, look), ids)
     only = list(dict.fromkeys(look.at for _ in found))
-    reading.images = images
-    samples = (sample for sample in bench.samples(rows, reading, only) if sample.id in ids)
-    return islice(samples, limit), reading
+    reader.images = images
+    samples = (sample for sample in bench.samples(rows, reader, only) if sample.id in ids)
+    return islice(samples, limit), reader
 
 
-def wanted(name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]) -> Iterator[Sample]:
-    """The samples with these ids, all where none is named. Raises UserError for one that is not there."""
+def samples_with_ids(
+    name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]
+) -> Iterator[Sample]:
+    """The samples with these ids, or all without ids. Raises UserError for an id that is not there."""
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
@@ -93,41 +98,38 @@ def wanted(name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[s
         raise UserError(f"{name}: no item {absent[0]}; {hint}ids are of {id_column}")
 
 
-def open_rows(
-    bench: Bench, *, path: str | None = None, split: str | None = None, revision: str | None = None
-) -> tuple[Sequence[Row], Reading]:
-    """The rows, and how they are to be read: where pictures' paths start, which columns and commit it is.
+def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], RowReader]:
+    """The rows and their reader, which knows the folder of the pictures, the columns and the commit.
 
-    UserError, one line: nothing there, no network (it says what to fetch), or a column is missing.
+    Raises UserError with one line: no rows, no network (it says what to fetch), or a missing column.
     """
-    source, commit = bench.source, None
-    if path:
-        rows, folder = _local(bench, Path(path), split or (source.split if source else "train"))
-    elif source:
-        rows, folder, commit = _hub(bench.name, source, split or source.split, revision or source.revision)
+    commit = None
+    if task.path:
+        rows, folder = _local(bench, task, Path(task.path))
+    elif task.hub:
+        rows, folder, commit = _hub(bench, task, task.hub)
     else:
         rows, folder = bench.own_rows()
-        return rows, Reading(folder)
+        return rows, RowReader(folder)
     absent = [column for column in bench.columns if column not in rows.names]
     if absent:
         there = ", ".join(rows.names[:12])
         hint = nearest(absent[0], rows.names)
         raise UserError(f"{bench.name}: no column {absent[0]!r}; {hint}there are {there or 'no rows'}")
-    return rows, Reading(folder, columns=tuple(rows.names), revision=commit)
+    return rows, RowReader(folder, columns=tuple(rows.names), revision=commit)
 
 
 # ---------------------------------------------------------------- files
 
 
-def _local(bench: Bench, path: Path, split: str) -> tuple[Chain, Path]:
+def _local(bench: Bench, task: BenchTask, path: Path) -> tuple[Chain, Path]:
     if path.is_dir():
-        source = bench.source
-        if source and source.file:
-            for file in (path / source.file, path / Path(source.file).name):
+        if bench.rows_file:
+            for file in (path / bench.rows_file, path / Path(bench.rows_file).name):
                 if file.is_file():
                     return Chain([_file(file)]), file.parent
-            raise UserError(f"{bench.name}: there is no {Path(source.file).name} in {path}")
-        files = _files(bench.name, path, split, source.config if source else None)
+            raise UserError(f"{bench.name}: there is no {Path(bench.rows_file).name} in {path}")
+        files = _files(bench.name, path, _splits(task), _configs(task))
         return Chain([_file(file) for file in files]), path
     if not path.is_file():
         raise ConfigError(f"{bench.name}: {path}: there is no such file or folder")
@@ -145,22 +147,31 @@ def _file(path: Path) -> Lines | Arrow:
     )
 
 
-def _files(name: str, folder: Path, splits: str, configs: str | None) -> list[Path]:
-    """The files of a folder that hold the split, in order."""
+def _splits(task: BenchTask) -> list[str]:
+    return (task.split or "train").split("+")
+
+
+def _configs(task: BenchTask) -> list[str]:
+    return (task.config or "").split("+")
+
+
+def _files(name: str, folder: Path, splits: list[str], configs: list[str]) -> list[Path]:
+    """The files of a folder that hold the splits, in order."""
     for suffixes in (PARQUET, LINES):
         files = sorted(
             file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file()
         )
-        wanted = (configs or "").split("+")
-        chosen = [file for file in files if set(file.relative_to(folder).parts) & set(wanted)] or files
+        chosen = [file for file in files if set(file.relative_to(folder).parts) & set(configs)] or files
         if len(files) == 1:
             return files
-        parts = [_of_split(chosen, split) for split in splits.split("+")]
+        parts = [_of_split(chosen, split) for split in splits]
         if all(parts):
             return [file for part in parts for file in part]
         if files:
             some = ", ".join(str(file.relative_to(folder)) for file in files[:4])
-            raise UserError(f"{name}: no file of the split {splits} in {folder}; there are {some}; name one")
+            raise UserError(
+                f"{name}: no file of the split {'+'.join(splits)} in {folder}; there are {some}; name one"
+            )
     raise UserError(f"{name}: no parquet or JSON lines in {folder}")
 
 
@@ -175,30 +186,33 @@ def _of_split(files: list[Path], split: str) -> list[Path]:
 # ---------------------------------------------------------------- hub
 
 
-def _hub(name: str, source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
+def _hub(bench: Bench, task: BenchTask, hub: str) -> tuple[Chain, Path, str | None]:
     """The rows, the folder and the commit of a data set of the hub."""
     quieten_hub()
+    revision = task.revision
     at = f" --revision {revision}" if revision else ""
     fetch = (
-        f"where there is a network: hf download {source.hub} --repo-type dataset{at} --local-dir FOLDER; "
-        f"then bench.tasks.{name}.path=FOLDER"
+        f"where there is a network: hf download {hub} --repo-type dataset{at} --local-dir FOLDER; "
+        f"then bench.tasks.{bench.name}.path=FOLDER"
     )
-    commit, silent = _commit(source.hub, revision)
-    load = _snapshot if source.file else _tables
+    commit, silent = _commit(hub, revision)
     with _offline() if silent else nullcontext():
         try:
-            rows, folder, cached = load(source, splits, commit or revision)
+            if bench.rows_file:
+                rows, folder, cached = _snapshot(hub, bench.rows_file, commit or revision)
+            else:
+                rows, folder, cached = _tables(hub, task, commit or revision)
         except UserError as error:
-            why = f"{source.hub} could not be read: {silent}, and there is no whole copy of it in the cache"
+            why = f"{hub} could not be read: {silent}, and there is no whole copy of it in the cache"
             raise UserError(f"{why if silent else error}; fetch it {fetch}") from error
     named = revision and re.fullmatch(r"[0-9a-f]{7,40}", revision)
     if silent and named and not (cached or "").startswith(named[0]):
-        raise UserError(f"{source.hub}: {silent}, and the copy in the cache is of {cached}; fetch it {fetch}")
+        raise UserError(f"{hub}: {silent}, and the copy in the cache is of {cached}; fetch it {fetch}")
     return rows, folder, commit or cached or revision
 
 
 def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
-    """The commit that a revision is, or None and why the hub does not say; UserError where there is none."""
+    """The commit of a revision, or None and why the hub gave no answer; UserError for an unknown one."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -206,13 +220,13 @@ def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
         return HfApi().dataset_info(hub, revision=revision, timeout=PATIENCE).sha, ""
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise UserError(f"{hub} could not be read: {_line(error)}") from error
-    except Exception as error:  # without a network its HTTP library's own, which is another in each version
+    except Exception as error:  # without a network: the error type depends on the hub library's version
         return None, f"the hub does not answer ({_line(error)})"
 
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Only the cache is looked at: the hub's own library would try again for half a minute."""
+    """Use only the cache; otherwise the hub's library would retry for half a minute."""
     import datasets.config
     from huggingface_hub import constants
 
@@ -227,41 +241,41 @@ def _offline() -> Iterator[None]:
             place.HF_HUB_OFFLINE = value
 
 
-def _tables(source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
-    """All configs and splits, as `datasets` reads them, and the commit that its cache has them under."""
+def _tables(hub: str, task: BenchTask, revision: str | None) -> tuple[Chain, Path, str | None]:
+    """All configs and splits, read by `datasets`, and the commit in its cache."""
     from datasets.config import HF_CACHE_HOME
 
     tables = [
         _table(
-            source.hub,
+            hub,
             lambda datasets, config=config, split=split: datasets.load_dataset(
-                source.hub, config or None, split=split, revision=revision
+                hub, config or None, split=split, revision=revision
             ),
         )
-        for config in (source.config or "").split("+")
-        for split in splits.split("+")
+        for config in _configs(task)
+        for split in _splits(task)
     ]
     folders = [Path(file["filename"]).parent.name for one in tables for file in one.table.cache_files]
     commits = {folder for folder in folders if COMMIT.fullmatch(folder)}
     if len(commits) > 1:
-        raise UserError(f"{source.hub} could not be read: its parts in the cache are of several commits")
+        raise UserError(f"{hub} could not be read: its parts in the cache are of several commits")
     return Chain(tables), Path(HF_CACHE_HOME), min(commits, default=None)
 
 
-def _snapshot(source: Source, splits: str, revision: str | None) -> tuple[Chain, Path, str | None]:
-    """A repository of files, as it is, and its commit."""
+def _snapshot(hub: str, rows_file: str, revision: str | None) -> tuple[Chain, Path, str | None]:
+    """A repository of files, and its commit."""
     from huggingface_hub import snapshot_download
 
     try:
-        root = Path(snapshot_download(source.hub, repo_type="dataset", revision=revision))
+        root = Path(snapshot_download(hub, repo_type="dataset", revision=revision))
     except (OSError, ValueError, RuntimeError) as error:  # its errors derive from all three
-        raise UserError(f"{source.hub} could not be read: {_line(error)}") from error
-    file = root / source.file
+        raise UserError(f"{hub} could not be read: {_line(error)}") from error
+    file = root / rows_file
     return Chain([Lines(file)]), file.parent, root.name if COMMIT.fullmatch(root.name) else None
 
 
 def _table(what: str, load: Callable[[Any], Any]) -> Arrow:
-    """What `load` makes of the library `datasets`, or one line about why not."""
+    """The table that `load` reads with the library `datasets`; UserError with one line if it fails."""
     import datasets
     from datasets.exceptions import DatasetsError
 

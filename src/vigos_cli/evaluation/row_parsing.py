@@ -1,4 +1,4 @@
-"""Pieces of rows and prompts that several benchmarks share: texts, lists, options, places of pictures.
+"""Parsers for the fields of rows, and texts of prompts: options, image marks.
 
 >>> labelled(("red", "blue"))
 '(A) red\\n(B) blue'
@@ -18,7 +18,7 @@ from vigos_cli.data.images import BadRow
 from vigos_cli.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from vigos_cli.evaluation.items import Reading
+    from vigos_cli.evaluation.row_reader import RowReader
 
 PLACE = re.compile(r"<image\s*(\d+)>")
 BARE = re.compile(r"[ \t]*<image>[ \t]*")
@@ -26,8 +26,8 @@ LABEL = re.compile(r"(?:^|(?<=[\s,;]))\(?([A-Z])[.:)]\s*")
 LETTERED = re.compile(r"\(?[A-Z]\)?")
 
 
-def text(row: Mapping[str, Any], column: str) -> str:
-    """A column as text, stripped; nothing is empty. Raises BadRow where it is no text or number."""
+def text_field(row: Mapping[str, Any], column: str) -> str:
+    """A column as stripped text; "" for a missing value. Raises BadRow if it is not text or a number."""
     value = row.get(column)
     if value is None or value != value:
         return ""
@@ -36,18 +36,18 @@ def text(row: Mapping[str, Any], column: str) -> str:
     return str(value).strip()
 
 
-def needed(row: Mapping[str, Any], column: str) -> str:
-    """As `text`, but BadRow `missing_COLUMN` where there is none."""
-    value = text(row, column)
+def required_field(row: Mapping[str, Any], column: str) -> str:
+    """As `text`, but raises BadRow `missing_COLUMN` for an empty text."""
+    value = text_field(row, column)
     if not value:
         raise BadRow(f"missing_{column}")
     return value
 
 
-def listed(value: Any, column: str = "options") -> list[str]:
+def list_field(value: Any, column: str = "options") -> list[str]:
     """Texts from a list or from a list written as a Python literal; BadRow `COLUMN_unreadable`.
 
-    The text is read by `ast.literal_eval`, which knows literals and nothing else.
+    `ast.literal_eval` parses the text; it accepts only literals and runs no code.
     """
     if isinstance(value, str):
         if not value.strip():
@@ -63,8 +63,8 @@ def listed(value: Any, column: str = "options") -> list[str]:
     return [str(item).strip() for item in value]
 
 
-def mapped(value: Any) -> Mapping[str, Any]:
-    """A mapping, also from its JSON text; an empty one where there is none."""
+def mapping_field(value: Any) -> Mapping[str, Any]:
+    """A mapping, also from JSON text; empty for anything else."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -74,7 +74,7 @@ def mapped(value: Any) -> Mapping[str, Any]:
 
 
 def paragraphs(*parts: str) -> str:
-    """The parts that are not empty, a line each."""
+    """The non-empty parts, one on each line."""
     return "\n".join(part for part in parts if part)
 
 
@@ -87,12 +87,12 @@ def letter(index: int) -> str:
 
 
 def labelled(options: Iterable[str]) -> str:
-    """Options a line each, as `(A) red`."""
+    """Options as `(A) red`, one on each line."""
     return "\n".join(f"({letter(i)}) {option}" for i, option in enumerate(options))
 
 
 def inlined(question: str) -> tuple[str, ...]:
-    """The options that a question's own text lists: `A. x`, `A: x` or `(A) x`, from A on, two at least.
+    """The options listed in the text of a question as `A. x`, `A: x` or `(A) x`, from A on, at least two.
 
     An option ends where the next label starts, the last one at its line's end.
     """
@@ -100,7 +100,7 @@ def inlined(question: str) -> tuple[str, ...]:
     for match in LABEL.finditer(question):
         if match[1] == letter(len(found)):
             found.append(match)
-        elif match[1] == "A":  # an A of the sentence was no label: the options start here
+        elif match[1] == "A":  # the earlier A was a word of the sentence; the options start here
             found = [match]
     if len(found) < 2:
         return ()
@@ -111,7 +111,7 @@ def inlined(question: str) -> tuple[str, ...]:
 
 
 def options_for(gold: str, question: str, options: Sequence[str] = ()) -> tuple[str, ...]:
-    """The options an answer is graded by: the item's own, or those in the question where a letter is gold."""
+    """The options for grading: the item's own, or those in the question if the gold answer is a letter."""
     if options or not LETTERED.fullmatch(gold):
         return tuple(options)
     return inlined(question)
@@ -125,8 +125,8 @@ def order_images(texts: Sequence[str], there: Sequence[int] | None) -> tuple[lis
 
     Pictures stand before the text, so the order is that in which the texts refer to them, and those that
     nothing refers to follow. k counts in that order. The mark of an only picture is dropped at a text's
-    ends, where it is no part of a sentence. UserError for a mark without its picture; `there` None: nobody
-    looks at the pictures, those that are referred to count as there.
+    ends, where it is not part of a sentence. UserError for a mark without its picture. With `there` None
+    pictures are not read, and those that the texts refer to count as present.
     """
     mentioned = [int(i) for part in texts for i in PLACE.findall(part)]
     order = list(dict.fromkeys([*mentioned, *(there or ())]))
@@ -138,21 +138,21 @@ def order_images(texts: Sequence[str], there: Sequence[int] | None) -> tuple[lis
     return [PLACE.sub(lambda m: f"[image {order.index(int(m[1])) + 1}]", part) for part in texts], order
 
 
-def shown(
-    pictures: Mapping[int, Any], question: str, options: Sequence[str], name: str, reading: Reading
+def question_and_images(
+    pictures: Mapping[int, Any], question: str, options: Sequence[str], name: str, reader: RowReader
 ) -> dict[str, Any]:
-    """Question, options and pictures of an item, whose marks then have the numbers of the order shown.
+    """Question, options and pictures of an item; its marks are renumbered in the order of the pictures.
 
-    `pictures` are as the row has them, by the number that a mark calls them.
+    `pictures` are the row's, by the number in their mark.
     """
     try:
-        texts, order = order_images([question, *options], list(pictures) if reading.images else None)
+        texts, order = order_images([question, *options], list(pictures) if reader.images else None)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
-    images = tuple(picture for i in order for picture in reading.image(pictures.get(i), name))
+    images = tuple(picture for i in order for picture in reader.image(pictures.get(i), name))
     return {"question": texts[0], "options": tuple(texts[1:]), "images": images}
 
 
 def without_marks(question: str) -> str:
-    """A text without bare `<image>` marks, its lines kept."""
+    """A text without bare `<image>` marks; line breaks stay."""
     return BARE.sub(" ", question).strip()

@@ -19,7 +19,7 @@ CHECKPOINT_ACTIVATIONS = """
 from vigos_cli.utils.quiet import quieten
 quieten()
 from vigos_cli.config.compose import job
-from vigos_cli.models.student import load_student
+from vigos_cli.models.student_loading import load_student
 run = job("distill", ["out=unused", "trainer.gradient_checkpointing=true"])
 student = load_student(run.model, run.adapter, seed=0)
 student.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

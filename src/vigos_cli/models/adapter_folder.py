@@ -112,7 +112,7 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
     if "after" in facts:
         rows = before_and_after(facts["before"], facts["after"])
     tiny = config.model.path == "builtin:tiny"
-    base = "str(__import__('vigos_cli.config.paths').paths.TINY)" if tiny else repr(config.model.path)
+    base = "str(__import__('vigos_cli.config.paths').config.paths.TINY)" if tiny else repr(config.model.path)
     nf4 = config.adapter.quantise == "nf4"
     return CARD.format(
         base=config.model.path,

@@ -1,4 +1,4 @@
-"""What a run records about the code that made it."""
+"""The record of the code version in a run."""
 
 import re
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from vigos_cli.config.schema import AnyRun, DistillRun
 from vigos_cli.utils.errors import ConfigError
 
 
-@pytest.mark.skipif(not (PACKAGE.parents[1] / ".git").exists(), reason="not a checkout")
+@pytest.mark.skipif(not (PACKAGE.parents[1] / ".git").exists(), reason="this is not a git checkout")
 def test_a_checkout_records_its_commit():
     assert re.fullmatch(r"[0-9a-f]{40}\+?", commit() or "")
 

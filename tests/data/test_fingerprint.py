@@ -24,7 +24,7 @@ from vigos_cli.utils.errors import ConfigError
 
 def stored(colour: str, side: int = 40) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(file, "BMP")  # of one size whatever it shows
+    Image.new("RGB", (side, side), colour).save(file, "BMP")  # BMP: the size does not depend on the content
     return file.getvalue()
 
 

@@ -26,7 +26,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "rollout": ("rollout", "limit=3", "looking=true"),
     "ablate": ("ablate", "routing=vigos,opsd", "seed=1", "trainer.steps=1", "trainer.batch=4", *SMALL),
 }
-AGREEMENT = ("vigos_cli.grading.agreement", "tests/tools/official_agreement.py")  # where it was, and where it is
+AGREEMENT = (
+    "vigos_cli.grading.agreement",
+    "tests/tools/official_agreement.py",
+)  # where it was, and where it is
 
 
 def adapter(out: Path) -> bytes:

@@ -190,7 +190,7 @@ def test_the_command_line_overrides_the_model_of_an_experiment(tmp_path):
 @pytest.mark.parametrize(
     "name", [name for name in options("routing") if name not in ("opsd", "sft", "two_pass")]
 )
-def test_a_routing_differs_from_vigos_only_in_the_keys_that_it_sets(name):
+def test_a_routing_differs_from_vigos_only_where_it_says(name):
     differs = {
         "vigos": set(),
         "vigos_code": {"spans", "reasoning_sees_description", "perception_sees_prefill"},

@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def task_of(name: str, **keys: Any) -> BenchTask:
-    """The task of `bench=NAME`, with these keys set."""
+    """The task of `bench=NAME` with these keys changed."""
     file = config_dir() / "bench" / f"{name}.yaml"
     return BenchTask(**{**yaml.safe_load(file.read_text())["tasks"][name], **keys})
 

@@ -1,4 +1,4 @@
-"""The expected time of cells that are not done."""
+"""The time of unfinished cells is estimated."""
 
 import pytest
 from sweeps import cell, finish

@@ -1,4 +1,4 @@
-"""Cells copied from another sweep."""
+"""Finished cells are copied from other sweeps."""
 
 import json
 import shutil

@@ -18,7 +18,7 @@ def test_a_checkout_records_its_commit():
     assert re.fullmatch(r"[0-9a-f]{40}\+?", commit() or "")
 
 
-def test_a_run_of_an_earlier_version_is_resumed_if_its_removed_keys_had_their_defaults():
+def test_an_older_run_is_resumed_if_its_removed_keys_had_their_defaults():
     config = DistillRun()
     saved = asdict(config)
     for key, removed in REMOVED.items():

@@ -578,7 +578,7 @@ def test_mathvision_letter_or_value():
     assert verdict("mathvision", "6", "12") == "right"
 
 
-def test_a_gold_letter_is_a_label_even_where_an_option_is_that_letter():
+def test_a_gold_letter_is_a_label_even_if_an_option_has_that_text():
     bench = registry.get("mathvision")
     (item,) = samples("mathvision", None, [data.mathvision("7", "Which?", ["B", "A"], "A")]).values()
     assert bench.grade(item, "(A)").verdict == "right"  # the label of the option B
@@ -682,7 +682,7 @@ def test_plain_a_mark_without_a_picture_is_an_error(columns: dict[str, Any]):
 
 
 @pytest.mark.parametrize("column", ["image", "images", "image_1"])
-def test_plain_a_row_without_a_picture_among_rows_with_pictures_is_an_error(column: str):
+def test_plain_if_other_rows_have_pictures_a_row_without_one_is_an_error(column: str):
     row = {"problem": "What colour?", "answer": "red"}
     with pytest.raises(UserError, match="item 0: missing image"):
         samples("plain", RowReader(columns=("problem", "answer", column)), [row])

@@ -163,7 +163,7 @@ def test_a_batch_without_supervision_changes_nothing_and_is_counted():
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_changes_nothing_and_ends_a_run_that_does_not_recover(monkeypatch):
+def test_a_run_ends_after_repeated_losses_that_are_not_finite(monkeypatch):
     def broken(hidden, *rest, **options):
         loss, stats = original(hidden, *rest, **options)
         return loss * math.nan, stats

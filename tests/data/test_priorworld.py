@@ -41,7 +41,7 @@ def things(sample: Sample) -> dict[str, Look]:
 
 
 def said(sample: Sample) -> str:
-    """Everything of a sample but its picture."""
+    """All values of a sample except its picture."""
     prior = sample.prior and (sample.prior.usual, sample.prior.agrees, sample.prior.fact_stated)
     parts = (sample.id, sample.group, sample.family, sample.question, sample.answer, sample.solution)
     return json.dumps([*parts, prior, sample.scene], sort_keys=True)
@@ -239,7 +239,7 @@ def test_only_the_asked_attribute_decides_if_a_description_is_true(rows):
 
 
 def conflicts(sample: Sample) -> bool:
-    """Whether anything in the picture looks other than usual."""
+    """Whether anything in the picture has an unusual look."""
     return any((colour, pattern) != USUAL[kind] for kind, colour, pattern, *_ in things(sample).values())
 
 
@@ -336,7 +336,7 @@ def scene_of(sample: Sample) -> Scene:
     return Scene(tuple(placed), str(sample.scene["background"]))
 
 
-def test_the_pictures_of_a_row_change_where_the_asked_thing_is(rows):
+def test_the_pictures_of_a_row_differ_at_the_asked_thing(rows):
     for agreeing in (s for s in rows if s.prior and s.prior.agrees):
         for other in (s for s in rows if s.group == agreeing.group and s is not agreeing):
             _, _, _, row, column = things(other)[truth(other)[2]]

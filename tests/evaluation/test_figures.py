@@ -204,9 +204,9 @@ def test_cvbench_weights_its_sources():
     found = registry.get("cvbench").summarise(one)
     assert found["score"]["mean"] == pytest.approx(7 / 16) and found["score"]["n"] == 10
     assert found["score"]["low"] < 7 / 16 < found["score"]["high"]
-    assert found["accuracy"]["mean"] == 0.5  # 5 of 10, the plain mean
+    assert found["accuracy"]["mean"] == 0.5  # 5 of 10, the unweighted mean
     assert found["chance"] == 0.5
-    assert overall(one[:6]) is None  # no Omni3D: no score
+    assert overall(one[:6]) is None  # no score without Omni3D
     again = [Graded(g.sample, 1, verdict(1)) for g in one]
     drawn = registry.get("cvbench").summarise([*one, *again])
     assert drawn["score"]["mean"] == pytest.approx((7 / 16 + 1) / 2)  # linear: equal numbers of draws
@@ -239,7 +239,7 @@ def test_vilp_score_prior_gap_and_capture():
     # image1: right in rows 0, 1, 2          -> prior 3/4
     # image2: right in row 0                 -> 1/4
     # image3: right in rows 0 and 3          -> 2/4     score (1/4 + 2/4) / 2 = 3/8, gap 3/4 - 3/8 = 3/8
-    # "water" was said of image2 in row 1, of image3 in rows 1 and 2: capture 3 of 8
+    # "water" was the answer for image2 in row 1, for image3 in rows 1 and 2: capture 3 of 8
     rows = vilp_graded(
         ((1, "water"), (1, "other2"), (1, "other3")),
         ((1, "water"), (0, "Water."), (0, "water")),
@@ -297,7 +297,7 @@ VLIND = [
     *vlind_graded(2, {"a": YES, "b": HALF, "c": YES, "d": [YES, YES]}),  # stopped by b
     *vlind_graded(3, {"a": YES, "b": YES, "c": HALF, "d": [YES]}),  # stopped by c
     *vlind_graded(4, {"a": HALF, "b": NO, "c": YES, "d": [NO]}),  # stopped by a: its c does not count
-    *vlind_graded(5, {"a": HALF, "b": YES, "c": YES, "d": [YES]}),  # stopped by a alone
+    *vlind_graded(5, {"a": HALF, "b": YES, "c": YES, "d": [YES]}),  # stopped only by a
 ]
 
 

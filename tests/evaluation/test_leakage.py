@@ -1,4 +1,4 @@
-"""Whether a description states the answer."""
+"""Leakage: the check whether a description states the answer."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def samples(cases):
 
 
 def answers_instead(monkeypatch, module, data, cases):
-    """Give each rollout the answer of its case, whatever was sampled; an empty one is invalid."""
+    """Replace each sampled rollout by one with the answer of its case; with an empty answer it is invalid."""
     whole = module.supervise_all
     by_id = {sample.id: answer for sample, (_, _, answer) in zip(data, cases, strict=True)}
 

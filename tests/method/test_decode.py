@@ -56,7 +56,7 @@ def test_alphabet_is_that_of_byte_level_bpe():
 @each_tokenizer
 @given(data=st.data())
 def test_any_ids_decode_like_the_tokenizer(name: str, data: st.DataObject):
-    """Broken UTF-8, special tokens and ids outside the vocabulary included."""
+    """The ids include broken UTF-8, special tokens and ids outside the vocabulary."""
     tokenizer = TOKENIZERS[name]
     ids = data.draw(st.lists(st.integers(0, len(tokenizer) + 20), max_size=40))
     text, ends = DECODERS[name].decode(ids)

@@ -89,7 +89,7 @@ def inputs_for(spec: DivergenceSpec, n: int = N, dtype: torch.dtype = torch.floa
 @pytest.mark.parametrize("chunk", [1, 3, N, N + 7])
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
 def test_fused_loss_equals_plain_loss(spec: DivergenceSpec, chunk: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fused, "TILE", 2 * V)  # two rows a tile
+    monkeypatch.setattr(fused, "TILE", 2 * V)  # two rows per tile
     data = inputs_for(spec)
     loss, grad_NH, stats = run(*data, spec, chunk=chunk, scale=3.0)
     plain_loss, plain_grad_NH, plain_stats = plain(*data, spec)

@@ -214,7 +214,7 @@ def test_a_template_that_hides_the_text():
 
 @pytest.mark.parametrize("head", ["<|endoftext|>", ""])
 def test_a_sequence_has_one_beginning_token(head: str):
-    """Whether the template or the tokenizer writes the beginning-of-sequence token."""
+    """This holds if the template writes the beginning-of-sequence token, and if the tokenizer does."""
     begins = byte_bpe(size=498)
     bos = begins.get_vocab()["<|endoftext|>"]
     begins.backend_tokenizer.post_processor = TemplateProcessing(

@@ -438,7 +438,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(fault: str, run: Any, student
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_resume_refuses_an_unfitting_checkpoint(fault: str, run: Any, student: Student, tmp_path: Path):
+def test_resume_refuses_a_mismatched_checkpoint(fault: str, run: Any, student: Student, tmp_path: Path):
     change, words = FAULTS[fault]
     place = leave_checkpoint(run, student, tmp_path, change)
     learner = make_learner(load(run), run)
@@ -448,7 +448,7 @@ def test_resume_refuses_an_unfitting_checkpoint(fault: str, run: Any, student: S
     assert learner.step == 0 and all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_resume_loads_a_fitting_checkpoint(run: Any, good: Any, student: Student, tmp_path: Path):
+def test_resume_loads_a_matching_checkpoint(run: Any, good: Any, student: Student, tmp_path: Path):
     leave_checkpoint(run, student, tmp_path)
     learner = make_learner(load(run), run)
     resume_learner(learner, tmp_path)

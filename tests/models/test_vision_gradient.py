@@ -1,4 +1,4 @@
-"""No gradient is computed in the frozen vision tower, whichever hooks the libraries install."""
+"""No gradient is computed in the frozen vision tower, even if libraries install hooks that require it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def differentiated(student: Student) -> Iterator[set[str]]:
 
 
 def hooked(student: Student) -> list[str]:
-    """Modules whose output is marked as requiring a gradient, as transformers and PEFT do it."""
+    """Modules with a hook of transformers or PEFT that makes their output require a gradient."""
     return [
         name
         for name, module in student.base.named_modules()

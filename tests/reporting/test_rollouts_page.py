@@ -97,7 +97,7 @@ def around(text: str) -> str:
 
 
 def uses(hostile: str) -> Iterator[str]:
-    """A page for every field that takes a text."""
+    """Pages with the hostile text in each field that takes a text."""
     for field in ("id", "question", "reference", "answer", "reason"):
         yield page([rollout(**{field: hostile})], "t", {})
     yield page([rollout(tokens=(replace(TOKEN, text=hostile),))], "t", {})
@@ -357,6 +357,6 @@ def test_a_browser_shows_what_supports_a_token(tmp_path):
     }
     assert "supported by-answer" in classes["told"] and "supported by-image" in classes["seen"]
     assert "supported" not in classes["neither"]
-    write_page(tmp_path / "page.html", [rollout()], "t", {})  # without scores there is no such choice
+    write_page(tmp_path / "page.html", [rollout()], "t", {})  # without scores the choice does not exist
     dom = rendered(tmp_path / "page.html", "colour=palr", tmp_path / "profile").split("<main>")
     assert 'data-colour="segment"' in dom[0]

@@ -1,6 +1,6 @@
 """Write the lists of folders and files in README.md and docs/architecture.md from the source's docstrings.
 
-`nox -s reference` runs it. Each list stands between two comments, `<!-- NAME -->` and `<!-- end of NAME -->`;
+`nox -s reference` runs it. Each list is between two comments, `<!-- NAME -->` and `<!-- end of NAME -->`;
 the text outside them is written by hand. A file's line is the first sentence of its module docstring.
 """
 

@@ -3,7 +3,7 @@
     python tests/tools/priorworld_sheet.py --out sheet.png
 
 Each column shows one question family. Prior families have two columns: with the usual fact stated (F) and
-without (P). Under each enlarged picture stand its question, answer, worked solution and caption.
+without (P). Under each enlarged picture are its question, answer, worked solution and caption.
 """
 
 from __future__ import annotations

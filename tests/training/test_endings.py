@@ -32,7 +32,7 @@ ways = pytest.mark.parametrize("error", WAYS, ids=lambda error: type(error).__na
 
 
 class Recorded(InProcess):
-    """The engine in process; counts how often it was closed."""
+    """The engine in process; it records each time that it is closed."""
 
     def __init__(self, student: Any, closed: list[str]):
         super().__init__(student)
@@ -43,7 +43,7 @@ class Recorded(InProcess):
 
 
 class Store:
-    """A tracker's store that records what it is told."""
+    """A tracker's store that records when it is closed."""
 
     def __init__(self, closed: list[str]):
         self.closed = closed

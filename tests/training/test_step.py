@@ -85,7 +85,7 @@ def test_a_step_changes_only_the_adapter():
 
 
 @pytest.mark.slow
-def test_training_works_with_4_bit_weights_except_in_the_vision_tower():
+def test_training_works_with_4_bit_weights_in_the_language_model():
     student = make_student("adapter=qlora")
     assert student.quantised_modules == 4 * 7, "4 layers with 7 modules each"
     before = student.frozen_hash()

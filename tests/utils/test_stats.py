@@ -69,7 +69,7 @@ def test_without_values_there_is_no_interval():
     assert crossed_interval([{}, {"a": []}]) is None
 
 
-def test_cells_without_a_measure_are_left_out():
+def test_cells_can_lack_some_clusters():
     full = {name: [1.0] for name in "abcd"}
     short = {"a": [1.0]}
     for cells in ([full, full, short], [full, short], [short, short, full, {}]):

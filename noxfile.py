@@ -1,4 +1,4 @@
-"""The checks of the project: `nox` runs those that every change must pass.
+"""The checks of the project: `nox` without arguments runs those that every change must pass.
 
 All sessions use the interpreter of nox, so that torch is installed only once. `pip install -e .[dev]`
 installs everything they need.
@@ -12,7 +12,10 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "configs", "tests", "slow", "package"]
 PYTHON = sys.executable
-OTHERS = ("--ignore=tests/config/test_config.py", "--ignore=tests/test_package.py")  # own sessions
+OTHERS = (
+    "--ignore=tests/config/test_config.py",
+    "--ignore=tests/test_package.py",
+)  # they have their own sessions
 
 
 @nox.session
@@ -25,7 +28,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Pyright, on the interpreter in use."""
+    """Pyright, with the packages of this interpreter."""
     session.run(PYTHON, "-m", "pyright", "--pythonpath", PYTHON, external=True)
 
 
@@ -55,7 +58,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def reference(session: nox.Session) -> None:
-    """Write what is made from the source: conf/README.md, the lists of files, docs/routing.svg."""
+    """Write the generated files: conf/README.md, the lists of files, docs/routing.svg."""
     text = session.run(PYTHON, "-m", "vigos_cli.cli.explain", external=True, silent=True)
     Path("conf/README.md").write_text(str(text), encoding="utf-8")
     session.run(PYTHON, "tests/tools/file_map.py", external=True)
@@ -64,5 +67,5 @@ def reference(session: nox.Session) -> None:
 
 @nox.session
 def pretrain_tiny(session: nox.Session) -> None:
-    """Pretrain the tiny model of the package again: up to an hour on two cores."""
+    """Pretrain the tiny model of the package again; takes up to an hour on two cores."""
     session.run(PYTHON, "-m", "vigos_cli.pretraining.pretrain", *session.posargs, external=True)

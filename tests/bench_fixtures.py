@@ -1,6 +1,6 @@
-"""Rows as the benchmarks' data sets have them: their columns, their types, and the traps among their items.
+"""Rows like those of the benchmarks' data sets: the same columns and types, and their difficult cases.
 
-Texts are ours. Pictures are 32 pixels wide, each of a colour of its own, so that their order can be seen.
+The texts are our own. Pictures are 32 pixels wide, each in a different colour, so that tests see their order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def task_of(name: str, **keys: Any) -> BenchTask:
-    """The task of `bench=NAME`, with these keys set."""
+    """The task of `bench=NAME` with these keys changed."""
     file = config_dir() / "bench" / f"{name}.yaml"
     return BenchTask(**{**yaml.safe_load(file.read_text())["tasks"][name], **keys})
 
@@ -36,7 +36,7 @@ def stored(colour: str) -> bytes:
 
 
 def cell(colour: str) -> Row:
-    """A picture as a parquet row has it."""
+    """A picture as stored in a parquet row."""
     return {"bytes": stored(colour), "path": None}
 
 
@@ -312,7 +312,7 @@ VLIND = [vlind(0, {"0": 3, "1": 1, "4": 2}), vlind(1, {"0": 1, "1": 0}), vlind(2
 
 
 def write_vlind(folder: Path) -> Path:
-    """The data set's folder: data.json, and a picture for everything that is asked."""
+    """Write the folder of the data set: data.json, and a picture for every question."""
     (folder / "VLind-Bench Dataset").mkdir(parents=True)
     root = folder / "VLind-Bench Dataset"
     (root / "data.json").write_text(json.dumps(VLIND))

@@ -13,7 +13,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
-settings.register_profile("vigos", deadline=None)  # time is tested where it matters, on its own
+settings.register_profile("vigos", deadline=None)  # single tests check the time where it matters
 settings.load_profile("vigos")
 
 SPECIAL = (
@@ -48,12 +48,12 @@ _TURNS = [
 ]
 CORPUS = [*_TURNS, "You are a helpful assistant.", "What colour is the cube? Answer in a box."] * 20
 ORDINARY = r"""[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
-FUSING = r"""\s*\S{1,14}\s*"""  # words, tags and blanks in one piece: `.</`, `>\n`, `description><`
+FUSING = r"""\s*\S{1,14}\s*"""  # words, tags and blanks together as one token: `.</`, `>\n`, `description><`
 
 
 @cache
 def byte_bpe(pattern: str = ORDINARY, size: int = 500, nfc: bool = True) -> PreTrainedTokenizerFast:
-    """A tokenizer whose pieces before BPE are what `pattern` matches."""
+    """A tokenizer that splits text into the matches of `pattern` before BPE."""
     tokenizer = Tokenizer(models.BPE())
     if nfc:
         tokenizer.normalizer = normalizers.NFC()
@@ -88,5 +88,5 @@ def processor(fusing: bool = False) -> Qwen2VLProcessor:
 
 
 def shipped() -> Path:
-    """Where the package keeps the tokenizer of `model=tiny`; it may not be there yet."""
+    """The folder for the tokenizer of `model=tiny` in the package; it may not exist yet."""
     return Path(__file__).parent.parent / "src" / "vigos_cli" / "tiny"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the test processes share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: test processes share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
 
 from vigos_cli.config.compose import job
@@ -29,5 +29,5 @@ def make_student(*overrides: str) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny() -> Any:
-    """A student with the tiny model; no test may change it."""
+    """A student with the tiny model. Tests must not change it."""
     return make_student()

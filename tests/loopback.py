@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Loopback(ThreadingHTTPServer):
-    """`play` may answer instead of the server; None lets it answer."""
+    """`play` can answer instead of the server; if it returns None, the server answers."""
 
     daemon_threads, block_on_close = True, False
 
@@ -101,11 +101,12 @@ class Loopback(ThreadingHTTPServer):
 
 
 class FakeVllm(Loopback):
-    """The routes of vLLM that vigos uses, as in its sources, with the tiny model in this process.
+    """The routes of vLLM that vigos uses, written after its sources, with the tiny model in this process.
 
-    `traps` are what a server may do without a word: `slots` (another number of slots a picture), `ids` (reads
-    another prompt), `more` (reads more of it), `ignores` (loads an adapter and leaves it out), `part` (leaves
-    a part of it out), `weights` (another model), `slot_drawn`, `cached` (keeps features to itself).
+    `traps` are errors that a server can make without a message: `slots` (another number of slots for a
+    picture), `ids` (reads another prompt), `more` (reads extra tokens), `ignores` (loads an adapter but does
+    not use it), `part` (uses only a part of it), `weights` (another model), `slot_drawn` (samples an image
+    slot), `cached` (does not return image features).
     """
 
     def __init__(self, name: str = str(TINY)) -> None:
@@ -116,7 +117,7 @@ class FakeVllm(Loopback):
         self.traps: set[str] = set()
 
     def answer(self, path: str, body: dict[str, Any]) -> Reply:
-        with self.lock:  # one model, and torch
+        with self.lock:  # the requests share one torch model
             match path:
                 case "/v1/load_lora_adapter":
                     return self.load(body["lora_name"], body["lora_path"])
@@ -246,7 +247,7 @@ def as_json(reply: dict[str, Any]) -> Reply:
 class FakeChat(Loopback):
     """Chat completions, streamed. `says` is the text of a whole turn, as pieces (thought, text).
 
-    `continues`: it goes on with a last turn of the assistant where it is asked to. `strict`: it refuses
+    `continues`: it continues the last turn of the assistant if the request says so. `strict`: it refuses
     fields that it does not know, as transformers serve does; otherwise it ignores them.
     """
 
@@ -267,7 +268,7 @@ class FakeChat(Loopback):
             return Reply(json.dumps({"detail": f"Unexpected fields in the request: {other}"}).encode(), 422)
         prompt = sum(len(str(turn["content"])) + 4 for turn in body["messages"]) + 4
         if self.continues and body.get("continue_final_message"):
-            prompt -= 8  # neither the end of that turn nor the head of another
+            prompt -= 8  # no end of this turn and no start of another
         events: list[dict[str, Any]] = [{"role": "assistant"}]
         events += [
             {"reasoning_content" if thought else "content": piece} for thought, piece in self.says(body)

@@ -1,4 +1,4 @@
-"""Folders of sweeps made up for tests: cells with the files of a finished run, answers with known shares."""
+"""Made-up folders of sweeps: cells with the files of a finished run, and known shares of right answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def composed(*overrides: str) -> AblateRun:
 
 
 def cell(*overrides: str, label: str | None = None) -> Cell:
-    """As `vigos ablate <overrides>` plans it."""
+    """The cell that `vigos ablate <overrides>` plans."""
     run = replace(composed(*overrides))
     run.label = label or run.label
     return Cell(",".join(overrides), digest(run), run)
@@ -39,7 +39,7 @@ def samples(rows: int) -> list[Sample]:
 
 
 def answers(config: Any, shares: dict[str, float], seed: int) -> list[dict[str, Any]]:
-    """A greedy and a sampled answer an item; of each measure's items the first share are right."""
+    """A greedy and a sampled answer for each item; for each measure the first share of items is right."""
     lines = []
     rows = config.bench.tasks["priorworld"].rows
     several = samples(rows)
@@ -69,12 +69,12 @@ def answers(config: Any, shares: dict[str, float], seed: int) -> list[dict[str, 
 
 
 def figures(shares: dict[str, float]) -> dict[str, Any]:
-    """As PriorWorld's report has them."""
+    """The shares in the form of PriorWorld's report."""
     return {**shares, "interval": {name: [share, share] for name, share in shares.items()}}
 
 
 def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int = 60) -> Path:
-    """Put what a finished cell leaves into its folder."""
+    """Write the files of a finished cell into its folder."""
     where, config = cell_folder(sweep, one), one.config
     where.mkdir(parents=True)
     start = {"score": 0.0, "prior": 1.0, "other": 1.0}
@@ -120,7 +120,7 @@ def finish(sweep: Path, one: Cell, shares: dict[str, float] = SHARES, steps: int
 
 
 def ask(where: Path, bench: str, shares: dict[str, float], items: int = 20) -> None:
-    """What a finished cell leaves of another benchmark, before and after; by part, "" where it has none."""
+    """Write another benchmark's files of a finished cell, before and after; `shares` by part, "" if none."""
     for when, moved in (("before", 0.0), ("after", 1.0)):
         folder = where / when / bench
         folder.mkdir(parents=True)
@@ -147,7 +147,7 @@ def ask(where: Path, bench: str, shares: dict[str, float], items: int = 20) -> N
 
 
 def add_palr(where: Path, by_answer: float, rows: int = 6, seed: int = 0) -> None:
-    """What ablation/palr_runs.py leaves in a finished cell; PALR of its reasoning is `by_answer`."""
+    """Write the files of ablation/palr_runs.py in a finished cell; PALR of its reasoning is `by_answer`."""
     for name in ("base", "own"):
         folder = where / "looking" / name
         folder.mkdir(parents=True)
@@ -171,7 +171,7 @@ def add_palr(where: Path, by_answer: float, rows: int = 6, seed: int = 0) -> Non
 
 
 def make(sweep: Path, several: Sequence[tuple[Cell, dict[str, float] | None]]) -> None:
-    """A sweep's folder; cells without shares were never run."""
+    """Write a sweep's folder; cells without shares have not been run."""
     add_to_list(sweep, [one for one, _ in several])
     for one, shares in several:
         if shares is not None:
@@ -181,7 +181,7 @@ def make(sweep: Path, several: Sequence[tuple[Cell, dict[str, float] | None]]) -
 def pair(
     seeds: Sequence[int] = (1, 2, 3), shares: dict[str, float] | None = None
 ) -> list[tuple[Cell, dict[str, float] | None]]:
-    """Two arms over seeds; the second is right on half as many contradicting pictures."""
+    """Two arms with several seeds; the second is right on half as many contradicting pictures."""
     low = {**SHARES, "score": 0.25}
     return [
         (cell(f"routing={routing}", f"seed={seed}", ROWS), own)

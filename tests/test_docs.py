@@ -1,4 +1,4 @@
-"""The pages of the project: generated lists are current, links lead somewhere, and command lines compose."""
+"""The pages of the project: generated lists are current, links are valid, and command lines compose."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-# ---- what is generated
+# ---- generated lists and pictures
 
 
 @pytest.mark.parametrize("page", file_map.LISTS)
@@ -50,7 +50,7 @@ def test_the_lists_of_folders_and_files_are_current(page):
     assert text_of(page) == file_map.renewed(page), f"{page}: {RENEW}"
 
 
-def test_every_module_says_what_it_holds():
+def test_every_module_has_a_docstring():
     silent = [file for file in file_map.SOURCE.rglob("*.py") if not file_map.first_sentence(file)]
     assert not silent
 
@@ -69,7 +69,7 @@ def test_the_picture_of_the_routing_is_current():
 
 
 @pytest.mark.slow
-def test_the_memory_that_the_readme_names_is_that_of_the_plan(tmp_path, capsys):
+def test_the_memory_in_the_readme_equals_the_plan(tmp_path, capsys):
     from models.test_families import REAL
     from transformers import AutoConfig
 
@@ -95,7 +95,7 @@ def test_the_memory_that_the_readme_names_is_that_of_the_plan(tmp_path, capsys):
 def test_links_lead_to_files_and_headings_that_exist(page):
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(page))):
-        if re.match(r"\w+:", target):  # another site
+        if re.match(r"\w+:", target):  # a link to another site
             continue
         path, _, heading = target.partition("#")
         file = (ROOT / page).parent / path if path else ROOT / page
@@ -117,8 +117,8 @@ def test_files_and_modules_that_a_page_names_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_names_that_a_page_puts_in_a_file_or_folder_are_there(page):
-    """Such as `CHOICES` in `config/`."""
+def test_names_that_a_page_places_in_a_file_exist_there(page):
+    """For example `CHOICES` in `config/`."""
     lost = []
     for name, place in re.findall(r"`(\w+)` in (?:the )?`([\w/.]+(?:/|\.py))`", text_of(page)):
         where = next((at for at in (ROOT / place, file_map.SOURCE / place) if at.exists()), None)
@@ -144,7 +144,7 @@ def command_lines(page: str) -> list[list[str]]:
 
 
 def singles(overrides: list[str]) -> list[list[str]]:
-    """Overrides without lists to sweep: a line for each value; one for numbers."""
+    """Replace swept lists by single values: one line for each value, or only the first of numbers."""
     values = []
     for override in OverridesParser.create().parse_overrides(overrides):
         word = override.input_line or ""
@@ -163,7 +163,7 @@ def compose_once(command: str, overrides: tuple[str, ...]) -> None:
 
 
 def write_examples(page: str, folder: Path) -> None:
-    """Write the options that a page tells its reader to write, as a folder for `--config-dir`."""
+    """Write the option files that a page shows into a folder for `--config-dir`."""
     for name, text in re.findall(r"`conf/(\S+)` \(new\).*?```yaml\n(.*?)```", text_of(page), re.DOTALL):
         file = folder / name
         file.parent.mkdir(exist_ok=True)
@@ -172,13 +172,13 @@ def write_examples(page: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)])
 def test_every_command_line_composes(page, tmp_path):
-    """As `vigos ... --cfg job` would: flags by Typer, overrides by Hydra, values by the schema."""
+    """Like `vigos ... --cfg job`: Typer checks flags, Hydra overrides, and the schema values."""
     group = get_command(app)
     write_examples(page, tmp_path)
     own = [f"hydra.searchpath=[file://{tmp_path}]"] if any(tmp_path.iterdir()) else []
     for name, *words in command_lines(page):
         if "NAME" in " ".join(words).replace("OWNER/NAME", ""):
-            continue  # a form to be filled in
+            continue  # a template with a placeholder
         command = group.commands[name]  # pyright: ignore[reportAttributeAccessIssue]
         context = command.make_context(name, words, resilient_parsing="--help" in words)
         for overrides in singles(list(context.params["overrides"] or [])):

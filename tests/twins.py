@@ -115,11 +115,11 @@ class Family:
     words: str = WORDS
     roles: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>")  # end of turn, padding
     targets: int = 7 * LAYERS  # linear layers that LoRA adapts by default
-    slots: tuple[str, ...] = ()  # tokens that the student must never write
+    slots: tuple[str, ...] = ()  # tokens that the student must never sample
 
 
 def ids(fast: Any, **names: str) -> dict[str, Any]:
-    """Token ids under the names that a config gives them."""
+    """Token ids by their names in a config."""
     return {name: fast.convert_tokens_to_ids(token) for name, token in names.items()}
 
 
@@ -311,7 +311,7 @@ def save_twin(name: str, folder: Path) -> Path:
     fast = tokenizer(family.special, family.plain, family.words, eos_token=end, pad_token=pad)
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(family.config(fast))
-    with torch.no_grad():  # as far from uniform as a trained one, so that greedy choices are no near ties
+    with torch.no_grad():  # less uniform outputs, like a trained model, so that greedy choices have no ties
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(5)

@@ -1,4 +1,4 @@
-"""Cells read as arms."""
+"""Finished cells are grouped into arms."""
 
 import json
 from dataclasses import asdict, replace
@@ -15,7 +15,7 @@ from vigos_cli.config.run_digest import as_distill, digest
 from vigos_cli.utils.errors import ConfigError
 
 
-def test_a_record_that_lacks_a_new_key_belongs_to_the_same_arm_and_cell(tmp_path):
+def test_an_old_record_without_a_new_key_belongs_to_the_same_arm_and_cell(tmp_path):
     before, after = cell("seed=1", ROWS), cell("seed=2", ROWS)
     assert digest(cell("seed=1", ROWS, "rollout.url=http://elsewhere/v1").config) == before.key
     for one in (before, after):

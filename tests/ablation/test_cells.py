@@ -1,4 +1,4 @@
-"""Which cells are the same, and the list of a sweep."""
+"""Which cells count as the same, and the list of cells that a sweep writes."""
 
 import pytest
 from sweeps import cell, finish
@@ -8,7 +8,7 @@ from vigos_cli.config.run_digest import digest
 
 
 @pytest.mark.slow
-def test_the_key_of_a_cell_has_all_keys_that_make_another_run_and_no_others(tmp_path):
+def test_only_settings_that_change_the_result_change_the_key_of_a_cell(tmp_path):
     one = cell("seed=1")
     assert digest(cell("seed=1", label="called so").config) == one.key
     assert digest(cell("seed=1", "reference=vigos", "cells=list").config) == one.key
@@ -17,14 +17,14 @@ def test_the_key_of_a_cell_has_all_keys_that_make_another_run_and_no_others(tmp_
     assert digest(cell("seed=1", "trainer.lr=1e-4").config) != one.key
     assert digest(cell("seed=1", "rollout.batch=4", "rollout.url=http://elsewhere/v1").config) == one.key
     finish(tmp_path, one, steps=1)
-    other = cell("seed=1", "routing=vigos")  # the same by another name
+    other = cell("seed=1", "routing=vigos")  # the same configuration under another folder name
     assert (
         cell_folder(tmp_path, other) == cell_folder(tmp_path, one)
         and cell_state(cell_folder(tmp_path, other)) == "done"
     )
 
 
-def test_a_sweeps_list_grows_and_keeps_its_order(tmp_path):
+def test_cells_added_to_a_sweeps_list_keep_their_order(tmp_path):
     cells = [cell(f"seed={seed}") for seed in (1, 2, 3)]
     add_to_list(tmp_path, cells[:2])
     add_to_list(tmp_path, cells[1:])

@@ -1,4 +1,4 @@
-"""Means and paired differences of arms."""
+"""Means and paired differences of arms are computed."""
 
 import json
 

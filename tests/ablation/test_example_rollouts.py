@@ -1,4 +1,4 @@
-"""Responses coloured by segment."""
+"""Example responses are coloured by segment."""
 
 from vigos_cli.ablation.example_rollouts import coloured
 from vigos_cli.types import Response

@@ -1,4 +1,4 @@
-"""The expected time of cells that are not done."""
+"""The time of unfinished cells is estimated."""
 
 import pytest
 from sweeps import cell, finish
@@ -12,7 +12,7 @@ def test_the_remaining_time_is_estimated_from_finished_cells(tmp_path):
         for seed, more in ((1, ()), (2, ()), (3, ("routing=two_pass",)))
     ]
     assert TINY.source in forecast(cells, tmp_path).total()
-    finish(tmp_path, cells[0])  # 21 s whatever it learns, 150 s for 60 steps of 32
+    finish(tmp_path, cells[0])  # 21 s without training, 150 s for 60 steps of 32
     found = forecast(cells, tmp_path)
     assert [(one.state, one.seconds and round(one.seconds, 6)) for one in found.cells] == [
         ("done", 171.0),

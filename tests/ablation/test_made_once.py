@@ -1,4 +1,4 @@
-"""One process makes a result, the others wait; a lock ends with its process."""
+"""One process makes a result and the others wait for it; a lock is released when its process ends."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from vigos_cli.ablation.made_once import find_made, made_once
 SOURCE = str(Path(vigos_cli.__file__).parents[1])
 
 
-def test_one_makes_the_result_and_the_others_wait_only_until_it_is_there(tmp_path):
+def test_others_stop_waiting_as_soon_as_the_result_exists(tmp_path):
     lock, there, made = tmp_path / "lock", tmp_path / "there", []
     inside = threading.Event()
 
@@ -24,7 +24,7 @@ def test_one_makes_the_result_and_the_others_wait_only_until_it_is_there(tmp_pat
                 inside.set()
                 time.sleep(0.2)
                 there.touch()
-                time.sleep(5 if name == "first" else 0)  # the lock is still held, and the result is there
+                time.sleep(5 if name == "first" else 0)  # the result exists, but the lock is still held
 
     first, second = (
         threading.Thread(target=arrive, args=(name,), daemon=True) for name in ("first", "second")
@@ -46,7 +46,7 @@ with made_once(Path(sys.argv[1]), lambda: False):
 """
 
 
-def test_a_lock_ends_with_its_process(tmp_path):
+def test_a_lock_is_released_when_its_process_is_killed(tmp_path):
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, *sys.path])}
     command = [sys.executable, "-c", HOLD, str(tmp_path / "lock")]
     holder = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
@@ -55,7 +55,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
 
     def never() -> bool:
         looked.append(1)
-        if len(looked) == 2:  # it has waited once
+        if len(looked) == 2:  # the second check: it has waited once by now
             holder.kill()
             holder.wait()
         return False
@@ -64,7 +64,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
         assert len(looked) >= 2
 
 
-def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
+def test_the_result_is_made_if_the_file_system_has_no_locks(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError("no locks available")
 
@@ -73,7 +73,7 @@ def test_a_file_system_without_locks_stops_nobody(tmp_path, monkeypatch):
         assert missing
 
 
-def test_a_result_that_is_there_needs_no_lock(tmp_path):
+def test_an_existing_result_is_used_without_the_lock(tmp_path):
     with made_once(tmp_path / "lock", lambda: False), made_once(tmp_path / "lock", lambda: True) as missing:
         assert not missing
 

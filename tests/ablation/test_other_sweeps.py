@@ -1,4 +1,4 @@
-"""Cells copied from another sweep."""
+"""Finished cells are copied from other sweeps."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def test_a_cell_that_another_sweep_has_finished_is_copied(tmp_path):
     assert json.loads((home / REUSED).read_text()) == {"from": str(source)}
     assert sorted(path.name for path in sweep.iterdir()) == [home.name]
     assert (home / "responses.jsonl").read_text() == (source / "responses.jsonl").read_text()
-    assert find_finished(cells, sweep, [str(other)]) == {}  # what is done here stays
+    assert find_finished(cells, sweep, [str(other)]) == {}  # finished cells are not copied again
     with pytest.raises(ConfigError, match="holds no sweep"):
         find_finished(cells, sweep, [str(tmp_path)])
 
@@ -67,6 +67,6 @@ def test_a_copy_that_was_interrupted_does_not_count(tmp_path, monkeypatch):
     again = cell("seed=2", ROWS)
     again.config.out = str(cell_folder(sweep, again))
     Path(again.config.out).mkdir()
-    assert not has_untrained_answers(again.config)  # the half of a cell has nothing to share
+    assert not has_untrained_answers(again.config)  # an incomplete cell has no answers to copy
     copy_finished([one], sweep, places)
     assert cell_state(cell_folder(sweep, one)) == "done" and not list(sweep.glob(".*.draft"))

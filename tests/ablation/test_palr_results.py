@@ -1,4 +1,4 @@
-"""PALR of arms, read from the cells and shown in the report."""
+"""The PALR of each arm is read from its cells and shown in the report."""
 
 import csv
 import re
@@ -32,7 +32,7 @@ def test_a_statistic_over_seeds_and_rows():
     found = crossed_statistic(apart, share_by_answer)
     assert found and found.mean == pytest.approx(0.5) and found.low < 0.35 and found.high > 0.65
     assert crossed_statistic(apart[:2], share_by_answer).high == pytest.approx(0.35)  # type: ignore[union-attr]
-    half = [run((1.0, 3.0)), {}]  # a run without such tokens has no part in the mean
+    half = [run((1.0, 3.0)), {}]  # a run without such tokens does not count in the mean
     assert crossed_statistic(half, share_by_answer).mean == pytest.approx(0.25)  # type: ignore[union-attr]
     assert crossed_statistic([{}], share_by_answer) is None
 

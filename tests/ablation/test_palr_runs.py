@@ -1,4 +1,4 @@
-"""PALR measured in finished cells."""
+"""PALR is measured in finished cells."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_which_routings_have_a_palr():
     )
 
 
-def test_palr_is_measured_if_it_is_asked_for_and_missing(tmp_path):
+def test_palr_is_measured_if_it_is_requested_and_missing(tmp_path):
     one, without = cell("seed=1", "palr_rows=6"), cell("seed=1", "routing=sft", "palr_rows=6")
     where = finish(tmp_path, one, steps=1)
     config = asdict(one.config)
@@ -51,12 +51,12 @@ def test_palr_is_measured_if_it_is_asked_for_and_missing(tmp_path):
     assert found.remaining == pytest.approx(found.cells[1].seconds + 12)
 
 
-def test_untrained_rollouts_are_sampled_once_and_scored_once_a_routing(tmp_path, monkeypatch):
+def test_untrained_rollouts_are_sampled_once_and_scored_once_per_routing(tmp_path, monkeypatch):
     sampled = []
 
     def sample(run) -> None:
         out = Path(run.out)
-        claim(out, run)  # refuses what was begun in another way
+        claim(out, run)  # raises an error if the folder belongs to another configuration
         sampled.append((run.routing.name, out.name, run.rollouts and Path(run.rollouts).parents[1].name))
         (out / "summary.json").write_text("{}")
 
@@ -65,7 +65,7 @@ def test_untrained_rollouts_are_sampled_once_and_scored_once_a_routing(tmp_path,
     for one in cells:
         one.config.out = str(finish(tmp_path, one, steps=1))
     begun = as_rollout_run(Path(cells[1].config.out), 5, own=False)
-    claim(Path(begun.out), begun)  # by a run that was killed, when there was nothing yet to score again
+    claim(Path(begun.out), begun)  # by a killed run, before there were rollouts to reuse
     for one in cells:
         measure_palr(one.config)
         assert not needs_palr(asdict(one.config), 5, Path(one.config.out))
@@ -79,4 +79,4 @@ def test_untrained_rollouts_are_sampled_once_and_scored_once_a_routing(tmp_path,
         one = cell("routing=vigos", "seed=1", f"palr_rows={rows}")
         one.config.out = cells[0].config.out
         measure_palr(one.config)
-    assert [name for _, name, _ in sampled] == ["base", "own"]  # of other rows
+    assert [name for _, name, _ in sampled] == ["base", "own"]  # again: the number of rows changed

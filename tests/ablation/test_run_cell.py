@@ -1,4 +1,4 @@
-"""Cells that run side by side."""
+"""Cells that run at the same time."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from vigos_cli.ablation.untrained_answers import has_untrained_answers
 
 
 def test_cells_that_start_together_make_the_untrained_answers_once(tmp_path, monkeypatch):
-    """Both arrive before either has it; the second waits, and copies what the first one made."""
+    """Both start before the answers exist; the second one waits and copies those of the first."""
     made, runs = [], []
 
     def distill(config) -> dict:

@@ -1,4 +1,4 @@
-"""`vigos ablate` on the embedded model: failures, kills, cells side by side."""
+"""`vigos ablate` on the embedded model: failed cells, killed sweeps, cells that run at the same time."""
 
 import json
 import os
@@ -22,13 +22,13 @@ QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
 
 @pytest.fixture
 def no_plots(monkeypatch):
-    """Leave out the figures, which take long; one test draws them."""
+    """Skip the figures, because they are slow; one test draws them."""
     monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])
 
 
 @pytest.fixture
 def vigos(monkeypatch, capsys, tmp_path):
-    """Call `vigos ...` in an empty folder; gives exit code and what was printed."""
+    """Call `vigos ...` in an empty folder; returns the exit code and the output."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str]:
@@ -48,14 +48,14 @@ def test_cells_that_differ_only_in_a_key_that_may_change_are_refused(vigos, tmp_
 
 
 @pytest.mark.slow
-def test_a_failed_cell_does_not_stop_the_others_and_is_tried_again(vigos, tmp_path, no_plots):
+def test_a_failed_cell_does_not_stop_the_others_and_is_retried(vigos, tmp_path, no_plots):
     sweep = ["ablate", "adapter.targets=[q_proj],[nope]", "seed=1", "out=s", *SMALL, *QUIET]
     code, said = vigos(*sweep)
     assert code == 1 and "cells that failed: 1 (" in said and "matches no layer" in said
     listed = [tmp_path / "s" / line["folder"] for line in read_list(tmp_path / "s")]
     assert [cell_state(path) for path in listed] == ["done", "failed"]
     assert "Traceback" in (listed[1] / ERROR).read_text()
-    # The failed one took over the untrained answers before it failed: they do not depend on the adapter.
+    # The failed cell copied the untrained answers before it failed; they do not depend on the adapter.
     assert (listed[1] / "before.jsonl").read_text() == (listed[0] / "before.jsonl").read_text()
     assert "matches no layer" in (tmp_path / "s" / "report.html").read_text()
 
@@ -134,7 +134,7 @@ def test_a_killed_sweep_continues_and_repeats_no_finished_cell(tmp_path):
 
 
 @pytest.mark.slow
-def test_cells_side_by_side(tmp_path):
+def test_cells_that_run_at_the_same_time(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     assert start(tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2").wait(300) == 0
     listed = read_list(tmp_path / "s")

@@ -1,4 +1,4 @@
-"""The report of sweeps whose numbers are known."""
+"""The report of made-up sweeps, whose numbers are known in advance."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from vigos_cli.ablation.sweep_report import write_report
 
 @pytest.fixture
 def no_plots(monkeypatch):
-    """Leave out the figures, which take long; one test draws them."""
+    """Skip the figures, because they are slow; one test draws them."""
     monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])
 
 
@@ -37,7 +37,7 @@ def test_a_report_of_known_numbers(tmp_path):
         and sft["prior"].mean == 0
         and verdict_on(sft["prior"]) == "interval spans zero"
     )
-    # Two tests of Score: the smaller p is doubled, the larger stays or follows it.
+    # Holm's correction for two tests: the smaller p is doubled; the larger p is at least that value.
     small, large = sorted([untrained["score"], sft["score"]], key=lambda d: d.p)
     assert small.p_holm == pytest.approx(min(1, 2 * small.p))
     assert large.p_holm == pytest.approx(max(large.p, 2 * small.p))
@@ -106,7 +106,7 @@ def test_cells_that_are_not_done_are_listed_and_not_counted(tmp_path, no_plots):
     assert "different numbers of seeds" in page
     assert "RuntimeError: &lt;b&gt;boom&lt;/b&gt;" in page and "<b>boom" not in page
     sft = compare_arms(read_sweep(tmp_path).arms)[2]
-    assert sft.differences["greedy"]["score"].items == 12  # the seed that both have
+    assert sft.differences["greedy"]["score"].items == 12  # only one seed is finished in both arms
 
 
 def test_model_output_is_escaped(tmp_path, no_plots):

@@ -15,7 +15,7 @@ def test_untrained_answers_are_copied_only_between_cells_with_the_same_key(tmp_p
     (done / "config.json").write_text(json.dumps(json.loads((done / "summary.json").read_text())["config"]))
     for overrides, shared in (
         (["seed=2", ROWS, "routing=sft", "adapter.r=4", "trainer.lr=1e-4"], True),
-        (["seed=2", ROWS, "routing=opsd"], False),  # another prompt
+        (["seed=2", ROWS, "routing=opsd"], False),  # with another prompt
         (["seed=2", ROWS, "bench.seed=1"], False),
         (["seed=2", "bench.tasks.priorworld.rows=5"], False),
         (["seed=2", ROWS, "adapter.path=elsewhere"], False),

@@ -1,4 +1,4 @@
-"""PALR and visual dependency: their formulas, which changes reach which teacher, and whole runs."""
+"""PALR and visual dependency: their formulas, which teacher each change affects, and whole runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from vigos_cli.utils.errors import ConfigError, UserError
 
 
 @given(st.floats(-20, 0), st.lists(st.floats(-20, 0), min_size=1, max_size=4))
-def test_support_is_the_gain_over_the_mean_of_the_others(logprob, others):
+def test_support_is_the_gain_over_the_mean_of_the_counterfactuals(logprob, others):
     mean = sum(map(math.exp, others)) / len(others)
     assert support(logprob, others) == pytest.approx(max(0.0, logprob - math.log(mean)), abs=1e-9)
     assert support(logprob, []) == 0.0
@@ -70,7 +70,7 @@ LINES = [
 ]
 
 
-def test_palr_is_the_share_of_the_weighed_support():
+def test_palr_is_the_share_of_the_weighted_support():
     found = palr(LINES)
 
     def mean(group: str) -> float:
@@ -79,11 +79,11 @@ def test_palr_is_the_share_of_the_weighed_support():
         return figure["mean"]
 
     assert mean("description") == 0
-    assert mean("reasoning") == pytest.approx(3 / (4 + 0 + 4))  # a token without pull weighs nothing
+    assert mean("reasoning") == pytest.approx(3 / (4 + 0 + 4))  # a token with equal probabilities weighs 0
     assert mean("answer") == pytest.approx(1)
     assert mean("reasoning+answer") == pytest.approx((3 + 2) / (4 + 0 + 4 + 2))
     assert mean("turn") == pytest.approx(5 / (1 + 10))
-    assert found["delimiters"] is None and found["end"] is None  # no teacher there: nothing to say
+    assert found["delimiters"] is None and found["end"] is None  # tokens without a teacher have no PALR
     reasoning, description = found["reasoning"], found["description"]
     assert reasoning and description
     assert (reasoning["n"], reasoning["tokens"], reasoning["pull"]) == (2, 3, 1.0)
@@ -92,7 +92,7 @@ def test_palr_is_the_share_of_the_weighed_support():
 
 
 @pytest.mark.parametrize("rows", [1, 200])
-def test_palr_of_tokens_that_hardly_pull_is_the_same_share_of_any_number(rows):
+def test_palr_of_tokens_with_tiny_weights_does_not_depend_on_their_number(rows):
     found = palr([line(row, ("answer", -1.0, -1.0 + 1e-6, 9e-4, 1e-4)) for row in range(rows)])["answer"]
     assert found and (found["mean"], found["low"]) == pytest.approx((0.9, 0.9))
 
@@ -113,7 +113,7 @@ def test_visual_dependency_is_a_mean_over_the_tokens_of_a_kind():
 
 
 @pytest.mark.parametrize("index", range(0, 40, 3))  # every family
-def test_wrong_answers_are_possible_ones_and_neither_true_nor_told(index):
+def test_wrong_answers_are_possible_but_neither_true_nor_the_reference(index):
     data = PriorWorld(size=40)
     one = data[index]
     words = vocabulary(one.family)
@@ -128,7 +128,7 @@ def table(*answers: str) -> list[Sample]:
     return [Sample(str(i), "What?", answer, ()) for i, answer in enumerate(answers)]
 
 
-def test_wrong_answers_of_other_data_are_of_the_same_sort():
+def test_wrong_answers_of_other_data_have_the_same_type():
     data = table("3", "12", "a cat", "7.5", "a dog", "a cow", "A Cat.")
     assert set(wrong_answers(data, data[0], "3", 0)) == {"12", "7.5"}
     assert {text.lower().rstrip(".") for text in wrong_answers(data, data[2], "a cat", 0)} == {
@@ -138,7 +138,7 @@ def test_wrong_answers_of_other_data_are_of_the_same_sort():
     assert wrong_answers(table("a cat", "A CAT"), data[2], "a cat", 0) == ()
 
 
-def test_wrong_answers_of_choices_have_the_form_of_the_one_told():
+def test_wrong_answers_of_choices_have_the_form_of_the_reference():
     assert possible_answers(Sample("a", "Which? A. red B. blue", "(B)", ()), "(B)") == ["(A)", "(B)"]
     assert possible_answers(Sample("a", "Which?", "C", ()), "C") == ["A", "B", "C", "D", "E"]
     assert possible_answers(Sample("a", "Is it?", "Yes", ()), "Yes") == ("yes", "no")
@@ -185,23 +185,23 @@ def of_kind(
     ]
 
 
-def test_the_reference_cannot_reach_the_description_under_vigos(tiny):
+def test_the_reference_has_no_effect_on_the_description_under_vigos(tiny):
     scored = Scored(tiny)
     scorer, found = scored.counterfactual()
     assert [row.segments.valid for row in scored.rows] == [True, True, False]
     described = of_kind(scored.rows, found, "description")
-    assert len(described) > 20 and all(score.answer == 0 for score in described)  # exactly
+    assert len(described) > 20 and all(score.answer == 0 for score in described)  # exactly zero
     assert any(score.image and score.image > 1 for score in described)
     assert any(
         score.answer and score.answer > 1e-3 for score in of_kind(scored.rows, found, "reasoning", "answer")
     )
     for score in of_kind(scored.rows, found, "delimiters", "end", "invalid"):
-        assert score.answer is None and score.image is None  # no teacher, or not valid
+        assert score.answer is None and score.image is None  # no teacher, or an invalid rollout
     assert not scorer.counts
 
 
-def test_it_reaches_a_description_whose_teacher_is_told(tiny):
-    """c^A is 0 above only because the perception teacher does not read the reference."""
+def test_the_reference_affects_a_description_whose_teacher_reads_it(tiny):
+    """Shows that c^A is 0 above only because the perception teacher does not read the reference."""
     leaky = "{question} {reference}"
     _, found = (scored := Scored(tiny, prompt={"perception": leaky})).counterfactual()
     assert any(score.answer for score in of_kind(scored.rows, found, "description"))
@@ -210,8 +210,8 @@ def test_it_reaches_a_description_whose_teacher_is_told(tiny):
     assert all(score.answer is not None for score in of_kind(scored.rows, found, "delimiters", "end"))
 
 
-def test_supports_are_what_the_definition_says(tiny):
-    """One token's c^A and c^I, each teacher's distribution computed by the model's own head."""
+def test_supports_equal_the_definition(tiny):
+    """Compute c^A and c^I of one token with the model's own head, and compare."""
     scored = Scored(tiny)
     _, found = scored.counterfactual()
     item, rollout = scored.rollouts[0]
@@ -239,7 +239,7 @@ def test_supports_are_what_the_definition_says(tiny):
 
 
 @pytest.mark.slow
-def test_visual_dependency_is_zero_where_the_picture_is_grey_already(tiny):
+def test_visual_dependency_of_a_grey_picture_is_zero(tiny):
     scored = Scored(tiny)
     _, found = scored.counterfactual()
     assert all(score.visual >= 0 for row in found for score in row)
@@ -269,7 +269,7 @@ def test_a_row_without_another_picture_or_answer_is_left_out_and_counted(tiny):
 
 
 def test_scores_without_a_teacher_have_no_palr(tiny):
-    """The control `sft` has targets and no teachers."""
+    """The control `sft` has targets but no teachers."""
     scored = Scored(tiny, "routing=sft")
     assert all(isinstance(score, TokenScore) and score.teacher is None for score in scored.scores[0])
     _, found = scored.counterfactual()
@@ -313,12 +313,12 @@ def test_the_same_rollouts_are_scored_under_another_routing(tmp_path):
 
 
 def second_seconds(lines: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """The lines with the times of the run in `folder`, which alone may differ."""
+    """The lines with the times of the run in `folder`, because only the times may differ."""
     times = [json.loads(text)["seconds"] for text in (folder / "rollouts.jsonl").read_text().splitlines()]
     return [line | {"seconds": time} for line, time in zip(lines, times, strict=True)]
 
 
-def test_wrong_answers_are_no_solutions():
+def test_palr_refuses_worked_solutions_as_references():
     with pytest.raises(ConfigError, match="needs wrong answers"):
         job("rollout", ["looking=true", "routing.reference_text=solution"])
     assert job("rollout", ["looking=true", "routing=sft"]).looking

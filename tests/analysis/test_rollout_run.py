@@ -1,4 +1,4 @@
-"""`vigos rollout`: lines that say what was sampled, scores that a forward pass confirms, and resuming."""
+"""`vigos rollout`: the lines it writes, scores that equal those of a forward pass, and resuming."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lines(tmp_path_factory):
     return out, roll(out)
 
 
-def test_every_row_is_sampled_n_times_and_every_token_is_accounted_for(lines):
+def test_every_row_is_sampled_n_times_and_every_token_has_a_record(lines):
     out, lines = lines
     assert [(line["row"], line["draw"]) for line in lines] == [(r, d) for r in range(3) for d in range(2)]
     assert [json.loads(text) for text in (out / "rollouts.jsonl").read_text().splitlines()] == lines
@@ -46,7 +46,7 @@ def test_every_row_is_sampled_n_times_and_every_token_is_accounted_for(lines):
 
 
 def test_the_scores_are_those_of_a_plain_forward_pass(lines):
-    """The student reads its own prompt; the untrained adapter is zero, so only the prompts cause the KL."""
+    """The student reads its own prompt. The untrained adapter is zero, so only the prompts cause the KL."""
     from vigos_cli.method.prompts import Prompter
     from vigos_cli.types import Role
 
@@ -75,7 +75,7 @@ def test_the_scores_are_those_of_a_plain_forward_pass(lines):
         assert checked > 3
 
 
-def test_a_run_that_was_cut_short_goes_on_to_the_same_lines(lines, tmp_path):
+def test_an_interrupted_run_resumes_to_the_same_lines(lines, tmp_path):
     out, whole = lines
     again = tmp_path / "again"
     again.mkdir()
@@ -90,14 +90,14 @@ def test_a_run_that_was_cut_short_goes_on_to_the_same_lines(lines, tmp_path):
     assert timeless(resumed) == timeless(whole)
 
 
-def test_a_row_that_was_cut_short_twice_is_sampled_once(lines, tmp_path, monkeypatch):
+def test_a_row_that_was_interrupted_twice_is_written_once(lines, tmp_path, monkeypatch):
     from vigos_cli.analysis import rollout_run
 
     out, whole = lines
     again = tmp_path / "again"
     again.mkdir()
     (again / "config.json").write_text((out / "config.json").read_text())
-    (again / "rollouts.jsonl").write_text(json.dumps(whole[0]) + "\n")  # of row 0 the first of two
+    (again / "rollouts.jsonl").write_text(json.dumps(whole[0]) + "\n")  # one of the two rollouts of row 0
     make, made = rollout_run._lines, []
 
     def killed(*arguments):
@@ -115,7 +115,7 @@ def test_a_row_that_was_cut_short_twice_is_sampled_once(lines, tmp_path, monkeyp
     ]
 
 
-def test_another_configuration_does_not_go_on(lines):
+def test_resume_refuses_another_configuration(lines):
     from vigos_cli.utils.errors import ConfigError
 
     with pytest.raises(ConfigError, match=r"rollout\.temperature"):

@@ -67,18 +67,18 @@ def resident(field: str) -> float:
 
 
 def peak_memory(case: str, args: argparse.Namespace) -> float:
-    """Measure one case in this process, which must have run nothing before."""
+    """Measure one case in this process. The process must be new."""
     data = inputs(args)
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # freed memory that is still resident would hide what the run takes
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from here
+    ctypes.CDLL(None).malloc_trim(0)  # freed but resident memory would hide the memory of the run
+    Path("/proc/self/clear_refs").write_text("5")  # reset VmHWM
     before = resident("VmRSS")
     run(case, data, args.divergence)
     return resident("VmHWM") - before
 
 
 def main() -> None:
-    """Print the table, or the peak memory of one case if called for it."""
+    """Print the table, or with --memory-of the peak memory of one case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--divergence", choices=[*TRL_BETA], default="forward_kl")
     parser.add_argument("--tokens", type=int, default=2048)

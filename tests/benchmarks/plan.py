@@ -1,7 +1,7 @@
 """Compare `plan=true` with the measured memory of one step on the CPU, for two random models.
 
 python tests/benchmarks/plan.py            # a table: phase, measured and planned memory, seconds
-python tests/benchmarks/plan.py 360        # only the size whose name holds this text
+python tests/benchmarks/plan.py 360        # only the sizes whose name contains this text
 
 Memory is resident memory minus that of the process before it loads the weights, which takes the place of the
 CUDA context. Seconds are the time of the phase in one step.
@@ -25,7 +25,7 @@ CASES = {
     "activations kept": ("trainer.gradient_checkpointing=false",),
     "micro-batch 1": ("trainer.gradient_checkpointing=true", "trainer.micro_batch=1"),
 }
-PIXELS = 200_704  # of each picture: the drawn ones are scaled up to it
+PIXELS = 200_704  # of each picture: the generated pictures are scaled up to this size
 RUN = (
     "trainer=gpu24",
     "trainer.optimizer=adamw",
@@ -83,7 +83,7 @@ def measure(overrides: list[str], results: Any) -> None:
     from vigos_cli.training.learner import make_learner
 
     tiny = job("distill", ["out=unused"])
-    load_student(tiny.model, tiny.adapter)  # what torch and transformers take once they have run
+    load_student(tiny.model, tiny.adapter)  # torch and transformers allocate memory when they first run
     before = PhasePeaks(torch.device("cpu"))
     with before.of("before"):
         pass
@@ -110,7 +110,7 @@ def measure(overrides: list[str], results: Any) -> None:
 
 def main() -> None:
     """Print one line for each size and case."""
-    # glibc would keep what is freed for later: a process's size would then be that of its history.
+    # Without this, glibc keeps freed memory, and the size of the process would depend on earlier work.
     os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     context = multiprocessing.get_context("spawn")
     print("| weights | case | phase | measured GiB | planned GiB | planned / measured | seconds |")

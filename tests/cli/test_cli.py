@@ -1,4 +1,4 @@
-"""The command line as a user calls it; the task itself is replaced by a function that records its calls."""
+"""The command line as a user calls it. A function that records its calls replaces the task itself."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def vigos(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """The configurations that the task was called with; `ran.fails[seed]` is an error that it raises."""
+    """The configurations that the task was called with; it raises `ran.fails[seed]` if that is set."""
     state = SimpleNamespace(configs=[], fails={})
 
     def run(config):
@@ -52,7 +52,7 @@ def ran(monkeypatch):
     return state
 
 
-# ---- mistakes
+# ---- mistakes of the user
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def ran(monkeypatch):
         (["distil"], "Did you mean 'distill'?"),
     ],
 )
-def test_a_mistake_is_named_in_three_lines(vigos, ran, tmp_path, arguments, said):
+def test_a_mistake_is_reported_in_at_most_three_lines(vigos, ran, tmp_path, arguments, said):
     result = vigos(*arguments)
     assert result.code == 2
     assert said in result.err
@@ -106,7 +106,7 @@ def test_a_mistake_is_named_in_three_lines(vigos, ran, tmp_path, arguments, said
     assert "Traceback" not in result.err and result.out == ""
     assert not ran.configs
     written = [file.name for file in tmp_path.rglob("*") if file.is_file()]
-    assert written == (["multirun.yaml"] if "-m" in arguments and written else []), "nothing may be written"
+    assert written == (["multirun.yaml"] if "-m" in arguments and written else []), "no file may be written"
 
 
 # ---- runs
@@ -119,18 +119,18 @@ def test_a_run_gets_its_folder_and_its_configuration(vigos, ran, tmp_path):
     assert (tmp_path / "here" / ".hydra" / "overrides.yaml").exists()
 
 
-def test_the_default_folder_is_the_commands_and_the_times(vigos, ran):
+def test_the_default_folder_is_named_after_the_command_and_the_time(vigos, ran):
     assert vigos("eval", *QUIET).code == 0
     assert re.search(r"/outputs/eval/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", ran.configs[0].out)
 
 
-def test_the_flag_may_follow(vigos, ran):
+def test_the_flag_m_may_come_after_overrides(vigos, ran):
     assert vigos("distill", "seed=1,2", *QUIET, "-m", "out=s").code == 0
     assert [config.seed for config in ran.configs] == [1, 2]
 
 
 @pytest.mark.slow
-def test_a_sweep_leaves_a_folder_for_each_combination_named_by_what_is_swept(vigos, ran, tmp_path):
+def test_a_sweep_writes_a_folder_for_each_combination_named_after_the_swept_keys(vigos, ran, tmp_path):
     code = vigos(
         "distill",
         "-m",
@@ -147,7 +147,7 @@ def test_a_sweep_leaves_a_folder_for_each_combination_named_by_what_is_swept(vig
     assert {config.trainer.lr for config in ran.configs} == {1e-4}
 
 
-def test_a_file_may_have_the_name_that_a_sweep_gives(vigos, ran, tmp_path):
+def test_a_path_may_contain_a_folder_name_that_a_sweep_made(vigos, ran, tmp_path):
     folder = tmp_path / "s" / "routing=vigos,it's,seed=1"
     folder.mkdir(parents=True)
     assert vigos("distill", f"adapter.path={folder}", "out=o").code == 0
@@ -156,7 +156,7 @@ def test_a_file_may_have_the_name_that_a_sweep_gives(vigos, ran, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_experiment_sweeps_by_itself_under_m(vigos, ran, tmp_path):
+def test_an_experiment_with_m_runs_all_its_arms(vigos, ran, tmp_path):
     assert vigos("distill", "+experiment=prior", "-m", "out=s", "seed=5", *QUIET).code == 0
     assert [(config.routing.name, config.seed) for config in ran.configs] == [
         ("vigos", 5),
@@ -167,7 +167,7 @@ def test_an_experiment_sweeps_by_itself_under_m(vigos, ran, tmp_path):
 
 
 @pytest.mark.slow
-def test_ablate_is_a_sweep_of_what_is_listed_or_of_an_experiments_arms(vigos, ran, monkeypatch):
+def test_ablate_sweeps_the_listed_values_or_the_arms_of_an_experiment(vigos, ran, monkeypatch):
     monkeypatch.setattr("vigos_cli.ablation.sweep._report", lambda *_: 0)
     assert vigos("ablate", "routing=vigos,sft", "seed=1", "out=s", *QUIET).code == 0
     assert [config.routing.name for config in ran.configs] == ["vigos", "sft"]
@@ -181,7 +181,7 @@ def test_ablate_is_a_sweep_of_what_is_listed_or_of_an_experiments_arms(vigos, ra
 
 
 @pytest.mark.slow
-def test_ablate_alone_is_the_main_experiment(vigos, ran):
+def test_ablate_without_arguments_is_the_main_experiment(vigos, ran):
     listed = vigos("ablate", "cells=list", "seed=1", *QUIET)
     assert listed.code == 0 and "routing=two_pass" in listed.out and not ran.configs
     assert "8 cells, 8 of them to run" in listed.out
@@ -205,11 +205,11 @@ def test_show_the_configuration(vigos, ran, tmp_path):
     assert "search path" in vigos("distill", "--info").out
 
 
-# ---- the run's folder is never written over
+# ---- the folder of a run is never overwritten
 
 
 @pytest.mark.slow
-def test_a_folder_with_results_is_refused_and_left_as_it_was(vigos, ran, tmp_path):
+def test_a_folder_with_results_is_refused_and_not_changed(vigos, ran, tmp_path):
     assert vigos("distill", "out=here", "seed=1", *QUIET).code == 0
     before = (tmp_path / "here" / ".hydra" / "overrides.yaml").read_text()
     for flags in ([], ["-m"]):
@@ -220,13 +220,13 @@ def test_a_folder_with_results_is_refused_and_left_as_it_was(vigos, ran, tmp_pat
     assert vigos("distill", "out=here", "seed=2", "resume=auto", *QUIET).code == 0
 
 
-def test_a_folder_with_only_traces_of_hydra_is_empty(vigos, ran, tmp_path):
+def test_a_folder_with_only_hydras_files_counts_as_empty(vigos, ran, tmp_path):
     (tmp_path / "here" / ".hydra").mkdir(parents=True)
     (tmp_path / "here" / "distill.log").write_text("")
     assert vigos("distill", "out=here", *QUIET).code == 0
 
 
-def test_a_file_is_no_folder(vigos, ran, tmp_path):
+def test_a_file_is_refused_as_output_folder(vigos, ran, tmp_path):
     (tmp_path / "here").write_text("")
     assert vigos("distill", "out=here").code == 2
 
@@ -243,19 +243,19 @@ def test_a_crash_shows_its_traceback_without_hydras_frames(vigos, ran):
 
 
 @pytest.mark.parametrize(("error", "code"), [(ConfigError("no such thing"), 2), (UserError("no weights"), 1)])
-def test_a_mistake_found_by_the_task_is_one_line(vigos, ran, error, code):
+def test_a_user_error_raised_by_the_task_is_one_line(vigos, ran, error, code):
     ran.fails[0] = error
     result = vigos("distill", *QUIET)
     assert (result.code, result.err) == (code, f"vigos: {error}\n")
 
 
-def test_a_library_error_in_the_task_is_not_taken_for_the_users_mistake(vigos, ran):
+def test_a_library_error_in_the_task_is_not_reported_as_a_users_mistake(vigos, ran):
     ran.fails[0] = FileNotFoundError(2, "No such file", "weights.bin")
     result = vigos("distill", *QUIET)
     assert result.code == 1 and "Traceback" in result.err
 
 
-def test_ctrl_c(vigos, ran):
+def test_ctrl_c_exits_with_code_130(vigos, ran):
     ran.fails[0] = KeyboardInterrupt()
     assert vigos("distill", *QUIET).code == 130
 
@@ -269,7 +269,7 @@ def test_a_failing_job_fails_the_sweep_after_the_others_ran(vigos, ran):
 
 
 @pytest.mark.slow
-def test_a_bad_value_in_a_sweep(vigos, ran):
+def test_a_bad_value_in_a_sweep_is_refused(vigos, ran):
     result = vigos("distill", "-m", "trainer.steps=-1,1", *QUIET)
     assert result.code == 2 and "trainer.steps=-1: must be at least 1" in result.err
     assert len(ran.configs) == 1
@@ -309,12 +309,12 @@ def test_no_arguments_show_the_help(vigos):
 
 
 @pytest.mark.slow
-def test_help_is_as_quick_as_typer_allows(tmp_path):
+def test_help_takes_at_most_half_longer_than_a_bare_typer_app(tmp_path):
     bare = tmp_path / "bare.py"
     commands = "".join(f"@app.command()\ndef {name}(): pass\n" for name in ("a", "b", "c", "d"))
     bare.write_text(f"import typer\napp = typer.Typer()\n{commands}app()\n")
     ours, theirs = [], []
-    for _ in range(8):  # interleaved, and the best of each: other work on the machine falls on both
+    for _ in range(8):  # alternate and take the shortest times, so that other load affects both
         for command, times in ((["-m", "vigos_cli"], ours), ([str(bare)], theirs)):
             start = time.perf_counter()
             subprocess.run(

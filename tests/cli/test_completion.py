@@ -1,4 +1,4 @@
-"""Shell completion: its candidates, and the protocol of each shell."""
+"""Shell completion: the candidates, and the protocol of each shell."""
 
 import os
 import pty
@@ -43,11 +43,11 @@ def test_completion_of_groups_options_keys_and_values():
         (["model", "=", "qwen2vl_"], ["qwen2vl_7b"]),
         (["model", "="], None),
         (["seed", "=", "1", "trainer.schedule", "=", "li"], ["linear"]),
-        (["model=qwen2vl_"], ["model=qwen2vl_7b"]),  # where COMP_WORDBREAKS has no `=`
+        (["model=qwen2vl_"], ["model=qwen2vl_7b"]),  # if COMP_WORDBREAKS has no `=`
         (["loss", "=", "jsd,re"], ["jsd,reverse_kl"]),
     ],
 )
-def test_bash_cuts_words_at_the_equals_sign(words, expected):
+def test_bash_splits_words_at_the_equals_sign(words, expected):
     line = ["vigos", "distill", *words]
     environ = {
         "_VIGOS_COMPLETE": "complete_bash",
@@ -80,7 +80,7 @@ def _read(terminal: int, until: bytes, seconds: float = 120) -> bytes:
     text, end = b"", time.monotonic() + seconds
     while until not in text and time.monotonic() < end:
         if select.select([terminal], [], [], 0.2)[0]:
-            text += os.read(terminal, 4096).replace(b"\x07", b"")  # the bell between what is typed and added
+            text += os.read(terminal, 4096).replace(b"\x07", b"")  # remove the bell
     return text
 
 
@@ -104,7 +104,7 @@ def test_completion_in_a_real_bash(tmp_path):
         for typed, expected in ((b"model=qwen2vl_", b"model=qwen2vl_7b "), (b"trainer.l", b"trainer.lr=")):
             os.write(terminal, b"vigos distill " + typed + b"\t")
             assert expected in _read(terminal, expected)
-            os.write(terminal, b"\x15")  # readline: forget the line
+            os.write(terminal, b"\x15")  # readline: delete the line
     finally:
         os.close(terminal)
         os.waitpid(process, 0)

@@ -36,7 +36,7 @@ def compose(command: str, *overrides: str) -> DistillRun:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", dict.fromkeys([*OPTIONS, *ASKED]))
-def test_every_option_composes_and_knows_its_name(option):
+def test_every_option_composes_and_its_name_is_its_file_name(option):
     needs = [NEEDS[option]] if option in NEEDS else []
     run = compose("eval" if option in ASKED else "distill", option, *needs)
     group, _, name = option.partition("=")
@@ -47,7 +47,7 @@ def test_every_option_composes_and_knows_its_name(option):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("model", ["tiny", "qwen2vl_7b"])
-def test_every_command_takes_a_model_with_its_recipe(command, model):
+def test_every_command_accepts_a_model_with_its_recipe(command, model):
     run = compose(command, f"model={model}", "seed=3", "out=here")
     assert (run.model.name, run.seed, run.out) == (model, 3, "here")
 
@@ -60,7 +60,7 @@ def test_every_experiment_composes(command, experiment):
 
 
 PRIORWORLD_ONLY = {"conflict_share", "untrue", "wrong_references"}  # their keys exist only for that data
-RECIPES = {name for name in options("experiment") if name.startswith("gpu24_")}  # a single run each
+RECIPES = {name for name in options("experiment") if name.startswith("gpu24_")}  # one run each
 
 
 @pytest.mark.slow
@@ -72,20 +72,20 @@ def test_every_experiment_composes_with_the_papers_own_set_up(experiment):
 
 
 @pytest.mark.parametrize("experiment", ["authors_code", "divergences", "privilege", "rollout"])
-def test_no_two_arms_are_the_same_under_the_papers_own_set_up(experiment):
+def test_arms_are_distinct_under_the_papers_own_set_up(experiment):
     fixed, (arms,) = split_off_arms(said(experiment))
     keys = [digest(job("ablate", [*fixed, f"+experiment={experiment}", f"+arm={arm}"])) for arm in arms]
     assert len(set(keys)) == len(arms) > 1
 
 
 def split_off_arms(words: list[str]) -> tuple[list[str], list[list[str]]]:
-    """The other overrides, and the values of `+arm`."""
+    """Separate the values of `+arm` from the other overrides."""
     swept = [word.removeprefix("+arm=").split(",") for word in words if word.startswith("+arm=")]
     return [word for word in words if not word.startswith("+arm=")], swept
 
 
 def papers_own(experiment: str) -> list[str]:
-    """The overrides in the first comment of an experiment, with the first value of each list."""
+    """The overrides of the paper's own set-up, with the first value of each list."""
     return [word.split(",")[0] for word in said(experiment)]
 
 
@@ -97,7 +97,7 @@ def said(experiment: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", options("arm"))
-def test_every_arm_sets_what_it_says_over_the_models_recipe(arm):
+def test_every_arms_settings_override_the_models_recipe(arm):
     run = compose("ablate", f"+arm={arm}")
     assert isinstance(run, schema.AblateRun) and run.label == arm
     for setting in filter(None, options("arm")[arm].split(" ")):
@@ -106,7 +106,7 @@ def test_every_arm_sets_what_it_says_over_the_models_recipe(arm):
         assert str(node).lower() == value.lower()
 
 
-def test_arms_of_one_name_are_the_same_everywhere():
+def test_arms_with_the_same_name_have_the_same_settings():
     found: dict[str, dict] = {}
     for file in experiments_dir().glob("*.yaml"):
         for name, overrides in yaml.safe_load(file.read_text()).get("arms", {}).items():
@@ -119,7 +119,7 @@ SWEEPS = {
 
 
 @pytest.mark.parametrize("name", sorted(SWEEPS.keys() - RECIPES))
-def test_every_sweep_names_what_exists(name):
+def test_every_sweep_names_existing_keys_and_options(name):
     sweep = SWEEPS[name]["hydra"]["sweeper"]["params"]
     for key, values in sweep.items():
         for value in str(values).split(","):
@@ -129,7 +129,7 @@ def test_every_sweep_names_what_exists(name):
                 assert key in keys(DistillRun)
 
 
-def test_a_real_model_named_alone_brings_what_suits_it():
+def test_a_real_model_brings_its_suitable_options():
     run = compose("distill", "model=qwen2vl", "loss=reverse_kl")
     assert (run.adapter.name, run.adapter.quantise, run.adapter.r) == ("qlora", "nf4", 64)
     assert (run.data.name, run.data.columns["question"]) == ("vision_sr1", "problem")
@@ -137,14 +137,14 @@ def test_a_real_model_named_alone_brings_what_suits_it():
     assert run.loss.clip == "token"
 
 
-def test_a_judges_request_options_can_be_added_and_left_out():
+def test_request_options_of_a_judge_can_be_added_and_removed():
     changes = ["+judge.options.seed=5", "~judge.options.max_tokens", "judge.options.temperature=1"]
     run = job("eval", ["judge=openai", "judge.model=m", *changes])
     assert run.judge.options == {"temperature": 1, "seed": 5}
     assert (run.judge.url, run.judge.key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
 
 
-def test_the_command_line_wins_over_what_a_model_brings():
+def test_the_command_line_overrides_the_options_of_a_model():
     run = compose(
         "distill", "model=qwen2vl", "adapter=lora", "data=priorworld", "trainer=paper", "prompt=short"
     )
@@ -167,7 +167,7 @@ def test_the_default_is_the_embedded_model():
     assert run.out.startswith("outputs/distill/")
 
 
-def test_benchmarks_merge(tmp_path):
+def test_benchmark_options_merge(tmp_path):
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "other.yaml").write_text("tasks: {other: {rows: 3}}\n")
     searched = f"hydra.searchpath=[file://{tmp_path}]"
@@ -176,7 +176,7 @@ def test_benchmarks_merge(tmp_path):
     assert run.bench.tasks["other"].rows == 3
 
 
-def test_an_experiment_may_name_a_model_and_still_lose_to_the_command_line(tmp_path):
+def test_the_command_line_overrides_the_model_of_an_experiment(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /model: qwen2vl\n  - override /loss: jsd\nseed: 7\n"
@@ -221,7 +221,7 @@ def test_opsd_has_one_teacher_and_the_controls_none():
 
 
 @pytest.mark.slow
-def test_losses_share_the_clip():
+def test_losses_have_the_same_clip():
     runs = [compose("distill", "model=qwen2vl", f"loss={name}").loss for name in options("loss")]
     assert {(run.clip, run.clip_value) for run in runs} == {("token", 0.05)}
 
@@ -269,14 +269,14 @@ def test_values_out_of_range_are_refused(override):
         assert override.split("=")[0].split(".")[-1] in message
 
 
-def test_added_keys_do_not_slip_past_the_schema():
+def test_added_keys_are_checked_by_the_schema():
     with pytest.raises(Exception, match="foo"):
         compose("distill", "+foo=1")
     with pytest.raises(Exception, match="foo"):
         compose("distill", "++trainer.foo=1")
 
 
-def test_choices_name_real_keys_and_hold_their_defaults():
+def test_choices_name_existing_keys_and_contain_their_defaults():
     for key, words in CHOICES.items():
         value = OmegaConf.select(OmegaConf.structured(AnyRun), key)
         assert value in words, key
@@ -290,7 +290,7 @@ def test_every_key_has_a_comment():
         assert all(notes[f.name] for f in fields(group) if f.name not in nested), group
 
 
-def test_the_reference_is_current():
+def test_the_generated_reference_is_current():
     written = (config_dir() / "README.md").read_text(encoding="utf-8")
     assert written == reference(), "run: python -m vigos_cli.cli.explain > conf/README.md"
 
@@ -305,7 +305,7 @@ def test_the_defaults_that_help_shows_are_those_that_hydra_composes(command):
     assert values.keys() | chosen.keys() == {f.name for f in fields(COMMANDS[command])}
 
 
-def test_options_are_short_and_say_what_they_are():
+def test_option_files_are_short_and_have_a_comment():
     for file in config_dir().glob("*/*.yaml"):
         text = file.read_text()
         if file.parent.name != "prompt":
@@ -313,7 +313,7 @@ def test_options_are_short_and_say_what_they_are():
         assert options(file.parent.name)[file.stem], f"{file}: no comment"
 
 
-def test_registering_twice_does_no_harm():
+def test_registering_twice_is_harmless():
     register()
     register()
     compose("rollout")

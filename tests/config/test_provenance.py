@@ -1,4 +1,4 @@
-"""What a run records about the code that made it."""
+"""The record of the code version in a run."""
 
 import re
 from dataclasses import asdict
@@ -13,12 +13,12 @@ from vigos_cli.config.schema import AnyRun, DistillRun
 from vigos_cli.utils.errors import ConfigError
 
 
-@pytest.mark.skipif(not (PACKAGE.parents[1] / ".git").exists(), reason="not a checkout")
+@pytest.mark.skipif(not (PACKAGE.parents[1] / ".git").exists(), reason="this is not a git checkout")
 def test_a_checkout_records_its_commit():
     assert re.fullmatch(r"[0-9a-f]{40}\+?", commit() or "")
 
 
-def test_a_run_of_an_earlier_version_is_resumed_if_its_removed_keys_had_their_defaults():
+def test_an_older_run_is_resumed_if_its_removed_keys_had_their_defaults():
     config = DistillRun()
     saved = asdict(config)
     for key, removed in REMOVED.items():

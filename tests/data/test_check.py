@@ -1,4 +1,4 @@
-"""A look at a data set names every bad row by its rule, keeps the good ones, and stops at nothing."""
+"""The check of a data set reports every bad row by its rule, keeps the good ones, and never crashes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stored(image: Image.Image, form: str = "PNG") -> bytes:
 PNG = stored(Image.effect_noise((64, 48), 80).convert("RGB"))
 GOOD = {"id": "good", "problem": "What?", "answer": "red", "image": "a.png"}
 
-BAD: list[tuple[object, str]] = [  # twenty kinds of bad row, and the rule that names each
+BAD: list[tuple[object, str]] = [  # kinds of bad rows, each with the rule that reports it
     (b"{not json", "not_json"),
     (b"[1, 2]", "not_json"),
     (b'"text"', "not_json"),
@@ -74,7 +74,7 @@ def look(path: Path) -> DataReport:
     return check(load_data(DataConfig(name="jsonl", path=str(path)), 0))
 
 
-def test_every_kind_of_bad_row_is_named_where_it_stands(folder):
+def test_every_kind_of_bad_row_is_reported_with_its_row_number(folder):
     rows = [GOOD, *(row for row, _ in BAD), {**GOOD, "id": "other", "image": "dot.png"}]
     report = look(write(folder, rows))
     expected: dict[str, list[int]] = {}
@@ -88,22 +88,22 @@ def test_every_kind_of_bad_row_is_named_where_it_stands(folder):
     assert all(f"{rule} {len(rows)}: row " in text for rule, rows in expected.items())
 
 
-def test_a_clean_file_is_passed_over_in_silence(folder):
+def test_nothing_is_reported_for_a_clean_file(folder):
     report = look(write(folder, [GOOD, {**GOOD, "id": "other"}]))
     assert report.lines() == [] and report.summary()["faults"] == {}
 
 
-def test_shared_ids_are_counted_and_kept(folder):
+def test_rows_with_repeated_ids_are_counted_and_kept(folder):
     report = look(write(folder, [GOOD, GOOD, {**GOOD, "id": "other"}]))
     assert report.repeated_ids == 2 and not report.faults
 
 
-def test_a_file_without_a_usable_row_is_an_error_that_says_why(folder):
+def test_a_file_without_usable_rows_is_an_error_with_the_reason(folder):
     with pytest.raises(UserError, match=r"no row can be used\n  missing_answer 2: row 0, 1"):
         look(write(folder, [{**GOOD, "answer": ""}] * 2))
 
 
-def test_a_large_file_is_sampled_evenly_and_says_so(folder):
+def test_a_random_part_of_a_large_file_is_checked_and_reported(folder):
     data = load_data(DataConfig(name="jsonl", path=str(write(folder, [GOOD] * 500))), 0)
     report = check(data, seconds=0)
     assert 0 < report.checked < 500

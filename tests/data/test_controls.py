@@ -1,4 +1,4 @@
-"""The pictures of the diagnostics, and what a model is asked under each of them."""
+"""The pictures that each diagnostic shows, and the prompts that a model gets with them."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def item(name: str, *shades: int, group: str = "") -> Sample:
 # ---- pictures
 
 
-def test_blind_takes_every_picture_and_nothing_else():
+def test_blind_removes_all_pictures_and_nothing_else():
     given = [item("a", 1, 2), item("b", 3)]
     assert list(with_control_images(given, "blind")) == [replace(sample, images=()) for sample in given]
     assert list(with_control_images(given, "none")) == given
 
 
 @pytest.mark.parametrize("diagnostic", ["blank", "noise"])
-def test_controls_keep_number_and_size(diagnostic):
+def test_controls_keep_the_number_and_size_of_pictures(diagnostic):
     small = replace(item("a", 5), images=(picture(5), picture(6, (10, 50))))
     (shown,) = with_control_images([small], diagnostic)
-    assert [image.size for image in shown.images] == [(40, 30), (28, 140)]  # what the model would have seen
+    assert [image.size for image in shown.images] == [(40, 30), (28, 140)]  # the sizes that the model sees
     for image in shown.images:
         assert (np.asarray(image).std() == 0) == (diagnostic == "blank")
     assert shown.question == small.question
 
 
-def test_noise_is_the_samples_own_and_the_same_each_time():
+def test_noise_differs_between_samples_and_is_reproducible():
     one, two = (list(with_control_images([item("a", 1, 1), item("b", 1)], "noise", seed)) for seed in (0, 0))
     assert [[i.tobytes() for i in s.images] for s in one] == [[i.tobytes() for i in s.images] for s in two]
     pictures = [image for sample in one for image in sample.images]
@@ -62,14 +62,14 @@ def test_noise_is_the_samples_own_and_the_same_each_time():
     assert abs(np.asarray(noise_like(picture(1, (200, 200)))).mean() - 127.5) < 1
 
 
-def test_a_swap_gives_the_next_samples_pictures_and_the_first_follow_the_last():
+def test_a_swap_shows_the_next_samples_pictures_and_wraps_around():
     shown = list(swapped([item("a", 1), item("b", 2, 3), item("c"), item("d", 4)]))
     shades = {s.id: [image.getpixel((0, 0))[0] for image in s.images] for s in shown}  # type: ignore[index]
     assert shades == {"a": [2], "b": [4, 4], "c": [], "d": [1]}
     assert [s.answer for s in shown] == ["that"] * 4
 
 
-def test_a_swap_passes_over_the_same_picture_and_the_same_group():
+def test_a_swap_skips_samples_with_the_same_picture_or_group():
     shown = list(swapped([item("a", 1, group="x"), item("b", 2, group="x"), item("c", 1), item("d", 7)]))
     shades = {s.id: s.images[0].getpixel((0, 0))[0] for s in shown}  # type: ignore[index]
     assert shades == {"a": 7, "b": 1, "c": 7, "d": 1}
@@ -77,7 +77,7 @@ def test_a_swap_passes_over_the_same_picture_and_the_same_group():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=9))
-def test_a_swap_is_with_the_next_unrelated_one(rows):
+def test_a_swap_uses_the_next_unrelated_sample(rows):
     samples = [replace(item(str(i), shade), group=f"g{group}") for i, (group, shade) in enumerate(rows)]
     expected = []
     for i, (group, shade) in enumerate(rows):
@@ -92,7 +92,7 @@ def test_a_swap_is_with_the_next_unrelated_one(rows):
     assert [s.images[0].getpixel((0, 0))[0] for s in shown] == expected  # type: ignore[index]
 
 
-def test_a_swap_among_items_of_one_picture_is_an_error_that_says_so():
+def test_a_swap_fails_if_all_items_have_the_same_picture():
     with pytest.raises(UserError, match="item b: no other item has another picture"):
         list(swapped([item("b", 1), item("c", 1)]))
 
@@ -112,7 +112,7 @@ def first_item(tiny, diagnostic: str) -> PreparedItem:
     return prepare_item(prompter(tiny), sample, sample.question)
 
 
-def test_a_blind_prompt_differs_by_its_picture_alone(tiny):
+def test_a_blind_prompt_differs_only_in_the_picture(tiny):
     plain, blind = (first_item(tiny, name) for name in ("none", "blind"))
     assert not blind.prompt.features and plain.prompt.features
     slots = {*tiny.banned_ids, *tiny.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])}
@@ -121,7 +121,7 @@ def test_a_blind_prompt_differs_by_its_picture_alone(tiny):
 
 
 @pytest.mark.slow
-def test_a_description_alone_is_the_models_own_and_nothing_of_the_picture_is_left(tiny):
+def test_description_only_shows_the_models_own_description_and_no_picture(tiny):
     item, engine = first_item(tiny, "none"), InProcess(tiny)
     (greedy,) = answer(engine, prompter(tiny), [item], CONFIG.routing, CONFIG.bench)
     (asked,) = describe(engine, prompter(tiny), [item], [item.sample.question], CONFIG.bench)
@@ -140,7 +140,7 @@ def run(folder: Path, out: str, *overrides: str):
 
 
 @pytest.mark.slow
-def test_a_diagnostic_is_a_marked_run_and_says_how_far_it_is_from_the_plain_one(tmp_path):
+def test_a_diagnostic_run_is_labelled_and_compared_with_the_plain_run(tmp_path):
     plain = run(tmp_path, "plain", "bench.samples=0")
     blank = run(tmp_path, "blank", "bench.samples=1", "diagnostic=blank", f"compare=[{tmp_path / 'plain'}]")
     assert blank["diagnostic"] == "blank" and "diagnostic" not in plain and "against" not in plain
@@ -154,7 +154,7 @@ def test_a_diagnostic_is_a_marked_run_and_says_how_far_it_is_from_the_plain_one(
 
 
 @pytest.mark.slow
-def test_diagnostics_work_on_any_benchmark_and_go_on(tmp_path):
+def test_diagnostics_work_on_any_benchmark_and_resume(tmp_path):
     for i in range(3):
         picture(80 * i).save(tmp_path / f"{i}.png")
     images = [["0.png", "2.png"], ["1.png"], ["2.png"]]
@@ -193,7 +193,7 @@ def test_a_missing_picture_is_still_an_error(tmp_path):
         (("diagnostic=blind", "compare=[nowhere]"), "there is no verdicts.jsonl in nowhere"),
     ],
 )
-def test_what_cannot_be_is_said_before_a_model_is_loaded(overrides, says, tmp_path, monkeypatch):
+def test_impossible_settings_are_refused_before_a_model_is_loaded(overrides, says, tmp_path, monkeypatch):
     monkeypatch.setattr("vigos_cli.evaluation.asker.load_student", None)
     with pytest.raises(ConfigError, match=says):
         evaluate(job("eval", [*overrides, f"out={tmp_path / 'o'}"]))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Data that changed under a run are noticed, and data that merely lie elsewhere are not."""
+"""A run notices that its data have changed, and accepts the same data in another folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vigos_cli.utils.errors import ConfigError
 
 def stored(colour: str, side: int = 40) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(file, "BMP")  # of one size whatever it shows
+    Image.new("RGB", (side, side), colour).save(file, "BMP")  # BMP: the size does not depend on the content
     return file.getvalue()
 
 
@@ -37,7 +37,7 @@ Rows = list[dict[str, Any]]
 
 
 def lines(folder: Path, rows: Rows, pictures: list[bytes]) -> Path:
-    """JSON lines beside the files of their pictures; a row that is no JSON at the end."""
+    """JSON lines with pictures as files; the last row is not JSON."""
     rows = [{**row, "images": [f"{i}.bmp"]} for i, row in enumerate(rows)]
     for i, picture in enumerate(pictures):
         (folder / f"{i}.bmp").write_bytes(picture)
@@ -54,7 +54,7 @@ def array(folder: Path, rows: Rows, pictures: list[bytes]) -> Path:
 
 
 def parquet(folder: Path, rows: Rows, pictures: list[bytes]) -> Path:
-    """As the hub serves them, pictures as bytes."""
+    """A parquet file as on the hub, with pictures as bytes."""
     import datasets
 
     whole = [
@@ -104,26 +104,26 @@ def taken(path: Path, limit: int | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_changes_is_told_by_what_changed(tmp_path, form):
+def test_the_fingerprint_shows_which_part_has_changed(tmp_path, form):
     def other(name: str, *args: Any) -> set[str]:
         found = taken(make(tmp_path / name, form, *args))
         return {key for key in first if first[key] != found[key]}
 
     first = taken(make(tmp_path / "first", form))
     colours = [stored(colour) for colour in COLOURS]
-    assert other("same") == set(), "another folder, another time"
+    assert other("same") == set(), "same data in another folder at another time"
     assert other("answer", [{**ROWS[0], "answer": "pink"}, *ROWS[1:]]) == {"texts"}
     assert other("solution", [*ROWS[:3], {**ROWS[3], "solution": "think"}]) == {"texts"}
     assert "texts" in other("order", [ROWS[1], ROWS[0], *ROWS[2:]])
     assert other("more", [*ROWS, {**ROWS[0], "id": "r4"}]) == {"rows", "texts", "pictures"}
-    assert other("picture", ROWS, [stored("pink"), *colours[1:]]) == {"pictures"}, "of the same size"
+    assert other("picture", ROWS, [stored("pink"), *colours[1:]]) == {"pictures"}, "same file size"
     assert other("larger", ROWS, [*colours[:3], stored("white", 44)]) == {"pictures"}
     assert other("swapped", ROWS, [colours[1], colours[0], *colours[2:]]) == {"pictures"}
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_row_counts_without_its_bytes_being_read(tmp_path, form, monkeypatch):
-    """What is told of the rows whose pictures are not read: their sizes, and names of files."""
+def test_the_fingerprint_covers_rows_whose_pictures_are_not_read(tmp_path, form, monkeypatch):
+    """The fingerprint of these rows has the sizes of their pictures and the names of files."""
     from vigos_cli.data import fingerprint as module
 
     monkeypatch.setattr(module, "CONTENT", 0)
@@ -161,7 +161,7 @@ def test_a_copy_is_the_same_data(tmp_path):
         claim(tmp_path / "copy")
 
 
-def test_priorworld_needs_no_record_and_an_older_one_is_not_compared(tmp_path):
+def test_priorworld_has_no_record_and_an_older_format_is_not_compared(tmp_path):
     from vigos_cli.data.fingerprint import claim_data
 
     claim_data(tmp_path, PriorWorld(size=4))
@@ -179,7 +179,7 @@ def change(file: Path) -> None:
     file.write_text(file.read_text().replace('"answer": "red"', '"answer": "pink"'))
 
 
-def test_a_distillation_does_not_go_on_with_other_data(tmp_path):
+def test_distill_refuses_to_resume_with_other_data(tmp_path):
     from vigos_cli.training.distill import distill
 
     data, out = make(tmp_path / "data", lines), tmp_path / "run"
@@ -201,11 +201,11 @@ def test_a_distillation_does_not_go_on_with_other_data(tmp_path):
         distill(config)
     said = str(caught.value)
     assert "\n" not in said and "the data have changed" in said and "other texts" in said and "out=" in said
-    (out / "data.json").unlink()  # as a version without fingerprints has left it
+    (out / "data.json").unlink()  # as in a run of a version without fingerprints
     assert distill(config)
 
 
-def test_a_rollout_does_not_go_on_with_other_data(tmp_path):
+def test_rollout_refuses_to_resume_with_other_data(tmp_path):
     from vigos_cli.analysis.rollout_run import sample
     from vigos_cli.utils.quiet import quieten
 
@@ -219,7 +219,7 @@ def test_a_rollout_does_not_go_on_with_other_data(tmp_path):
         sample(job("rollout", run))
 
 
-def test_data_that_cannot_be_used_at_all_may_be_put_right(tmp_path):
+def test_a_run_starts_after_unusable_data_are_corrected(tmp_path):
     from vigos_cli.analysis.rollout_run import sample
     from vigos_cli.utils.errors import UserError
     from vigos_cli.utils.quiet import quieten

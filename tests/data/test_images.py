@@ -1,4 +1,4 @@
-"""Pictures of any kind become usable or are left out under a named rule; no other error gets through."""
+"""Any picture becomes usable or is left out with the name of a rule; no other error is raised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def use(data: bytes, counts: dict[str, int]) -> Image.Image:
-    """Opened and made usable; some forms notice damage at once, which is the loader's affair."""
+    """Open a picture and make it usable. Some formats raise on opening; the loader turns that into a rule."""
     try:
         image = opened(data)
     except OSError as error:
@@ -51,7 +51,7 @@ def noise(width: int, height: int) -> Image.Image:
         ((10000, 100), (4096, 41), {"image_reduced": 1}),
     ],
 )
-def test_sizes(size, becomes, counts):
+def test_pictures_are_resized_to_the_limits(size, becomes, counts):
     counted: dict[str, int] = {}
     image = usable(Image.new("RGB", size), counted)
     assert (image.size, image.mode, counted) == (becomes, "RGB", counts)
@@ -67,7 +67,7 @@ def test_strips_are_left_out(size):
 
 @given(st.integers(1, 300), st.integers(1, 300))
 @settings(max_examples=40, deadline=None)
-def test_what_is_usable_fits_every_processor(width, height):
+def test_usable_pictures_fit_every_processor(width, height):
     try:
         image = usable(Image.new("L", (width, height)), {})
     except BadRow:
@@ -78,7 +78,7 @@ def test_what_is_usable_fits_every_processor(width, height):
     assert abs(image.width / image.height - width / height) <= 0.03 * width / height
 
 
-def test_counts_add_up():
+def test_counts_are_added_up():
     counts = {"image_enlarged": 2, "other": 1}
     usable(Image.new("RGB", (2, 2)), counts)
     assert counts == {"image_enlarged": 3, "other": 1}
@@ -93,7 +93,7 @@ def test_every_mode_becomes_rgb(mode):
 
 
 @pytest.mark.parametrize(("mode", "form"), [("CMYK", "JPEG"), ("L", "PNG"), ("P", "GIF"), ("1", "PNG")])
-def test_colours_survive(mode, form):
+def test_colours_are_kept(mode, form):
     red = Image.new("RGB", (40, 40), (200, 30, 30)).convert(mode)
     image = usable(opened(stored(red, form)), {})
     expected = (77, 77, 77) if mode == "L" else red.convert("RGB").getpixel((20, 20))
@@ -103,8 +103,8 @@ def test_colours_survive(mode, form):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_is_white(mode):
-    """Drawings are often black on nothing; on black they would show nothing at all."""
+def test_transparent_pixels_become_white(mode):
+    """Drawings are often black on transparent; on a black background they would be invisible."""
     image = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (10, 10, 20, 20))
     counts: dict[str, int] = {}
@@ -126,11 +126,11 @@ def test_16_bit_greys_keep_their_shades():
     assert np.array_equal(np.asarray(image)[..., 0], ramp // 256) and counts == {"image_16bit": 1}
 
 
-def test_a_photograph_is_turned_as_its_camera_was():
+def test_a_photograph_is_rotated_by_its_exif_orientation():
     upright = Image.new("RGB", (40, 60), "white")
     upright.paste("black", (0, 0, 40, 30))
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn clockwise to see it upright
+    exif[0x0112] = 6  # rotate clockwise to see it upright
     data = stored(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
     assert opened(data).size == (60, 40)
     image = usable(opened(data), {})
@@ -140,7 +140,7 @@ def test_a_photograph_is_turned_as_its_camera_was():
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP"])
-def test_a_picture_that_is_cut_short_is_unreadable(form):
+def test_a_truncated_picture_is_unreadable(form):
     data = stored(noise(90, 90), form)
     counts: dict[str, int] = {}
     for keep in (0.5, 0.9):
@@ -162,7 +162,7 @@ def test_a_png_with_a_broken_chunk_is_unreadable():
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_damaged_bytes_raise_nothing_else(data):
+def test_damaged_bytes_raise_no_other_error(data):
     form = data.draw(st.sampled_from(("PNG", "JPEG", "GIF", "BMP")))
     raw = bytearray(stored(noise(40, 40).quantize(32) if form == "GIF" else noise(40, 40), form))
     for _ in range(data.draw(st.integers(1, 6))):
@@ -170,7 +170,7 @@ def test_damaged_bytes_raise_nothing_else(data):
     try:
         image = Image.open(io.BytesIO(bytes(raw)))
     except Exception:
-        return  # cannot be opened: see the tests of the loader
+        return  # cannot be opened; the tests of the loader cover this
     try:
         assert usable(image, {}).mode == "RGB"
     except BadRow as rule:

@@ -1,4 +1,4 @@
-"""Rows of any file become samples, or a BadRow that names its rule; configuration mistakes are one line."""
+"""Rows become samples or a BadRow with its rule; mistakes in the configuration give one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stored(image: Image.Image = PICTURE, form: str = "PNG") -> bytes:
 
 
 PNG = stored()
-SMALL = stored(Image.new("RGB", (30, 30), "red"))  # its base64 is as short as a path could be
+SMALL = stored(Image.new("RGB", (30, 30), "red"))  # its base64 text is short enough to be a path
 GOOD = {"question": "What?", "answer": "red", "images": "a.png"}
 
 
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, rows: list[Any], name: str = "data.jsonl") -> Path:
-    """JSON lines; texts and bytes stand for themselves."""
+    """Write JSON lines; rows that are texts or bytes are written unchanged."""
     texts = [row if isinstance(row, str | bytes) else json.dumps(row) for row in rows]
     lines = [text.encode() if isinstance(text, str) else text for text in texts]
     (folder / name).write_bytes(b"\n".join(lines) + b"\n")
@@ -62,7 +62,7 @@ def load(path: Path, limit: int | None = None, **columns: str):
 # ---------------------------------------------------------------- pictures
 
 
-def test_a_picture_may_be_given_in_any_of_the_usual_ways(folder):
+def test_a_picture_can_be_a_path_bytes_base64_or_dict(folder):
     text = base64.b64encode(PNG).decode()
     wrapped = "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
     ways = [
@@ -88,8 +88,8 @@ def test_a_picture_may_be_given_in_any_of_the_usual_ways(folder):
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP"])
 @pytest.mark.parametrize("side", [1, 5, 12, 30, 60])
-def test_a_short_base64_text_is_no_path(folder, form, side):
-    """Some are shorter than the longest path, some hold slashes, and those of JPEGs begin with one."""
+def test_a_short_base64_text_is_not_read_as_a_path(folder, form, side):
+    """Some are shorter than the longest path, some contain slashes; those of JPEGs start with one."""
     data = stored(PICTURE.resize((side, side)), form)
     assert read_image(base64.b64encode(data).decode(), folder).size == (side, side)
 
@@ -120,19 +120,19 @@ def test_a_short_base64_text_is_no_path(folder, form, side):
         ({"bytes": 3}, "image_unreadable"),
         ("../secret.png", "image_outside"),
         ("images/../../secret.png", "image_outside"),
-        ("../data-2/secret.png", "image_outside"),  # begins as the folder's own name does
+        ("../data-2/secret.png", "image_outside"),  # starts with the name of the data folder
         ("../../../../../../etc/passwd", "image_outside"),
         ("/etc/passwd", "image_outside"),
         ({"path": "../secret.png"}, "image_outside"),
     ],
 )
-def test_what_is_no_picture_is_named_at_once(folder, raw, rule):
+def test_a_value_that_is_not_a_picture_is_reported_at_once(folder, raw, rule):
     with pytest.raises(BadRow) as caught:
         read_image(raw, folder)
     assert str(caught.value) == rule
 
 
-def test_a_path_out_of_the_folder_is_not_read(folder, tmp_path, monkeypatch):
+def test_a_path_outside_the_folder_is_not_read(folder, tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self) or PNG)
     for raw in ("../secret.png", str(tmp_path / "secret.png"), "~/a.png", "../../etc/passwd"):
@@ -144,12 +144,12 @@ def test_a_path_out_of_the_folder_is_not_read(folder, tmp_path, monkeypatch):
     assert read == [folder / "a.png"]
 
 
-def test_links_of_the_folders_owner_are_followed(folder, tmp_path):
+def test_symbolic_links_inside_the_folder_are_followed(folder, tmp_path):
     (folder / "elsewhere").symlink_to(tmp_path / "data-2")
     assert read_image("elsewhere/secret.png", folder).size == PICTURE.size
 
 
-def test_a_file_cut_short_on_disk_is_noticed_when_its_row_is_read(folder):
+def test_a_truncated_file_is_reported_when_its_row_is_read(folder):
     for name, data in (("cut.png", PNG[:-100]), ("cut.jpg", stored(form="JPEG")[:-100])):
         (folder / name).write_bytes(data)
         data = load(write(folder, [{**GOOD, "images": name}, GOOD]))
@@ -209,7 +209,7 @@ BAD: list[tuple[Any, str]] = [
 ]
 
 
-def test_bad_rows_are_named_and_spoil_no_other(folder):
+def test_bad_rows_are_reported_and_do_not_affect_other_rows(folder):
     rows = [row for bad, _ in BAD for row in (GOOD, bad)]
     data = load(write(folder, rows))
     assert len(data) == 2 * len(BAD)
@@ -239,7 +239,7 @@ def test_any_row_is_a_sample_or_a_bad_row(folder, row):
     assert all(isinstance(image, Image.Image) for image in sample.images)
 
 
-def test_a_sample_holds_what_its_row_says(folder):
+def test_a_sample_has_the_values_of_its_row(folder):
     rows = [
         {"question": " <image>How many? ", "answer": 3, "images": ["a.png"], "solution": "1+2", "id": 17},
         {"question": "<image>", "answer": None, "images": None},
@@ -264,7 +264,7 @@ def test_indexing_and_limits(folder):
             load(path, limit=2)[index]
 
 
-def test_forms_of_a_json_file(folder):
+def test_all_forms_of_a_json_file_are_read(folder):
     marked = write(folder, [b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), "", "  ", GOOD], "bom.jsonl")
     assert [sample.id for sample in load(marked)] == ["0", "1"]
     ends = folder / "ends.jsonl"
@@ -290,7 +290,7 @@ def mistake(path: Path, **columns: str) -> str:
     return message
 
 
-def test_columns_may_have_other_names(folder):
+def test_columns_can_have_other_names(folder):
     row = {"problem": "What?", "answer": "red", "image": "a.png", "key": 4, "why": "so"}
     sample = load(write(folder, [row]), id="key", solution="why")[0]
     assert (sample.question, sample.id, sample.solution, len(sample.images)) == ("What?", "4", "so", 1)
@@ -299,7 +299,7 @@ def test_columns_may_have_other_names(folder):
     assert load(write(folder, [both]), question="problem")[0].question == "no"
 
 
-def test_a_missing_column_is_named_with_the_nearest(folder):
+def test_a_missing_column_is_reported_with_the_nearest_name(folder):
     path = write(folder, [{"questions": "What?", "answer": "red", "images": "a.png"}])
     said = mistake(path)
     assert "'question'" in said and "data.columns.question" in said and "did you mean questions?" in said
@@ -311,19 +311,19 @@ def test_a_missing_column_is_named_with_the_nearest(folder):
     assert "data.columns.qestion" in said and "did you mean question?" in said
 
 
-def test_a_column_that_only_later_rows_have_is_known(folder):
+def test_a_column_that_only_later_rows_have_is_found(folder):
     data = load(write(folder, ["{bad", {"images": "a.png"}, GOOD]))
     assert data[2].question == "What?"
 
 
-def test_a_missing_file_is_named_with_the_nearest(folder):
+def test_a_missing_file_is_reported_with_the_nearest_name(folder):
     write(folder, [GOOD], "training.jsonl")
     said = mistake(folder / "trainin.jsonl")
     assert "trainin.jsonl: there is no such file" in said and "did you mean training.jsonl?" in said
     assert "there is no such file" in mistake(folder / "no" / "such.jsonl")
 
 
-def test_files_that_hold_no_rows(folder):
+def test_files_without_rows_are_refused(folder):
     for name, content in (("a.jsonl", ""), ("b.jsonl", "\n \n"), ("c.json", "[]"), ("d.jsonl", "text\n")):
         (folder / name).write_text(content)
         assert "no rows" in mistake(folder / name)
@@ -343,7 +343,7 @@ def test_the_embedded_data_set():
 
 @pytest.fixture
 def parquet(folder, monkeypatch):
-    """Writes a parquet file as the hub serves them: pictures as a decoded feature."""
+    """Write a parquet file as on the hub, with pictures as an Image feature."""
     warnings.simplefilter("ignore")
     import datasets
 
@@ -363,7 +363,7 @@ def parquet(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_a_broken_picture_in_a_parquet_file_is_its_rows_affair(parquet, several):
+def test_a_broken_picture_in_a_parquet_file_affects_only_its_row(parquet, several):
     import datasets
 
     blobs = [PNG, PNG[:-100], b"junk", None]
@@ -383,7 +383,7 @@ def test_a_broken_picture_in_a_parquet_file_is_its_rows_affair(parquet, several)
     assert len(load(path, limit=1)) == 1
 
 
-def test_a_parquet_file_that_is_none_is_one_line(folder, parquet):
+def test_a_file_that_is_not_parquet_is_a_one_line_error(folder, parquet):
     (folder / "broken.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(UserError) as caught:
         load(folder / "broken.parquet")

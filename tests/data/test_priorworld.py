@@ -1,4 +1,4 @@
-"""The picture world keeps its promises: what is said is what is drawn, and nothing leaks between splits."""
+"""PriorWorld's texts agree with its pictures, and its splits share no pictures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def things(sample: Sample) -> dict[str, Look]:
 
 
 def said(sample: Sample) -> str:
-    """Everything of a sample but its picture."""
+    """All values of a sample except its picture."""
     prior = sample.prior and (sample.prior.usual, sample.prior.agrees, sample.prior.fact_stated)
     parts = (sample.id, sample.group, sample.family, sample.question, sample.answer, sample.solution)
     return json.dumps([*parts, prior, sample.scene], sort_keys=True)
@@ -66,23 +66,23 @@ def rows() -> list[Sample]:
 # ---------------------------------------------------------------- determinism
 
 
-def test_a_sample_depends_on_its_seed_and_index_alone():
+def test_a_sample_depends_only_on_its_seed_and_index():
     world = PriorWorld("train", 64, seed=3, conflict=0.5)
     forward = [world[i] for i in range(12)]
-    again = PriorWorld("train", 20, seed=3, conflict=0.5)  # another size, asked backwards
+    again = PriorWorld("train", 20, seed=3, conflict=0.5)  # another size, and read in reverse order
     assert all(same(forward[i], again[i]) for i in reversed(range(12)))
     other = PriorWorld("train", 64, seed=4, conflict=0.5)
     assert not any(same(forward[i], other[i]) for i in range(12))
     assert len({sample.id for sample in forward}) == 12
 
 
-def test_question_rows_do_not_depend_on_how_many_are_asked_for():
+def test_question_rows_do_not_depend_on_their_number():
     few = {sample.id: sample for sample in question_rows("validation", 2, seed=9)}
     many = {sample.id: sample for sample in question_rows("validation", 4, seed=9)}
     assert len(few) == 8 and all(same(sample, many[name]) for name, sample in few.items())
 
 
-def test_indices_outside_are_refused():
+def test_indices_out_of_range_are_refused():
     world = PriorWorld(size=3)
     assert len(world) == 3 and len(list(world)) == 3
     for index in (3, -1):
@@ -107,10 +107,10 @@ def test_no_two_splits_share_a_picture(undrawn, rows):
             content = json.dumps([sorted(things(sample).values()), sample.scene["background"]])
             assert seen.setdefault(content, split) == split
             sizes[split] += 1
-    assert min(sizes.values()) > 1400 and len(seen) > 3000  # else the test has seen nothing
+    assert min(sizes.values()) > 1400 and len(seen) > 3000  # otherwise the test compared too few pictures
 
 
-def test_a_split_is_a_matter_of_content_and_takes_a_tenth_each():
+def test_the_content_decides_the_split_and_each_test_split_gets_a_tenth():
     rng = random.Random(0)
     scenes = [draw_scene(rng, 0.5) for _ in range(4000)]
     shares = Counter(scene.split() for scene in scenes)
@@ -123,11 +123,11 @@ def test_pictures_of_different_splits_differ_in_their_pixels():
     assert all(not pixels[a] & pixels[b] for a, b in combinations(SPLITS, 2))
 
 
-# ---------------------------------------------------------------- nothing contradicts the picture
+# ---------------------------------------------------------------- texts agree with the picture
 
 
 def truth(sample: Sample) -> tuple[str, str, str]:
-    """From the question and the scene alone: the answer, the worked solution, the thing asked about."""
+    """Compute from question and scene: the answer, the worked solution, and the kind asked about."""
     assert sample.scene is not None
     world, background = things(sample), str(sample.scene["background"])
     question = sample.question
@@ -153,7 +153,7 @@ def truth(sample: Sample) -> tuple[str, str, str]:
 
 
 def check(sample: Sample) -> None:
-    """One sample says what its scene is, and nothing else."""
+    """Check that the texts of a sample describe its scene correctly."""
     assert sample.scene is not None
     answer, solution, asked = truth(sample)
     world = things(sample)
@@ -183,7 +183,7 @@ def test_every_target_is_true_of_its_scene(undrawn):
     assert min(families.values()) > 50
 
 
-def test_the_checker_sees_a_lie():
+def test_the_check_finds_wrong_texts():
     from dataclasses import replace
 
     lies = 0
@@ -196,7 +196,7 @@ def test_the_checker_sees_a_lie():
     assert lies == 180
 
 
-def test_a_caption_names_every_thing_as_it_is_and_is_read_back():
+def test_a_caption_describes_every_thing_and_can_be_parsed():
     rng = random.Random(1)
     for _ in range(500):
         scene = draw_scene(rng, 0.4)
@@ -210,7 +210,7 @@ def test_a_caption_names_every_thing_as_it_is_and_is_read_back():
     assert list(read_caption("junk hat: red plain top left. tail")["hat"]) == ["red", "plain", "top", "left"]
 
 
-def test_a_description_is_judged_by_the_asked_attribute_alone(rows):
+def test_only_the_asked_attribute_decides_if_a_description_is_true(rows):
     judged = 0
     for sample in rows:
         if sample.prior is None:
@@ -239,12 +239,12 @@ def test_a_description_is_judged_by_the_asked_attribute_alone(rows):
 
 
 def conflicts(sample: Sample) -> bool:
-    """Whether anything in the picture looks other than usual."""
+    """Whether anything in the picture has an unusual look."""
     return any((colour, pattern) != USUAL[kind] for kind, colour, pattern, *_ in things(sample).values())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.5, 1.0])
-def test_the_share_of_conflicting_pictures_is_what_was_asked_for(undrawn, share):
+def test_the_share_of_conflicting_pictures_is_as_configured(undrawn, share):
     samples = list(PriorWorld("train", 1500, 0, share))
     asked = [sample for sample in samples if sample.prior is not None]
     found = sum(map(conflicts, samples)), len(samples)
@@ -254,7 +254,7 @@ def test_the_share_of_conflicting_pictures_is_what_was_asked_for(undrawn, share)
             assert k == share * n
         else:
             assert binomtest(k, n, share).pvalue > 1e-4
-    for sample in asked:  # a picture is one thing or the other: the asked attribute decides
+    for sample in asked:  # the picture conflicts exactly if the asked attribute does
         assert sample.prior and sample.prior.agrees != conflicts(sample)
 
 
@@ -268,7 +268,7 @@ def test_half_of_the_questions_have_a_prior_and_half_of_those_state_it(undrawn):
     assert all(0.09 < families[f] / 2000 < 0.16 for f in OTHER_FAMILIES)
 
 
-def test_withheld_pairs_are_never_trained_on_but_are_tested(undrawn, rows):
+def test_withheld_pairs_are_only_in_the_test_rows(undrawn, rows):
     pairs = {(kind, attribute, withheld(kind, attribute)) for kind in KINDS for attribute in PRIOR_FAMILIES}
     assert all(value not in USUAL[kind] for kind, _, value in pairs)
 
@@ -284,7 +284,7 @@ def test_withheld_pairs_are_never_trained_on_but_are_tested(undrawn, rows):
     assert not pairs & set(trained)
     possible = {(kind, "colour", colour) for kind in KINDS for colour in COLOURS}
     possible |= {(kind, "pattern", pattern) for kind in KINDS for pattern in PATTERNS}
-    assert set(trained) == possible - pairs  # and nothing else is missing
+    assert set(trained) == possible - pairs  # all other pairs occur
 
     tested = [sample for sample in rows if sample.prior]
     marked = {s.id for s in tested if s.scene and s.scene["withheld"]}
@@ -300,7 +300,7 @@ def test_withheld_pairs_are_never_trained_on_but_are_tested(undrawn, rows):
 
 
 @pytest.mark.parametrize(("split", "n"), [("validation", 4), ("heldout", 24)])
-def test_a_row_asks_one_question_of_three_pictures_that_differ_in_its_answer_alone(undrawn, rows, split, n):
+def test_the_three_pictures_of_a_row_differ_only_in_the_answer(undrawn, rows, split, n):
     samples = rows if split == "heldout" else question_rows(split, n, seed=2)
     groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -336,7 +336,7 @@ def scene_of(sample: Sample) -> Scene:
     return Scene(tuple(placed), str(sample.scene["background"]))
 
 
-def test_the_pictures_of_a_row_change_where_the_asked_thing_is(rows):
+def test_the_pictures_of_a_row_differ_at_the_asked_thing(rows):
     for agreeing in (s for s in rows if s.prior and s.prior.agrees):
         for other in (s for s in rows if s.group == agreeing.group and s is not agreeing):
             _, _, _, row, column = things(other)[truth(other)[2]]
@@ -344,7 +344,7 @@ def test_the_pictures_of_a_row_change_where_the_asked_thing_is(rows):
             assert ImageStat.Stat(ImageChops.difference(one, two)).mean != [0, 0, 0]
 
 
-def test_answers_are_not_given_away_by_their_family(undrawn):
+def test_answers_of_a_family_are_balanced(undrawn):
     answers: dict[str, Counter] = defaultdict(Counter)
     for sample in PriorWorld("train", 3000, 6, 0.5):
         answers[sample.family][sample.answer] += 1
@@ -362,7 +362,7 @@ def test_answers_are_not_given_away_by_their_family(undrawn):
 
 # ---------------------------------------------------------------- pixels
 
-# What the names look like, written down a second time.
+# The colours of the names, written a second time on purpose.
 NAMED = {
     "red": (214, 40, 40),
     "orange": (247, 127, 0),
@@ -382,7 +382,7 @@ def cell(sample: Sample, row: str, column: str) -> Image.Image:
 
 
 def shares(image: Image.Image, shade: int = 0) -> Counter:
-    """Which share of a picture's pixels comes nearest to each colour, background and ink."""
+    """The share of pixels that are nearest to each colour, background and ink."""
     names = {
         **NAMED,
         **{name: tuple(c + shade for c in rgb) for name, rgb in BACKGROUNDS.items()},
@@ -435,13 +435,13 @@ def test_pictures_show_their_scene_cell_by_cell():
 def ink(kind: str, colour: str, pattern: str, background: str) -> float:
     """The share of a cell that is drawn in ink, outline included."""
     found = shares(alone(kind, colour, pattern, background))
-    if colour == "black":  # its ink is pale; the outline counts as black or ink either way
+    if colour == "black":  # black things have pale ink; the outline is not counted
         return found["pale ink"]
     return found["ink"] + found["black"]
 
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
-def test_patterns_are_told_apart_by_their_ink(background):
+def test_patterns_differ_in_their_share_of_ink(background):
     for kind in KINDS:
         for colour in COLOURS:
             share = {pattern: ink(kind, colour, pattern, background) for pattern in PATTERNS}
@@ -450,9 +450,9 @@ def test_patterns_are_told_apart_by_their_ink(background):
             assert min(share["striped"], share["checked"]) - share["dotted"] > 0.01, (kind, colour, share)
 
 
-def test_stripes_lie_in_rows_and_checks_do_not():
+def test_stripes_are_horizontal_and_checks_are_not():
     def banded(kind: str, pattern: str) -> float:
-        """How much the ink of a row of pixels varies from row to row, against that within rows."""
+        """The variation of brightness between rows of pixels, divided by that within rows."""
         tile = np.asarray(alone(kind, "yellow", pattern, "grey").convert("L"), float)[6:22, 9:19]
         return tile.mean(1).std() / (tile.std(1).mean() + 1e-9)
 
@@ -462,9 +462,9 @@ def test_stripes_lie_in_rows_and_checks_do_not():
 
 # ---------------------------------------------------------------- frozen
 
-# The generator is frozen: a model was trained on exactly these texts and pictures, and results of different
-# dates are comparable only while they stay. To change it on purpose: pretrain the model anew, say why in the
-# commit, then `python tests/data/test_priorworld.py` prints the two values to put here.
+# The generator must not change: a model was trained on exactly these texts and pictures, and results of
+# different dates can be compared only if they stay the same. To change it on purpose: pretrain the model
+# again, give the reason in the commit, and copy the output of `python tests/data/test_priorworld.py` here.
 TEXTS = "c9f5c9855d53926b6c7bd181bbdfbf4f77414ac2a7a3f29999b88fdb3c112cbc"
 PICTURES = (
     "uC|zv*x0|vwWiqE*x1<E*x1<E*x1<En3LGpp_!A8*x0eG$jHdZ$jHdZ$jHdZ%*V*c$jH>v$jHdZ$jG0c$jHdZxVgy4"
@@ -496,7 +496,7 @@ def frozen() -> list[Sample]:
 
 
 def texts_digest() -> str:
-    """Of everything that is said, and of what the generator draws for another user of it."""
+    """A digest of all texts, and of scenes that other modules draw with the generator."""
     digest = hashlib.sha256()
     for sample in frozen():
         digest.update(said(sample).encode())
@@ -505,7 +505,7 @@ def texts_digest() -> str:
         for _ in range(50):
             scene = draw_scene(rng, rate)
             digest.update(f"{caption(scene)} {scene.background} {scene.split()}".encode())
-            picture(scene, rng)  # takes from the same source
+            picture(scene, rng)  # uses the same random numbers
     return digest.hexdigest()
 
 
@@ -516,20 +516,20 @@ def pictures_reduced() -> np.ndarray:
 
 
 def test_texts_are_frozen():
-    assert texts_digest() == TEXTS, "the generator says or draws something else than it did"
+    assert texts_digest() == TEXTS, "the generator's texts or random draws have changed"
 
 
 def test_pictures_are_frozen():
     pinned = np.frombuffer(base64.b85decode(PICTURES), np.uint8).reshape(-1, 6, 6)
     now = pictures_reduced()
     assert now.shape == pinned.shape
-    assert np.abs(now.astype(int) - pinned).max() <= 3, "the generator's pictures look different"
+    assert np.abs(now.astype(int) - pinned).max() <= 3, "the generator's pictures have changed"
 
 
-# ---------------------------------------------------------------- the sheet
+# ---------------------------------------------------------------- the sheet of samples
 
 
-def test_the_sheet_shows_every_family_both_ways():
+def test_the_sheet_shows_every_family_with_conflict_and_without():
     for split in ("train", "heldout"):
         chosen = priorworld_sheet.choose_samples(split, 2, 0)
         assert [len(column) for column in chosen] == [2] * 8
@@ -544,7 +544,7 @@ def test_the_sheet_shows_every_family_both_ways():
     ]
 
 
-def test_the_sheet_is_written_with_nothing_cut_off(tmp_path, monkeypatch):
+def test_no_text_on_the_sheet_is_cut_off(tmp_path, monkeypatch):
     out = tmp_path / "sheet.png"
     monkeypatch.setattr(sys, "argv", ["priorworld_sheet", "--out", str(out), "--rows", "1", "--seed", "4"])
     priorworld_sheet.main()
@@ -577,7 +577,7 @@ if __name__ == "__main__":
     print(")")
 
 
-def test_wrong_references_are_of_the_right_kind_and_change_nothing_else():
+def test_wrong_references_have_the_right_type_and_change_nothing_else():
     wrong: dict[float, set[int]] = {}
     truth = PriorWorld(size=200)
     for each in (0.0, 0.3, 1.0):
@@ -602,7 +602,7 @@ def test_wrong_references_are_of_the_right_kind_and_change_nothing_else():
     assert all(sample.answer in said[sample.family] for sample in misled)
 
 
-def test_figures_are_given_with_the_usual_fact_stated_and_without():
+def test_figures_are_reported_separately_with_and_without_the_stated_fact():
     samples = question_rows("validation", 12)
     told = [sample.prior is not None and sample.prior.fact_stated for sample in samples]
     answers = [sample.answer if fact else "nothing" for sample, fact in zip(samples, told, strict=True)]

@@ -1,4 +1,4 @@
-"""Rows from files and folders, pictures in every form, and one line for what is not there."""
+"""Benchmark rows from files, folders and the hub; pictures in every form; one-line errors."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def saved(items: list[dict[str, Any]], **columns: Any) -> list[dict[str, Any]]:
 def read(
     name: str, *, images: bool = True, limit: int | None = None, ids: Sequence[str] = (), **keys: Any
 ) -> tuple[Iterator[Sample], RowReader]:
-    """As `vigos eval bench=NAME` with these keys of its task reads them."""
+    """Read the rows like `vigos eval bench=NAME` with these keys of its task."""
     task = data.task_of(name, **keys)
     return benchmark_rows.read_samples(registry.get(name), task, images=images, limit=limit, ids=ids)
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Nothing is fetched, and parquet goes into a cache of the test's own."""
+    """Prevent downloads, and give each test its own cache for parquet files."""
     from datasets import config
     from huggingface_hub import constants
 
@@ -69,7 +69,7 @@ def test_saved_items_need_no_pictures(tmp_path: Path):
         next(read("mathvista", path=str(path))[0])
 
 
-def test_a_path_beside_the_file_is_a_picture(tmp_path: Path):
+def test_a_path_relative_to_the_file_is_a_picture(tmp_path: Path):
     (tmp_path / "images").mkdir()
     picture("blue").save(tmp_path / "images" / "a.png")
     path = write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA[:1], image="images/a.png"))
@@ -77,7 +77,7 @@ def test_a_path_beside_the_file_is_a_picture(tmp_path: Path):
     assert colour_of(sample.images[0]) == BLUE
 
 
-def test_a_path_outside_the_folder_is_none(tmp_path: Path):
+def test_a_path_outside_the_folder_is_refused(tmp_path: Path):
     picture("blue").save(tmp_path / "a.png")
     path = write_lines(tmp_path / "data" / "items.jsonl", saved(data.MATHVISTA[:1], image="../a.png"))
     with pytest.raises(UserError, match="item 168: image outside"):
@@ -107,7 +107,7 @@ def test_parquet_of_bytes_and_of_lists(tmp_path: Path):
     ]
 
 
-def test_a_copy_of_a_repository_gives_its_split_and_config(tmp_path: Path):
+def test_split_and_config_are_found_in_a_copy_of_a_repository(tmp_path: Path):
     for config, items in (("Accounting", data.MMMU[:1]), ("Biology", data.MMMU[3:4])):
         write_parquet(tmp_path / config / "validation-00000-of-00001.parquet", items)
         write_parquet(tmp_path / config / "dev-00000-of-00001.parquet", data.MMMU[2:3])
@@ -117,7 +117,7 @@ def test_a_copy_of_a_repository_gives_its_split_and_config(tmp_path: Path):
     assert other.id == "validation_Math_3"
 
 
-def test_a_split_that_begins_like_another_is_not_taken_for_it(tmp_path: Path):
+def test_splits_with_the_same_beginning_are_not_confused(tmp_path: Path):
     write_parquet(tmp_path / "data" / "test-00000-of-00001.parquet", data.MATHVISION[:1])
     write_parquet(tmp_path / "data" / "testmini-00000-of-00001.parquet", data.MATHVISION[1:])
     bench = "mathvision"
@@ -127,7 +127,7 @@ def test_a_split_that_begins_like_another_is_not_taken_for_it(tmp_path: Path):
         read(bench, path=str(tmp_path), split="train")
 
 
-def test_a_split_may_be_cut_into_parts_with_names(tmp_path: Path):
+def test_a_split_can_consist_of_named_parts(tmp_path: Path):
     write_lines(tmp_path / "a" / "testmini.jsonl", saved(data.MATHVERSE[:1]))
     write_lines(tmp_path / "a" / "testmini_text_only.jsonl", saved(data.MATHVERSE_TEXT_ONLY))
     bench, blind = "mathverse", "mathverse_text_only"
@@ -139,7 +139,7 @@ def test_a_split_may_be_cut_into_parts_with_names(tmp_path: Path):
     assert [s.id for s in read(cv, path=str(tmp_path / "b"), images=False)[0]] == ["0", "1", "2"]
 
 
-def test_splits_after_each_other(tmp_path: Path):
+def test_several_splits_are_read_in_order(tmp_path: Path):
     write_lines(tmp_path / "image-0.jsonl", saved(data.HALLUSION[:2]))
     write_lines(tmp_path / "non_image-0.jsonl", saved(data.HALLUSION[4:5]))
     samples, _ = read("hallusion", path=str(tmp_path), images=False)
@@ -171,13 +171,13 @@ def test_only_the_pictures_of_wanted_items_are_read(tmp_path: Path):
         list(read("plain", path=path, ids=["3"])[0])
 
 
-def test_one_item_of_a_row_with_several(tmp_path: Path):
+def test_single_items_of_a_row_can_be_selected(tmp_path: Path):
     path = str(write_parquet(tmp_path / "vilp.parquet", data.VILP))
     samples, _ = read("vilp_f", path=path, ids=["1:3", "0:2"])
     assert [sample.id for sample in samples] == ["0:2", "1:3"]
 
 
-def test_the_row_that_is_being_read_is_known(tmp_path: Path):
+def test_the_reader_knows_the_current_row(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved([data.MMMU[0], data.MMMU[4], data.MMMU[1]]))
     samples, reader = read("mmmu", path=str(path), images=False)
     assert [(sample.id, reader.at) for sample in samples] == [
@@ -187,7 +187,7 @@ def test_the_row_that_is_being_read_is_known(tmp_path: Path):
     assert reader.left_out and reader.revision is None
 
 
-def test_a_file_has_pictures_where_one_of_its_rows_has(tmp_path: Path):
+def test_if_one_row_of_a_file_has_a_picture_all_need_one(tmp_path: Path):
     picture("blue").save(tmp_path / "a.png")
     items = [{"problem": "Which?", "answer": "blue", "image": "a.png"}, {"problem": "And?", "answer": "red"}]
     path = str(write_lines(tmp_path / "items.jsonl", items))
@@ -208,13 +208,13 @@ def test_limit_and_ids(tmp_path: Path):
         list(read(bench, path=path, images=False, ids=["74O"])[0])
 
 
-def test_two_items_of_one_id_are_an_error(tmp_path: Path):
+def test_two_items_with_the_same_id_are_an_error(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved([data.MATHVISTA[0], data.MATHVISTA[0]]))
     with pytest.raises(UserError, match="two items have the pid 168"):
         list(read("mathvista", path=str(path), images=False)[0])
 
 
-def test_lines_that_are_no_rows_are_counted(tmp_path: Path):
+def test_lines_that_are_not_rows_are_counted(tmp_path: Path):
     path = write_lines(tmp_path / "items.jsonl", saved(data.MATHVISTA[:1]))
     path.write_text(path.read_text() + "{broken\n[1]\n")
     samples, reader = read("mathvista", path=str(path), images=False)
@@ -229,7 +229,7 @@ def test_a_missing_column_is_one_line_with_a_suggestion(tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
-def test_a_path_that_is_not_there(tmp_path: Path):
+def test_a_missing_path_is_an_error(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such file or folder"):
         read("mathvista", path=str(tmp_path / "none.jsonl"))
     with pytest.raises(ConfigError, match="expected one of"):
@@ -248,7 +248,7 @@ COMMIT = "c0" * 20
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, commit: str | Exception) -> list[Any]:
-    """The hub says that a revision is this commit, or raises; returns the revisions that it was asked for."""
+    """Make the hub answer with this commit, or raise; returns the list of the requested revisions."""
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -267,7 +267,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, commit: str | Exception) -> list[An
 
 
 @pytest.mark.parametrize("name", ["mathvista", "vlind"])
-def test_without_a_network_one_line_says_what_to_fetch(
+def test_without_a_network_one_line_names_the_data_to_download(
     name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     answers(monkeypatch, ConnectionError("Name or service\nnot known"))
@@ -283,7 +283,7 @@ def test_without_a_network_one_line_says_what_to_fetch(
 
 
 def cached(tmp_path: Path, name: str, config: str, split: str, commit: str, items: list[Any]) -> None:
-    """A copy in the cache, as `datasets` leaves one."""
+    """Write a copy into the cache like `datasets` does."""
     import datasets
 
     file = write_parquet(tmp_path / "rows.parquet", saved(items))
@@ -292,7 +292,7 @@ def cached(tmp_path: Path, name: str, config: str, split: str, commit: str, item
     builder.download_and_prepare(str(tmp_path / "cache" / name / config / "0.0.0" / commit))
 
 
-def test_without_a_network_a_cached_copy_is_read_and_its_commit_known(
+def test_without_a_network_a_cached_copy_is_read_with_its_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     cached(tmp_path, "MathLLMs___math_vision", "default", "test", COMMIT, data.MATHVISION)
@@ -309,7 +309,7 @@ def test_without_a_network_a_cached_copy_is_read_and_its_commit_known(
         read(bench, revision="d1" * 20)
 
 
-def test_a_cached_copy_of_several_commits_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_cached_copy_with_mixed_commits_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     answers(monkeypatch, ConnectionError("no way"))
     for subject, commit in (("Art", COMMIT), ("Math", "d1" * 20)):
         cached(tmp_path, "MMMU___mmmu", subject, "validation", commit, data.MMMU[:1])
@@ -320,7 +320,7 @@ def test_a_cached_copy_of_several_commits_is_none(tmp_path: Path, monkeypatch: p
     assert len(list(samples)) == 2 and reader.revision == COMMIT
 
 
-def test_the_hub_is_asked_for_every_config_and_split_of_one_commit(monkeypatch: pytest.MonkeyPatch):
+def test_every_config_and_split_is_loaded_from_the_same_commit(monkeypatch: pytest.MonkeyPatch):
     import datasets
 
     asked = []
@@ -338,7 +338,7 @@ def test_the_hub_is_asked_for_every_config_and_split_of_one_commit(monkeypatch: 
     assert reader.revision == COMMIT
 
 
-def test_a_repository_of_files_is_read_at_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_repository_of_files_is_read_from_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import huggingface_hub
 
     data.write_vlind(tmp_path)
@@ -355,7 +355,7 @@ def test_a_repository_of_files_is_read_at_one_commit(tmp_path: Path, monkeypatch
     assert asked == [("klee972/VLind-Bench", "dataset", COMMIT)]
 
 
-def test_a_revision_that_the_hub_does_not_know_is_an_error(monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_revision_is_an_error(monkeypatch: pytest.MonkeyPatch):
     from huggingface_hub.errors import RevisionNotFoundError
 
     error = RevisionNotFoundError.__new__(RevisionNotFoundError)
@@ -365,7 +365,7 @@ def test_a_revision_that_the_hub_does_not_know_is_an_error(monkeypatch: pytest.M
         read("mathvista", revision="abc")
 
 
-def test_the_registry_imports_no_adapter_before_it_is_asked():
+def test_the_registry_imports_no_adapter_before_use():
     program = (
         "import sys; from vigos_cli.evaluation import registry; "
         "heavy = {'torch', 'datasets', 'numpy', 'PIL', 'sympy', 'easy_vqa'}; "

@@ -1,4 +1,4 @@
-"""Each benchmark's rows become samples and prompts, and responses verdicts, its data's traps included."""
+"""For each benchmark: rows to samples, prompts, and verdicts on responses, with the difficult cases."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROWS = {
     "mathvision": data.MATHVISION,
     "plain": data.PLAIN,
 }
-PICTURES = {  # the column without which a row is an error
+PICTURES = {  # the picture column, which every row needs
     "mathvista": "decoded_image", "mmmu": "image_1", "mmmu_pro": "image_1", "mmmu_pro_vision": "image",
     "mathverse": "image", "mmvet": "image", "mmsi": "images", "realworldqa": "image", "cvbench": "image",
     "vilp_f": "image2", "hallusion": "image", "mathvision": "decoded_image",
@@ -66,7 +66,7 @@ def colours(sample: Sample) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_no_prompt_holds_a_mark_or_the_gold_answer_as_such(name: str):
+def test_no_prompt_contains_an_image_mark_or_none(name: str):
     bench = registry.get(name)
     for sample in samples(name).values():
         prompt = bench.prompt(sample)
@@ -105,7 +105,7 @@ def test_an_unreadable_picture_is_an_error_too(name: str):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_an_answer_without_content_is_never_right(name: str):
+def test_an_empty_answer_is_never_right(name: str):
     bench = registry.get(name)
     for sample in samples(name).values():
         for response in ("", "   ", "<think>I wonder", r"\boxed{}"):
@@ -113,14 +113,14 @@ def test_an_answer_without_content_is_never_right(name: str):
 
 
 @pytest.mark.parametrize("name", [*ROWS, "vlind", "easyvqa"])
-def test_registered_under_its_own_name_and_its_option_says_where_the_data_is(name: str):
+def test_each_benchmark_is_registered_and_its_option_names_the_data(name: str):
     bench = registry.get(name)
     assert bench.name == name
     assert (data.task_of(name).hub is None) == (name in ("plain", "easyvqa"))
     assert bench.columns
 
 
-def test_a_combined_option_reuses_the_single_ones_and_each_key_can_be_set():
+def test_a_combined_option_contains_the_single_ones_and_keys_can_be_set():
     config: Any = job("eval", ["bench=paper", "bench.tasks.mathvista.hub=me/copy"])
     tasks = config.bench.tasks
     assert list(tasks) == [
@@ -131,7 +131,7 @@ def test_a_combined_option_reuses_the_single_ones_and_each_key_can_be_set():
     assert all(task == data.task_of(name) for name, task in tasks.items() if name != "mathvista")
 
 
-def test_an_official_rule_is_known_where_it_is_another_one():
+def test_benchmarks_with_a_different_official_rule_have_it():
     official = {name for name in (*ROWS, "vlind", "easyvqa") if registry.get(name).official}
     assert official == {"mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision"}
 
@@ -147,8 +147,8 @@ def test_an_unknown_name_gets_a_suggestion():
 def test_mathvista_choices_that_look_like_letters():
     prompt = registry.get("mathvista").prompt(samples("mathvista")["168"])
     assert "(A) (c)\n(B) (a)\n(C) (e)\n(D) (d)\n(E) (b)" in prompt
-    assert verdict("mathvista", "168", "(b)") == "right"  # the choice, as it is written
-    assert verdict("mathvista", "168", "E") == "right"  # its label
+    assert verdict("mathvista", "168", "(b)") == "right"  # the text of the choice
+    assert verdict("mathvista", "168", "E") == "right"  # the label of that choice
     assert verdict("mathvista", "168", r"\boxed{(E)}") == "right"
     assert verdict("mathvista", "168", "B") == "wrong"  # the label of `(a)`
     assert verdict("mathvista", "168", "(e)") == "wrong"
@@ -160,26 +160,26 @@ def test_mathvista_a_duplicate_of_the_right_choice_is_right():
     assert verdict("mathvista", "740", "A") == "wrong"
 
 
-def test_mathvista_an_unreadable_choice_abstains_where_the_official_rule_guesses():
+def test_mathvista_unparsed_choices_are_guessed_only_by_the_official_rule():
     assert verdict("mathvista", "2", "I cannot tell from this picture.") == "unparsed"
     official = registry.get("mathvista").grade(samples("mathvista")["2"], "", "official")
-    assert (official.verdict, official.extracted) == ("wrong", "35°")  # the shortest is nearest to nothing
+    assert (official.verdict, official.extracted) == ("wrong", "35°")  # the shortest choice is nearest to ""
     assert verdict("mathvista", "2", "125", "official") == "right"
 
 
-def test_mathvista_numbers_have_their_precision_and_ours_reads_separators():
+def test_mathvista_numbers_are_rounded_and_our_rule_reads_separators():
     assert verdict("mathvista", "1", "1.2 g") == "right"
     assert verdict("mathvista", "1", "1.2") == "right"
     assert verdict("mathvista", "1", "1.4") == "wrong"
     assert verdict("mathvista", "1", "1200 mg") == "right"  # the gold answer has the item's unit
     assert verdict("mathvista", "1", "1.2 kg") == "wrong"
     assert verdict("mathvista", "7", "3,000") == "right"
-    assert verdict("mathvista", "7", "3,000", "official") == "wrong"  # its float() knows no separator
+    assert verdict("mathvista", "7", "3,000", "official") == "wrong"  # float() reads no separators
     assert verdict("mathvista", "506", "2014, 2016") == "right"
     assert verdict("mathvista", "506", "2014, 2016", "official") == "wrong"
 
 
-def test_mathvista_hints_name_the_form():
+def test_mathvista_hints_name_the_form_of_the_answer():
     bench, items = registry.get("mathvista"), samples("mathvista")
     assert "(unit: g)" in bench.prompt(items["1"]) and "1 decimal place." in bench.prompt(items["1"])
     assert "an integer" in bench.prompt(items["7"])
@@ -196,13 +196,13 @@ def test_mathvista_hints_name_the_form():
         (float("inf"), "is a number."),
     ],
 )  # fmt: skip
-def test_mathvista_a_precision_that_is_none(precision: Any, hint: str):
+def test_mathvista_an_invalid_precision(precision: Any, hint: str):
     row = data.mathvista("1", "free_form", "float", precision=precision, answer="1.2")
     (item,) = samples("mathvista", None, [row]).values()
     assert hint in registry.get("mathvista").prompt(item)
 
 
-def test_mathvista_columns_as_tables_hold_them():
+def test_mathvista_columns_as_stored_in_tables():
     known = data.MATHVISTA[0]["metadata"]
     rows = [
         data.mathvista(
@@ -236,7 +236,7 @@ def test_mmmu_pictures_come_in_the_order_the_text_refers_to_them():
     assert colours(sample) == [GREEN, RED, BLUE]
 
 
-def test_mmmu_pictures_that_nothing_refers_to_are_kept_last():
+def test_mmmu_pictures_without_a_reference_come_last():
     row = data.mmmu("validation_Art_1", "See <image 2>.", "['a', 'b']", "A", "red", "green", "blue")
     sample = samples("mmmu", None, [row])["validation_Art_1"]
     assert colours(sample) == [GREEN, RED, BLUE]
@@ -264,7 +264,7 @@ def test_mmmu_gold_lists_letters_to_i_and_subjects():
 def test_mmmu_official_reads_the_whole_response():
     response = "I would say (A). No, it must be (B)"
     assert verdict("mmmu", "validation_Accounting_1", response, "official") == "right"
-    assert verdict("mmmu", "validation_Accounting_1", "hm", "official") == "unparsed"  # there: a random draw
+    assert verdict("mmmu", "validation_Accounting_1", "hm", "official") == "unparsed"  # official: random
     assert verdict("mmmu", "validation_Math_3", "So it is 1.06.", "official") == "right"
 
 
@@ -297,7 +297,7 @@ def test_mmmu_pro_has_1_to_12_options_and_a_last_line():
     assert colours(samples("mmmu_pro")["test_Art_2"]) == [GREEN, RED]
 
 
-def test_mmmu_pro_vision_leaves_the_question_to_the_picture():
+def test_mmmu_pro_vision_has_the_question_only_in_the_picture():
     sample = samples("mmmu_pro_vision")["test_History_1"]
     prompt = registry.get("mmmu_pro_vision").prompt(sample)
     assert "red" not in prompt and "(A)" not in prompt and "letter" in prompt
@@ -321,14 +321,14 @@ def test_mathverse_versions_share_a_cluster_and_vision_only_has_no_text():
         assert verdict("mathverse", item, "B") == "wrong"
 
 
-def test_mathverse_text_that_should_be_there_and_is_not_is_counted():
+def test_mathverse_rows_with_missing_text_are_counted():
     reader = RowReader()
     row = data.mathverse(1, 1, "Text Dominant", "", "C", question_for_eval=data.ANGLE)
     assert not samples("mathverse", reader, [row])
     assert reader.left_out == {"missing_question": ["1"]}
 
 
-def test_mathverse_untidy_golds():
+def test_mathverse_untidy_gold_answers():
     assert verdict("mathverse", "11", "C and D") == "right"
     assert verdict("mathverse", "11", "(D), (C)") == "right"
     assert verdict("mathverse", "11", "C") == "wrong"
@@ -339,7 +339,7 @@ def test_mathverse_untidy_golds():
     assert verdict("mathverse", "21", "Between 2 and 4 seconds.") == "right"
 
 
-def test_mathverse_asks_for_as_many_letters_as_are_right():
+def test_mathverse_asks_for_all_letters_if_several_are_right():
     bench, items = registry.get("mathverse"), samples("mathverse")
     assert bench.prompt(items["11"]).endswith("The answer is the letters of all options that are right.")
     assert bench.prompt(items["6"]).endswith("The answer is the letter of one option.")
@@ -376,7 +376,7 @@ def test_mmvet_needs_a_judge_and_uses_its_score():
     }  # fmt: skip
 
 
-def test_mmvet_an_item_without_a_response_has_nothing_right():
+def test_mmvet_an_item_without_a_response_scores_zero():
     bench, items = registry.get("mmvet"), list(samples("mmvet").values())
     given = bench.grade(items[0], "-1 and -5")
     missing = Verdict("unparsed", None, "missing", "no response to this item")
@@ -424,7 +424,7 @@ def test_realworldqa_letters_numbers_and_words():
     assert registry.get("realworldqa").chance(items["1"]) is None
 
 
-def test_cvbench_puts_its_own_prompt():
+def test_cvbench_uses_its_own_prompt():
     items = samples("cvbench")
     assert registry.get("cvbench").prompt(items["0"]) == data.CVBENCH[0]["prompt"]
     assert verdict("cvbench", "0", "(C)") == "right"
@@ -432,13 +432,13 @@ def test_cvbench_puts_its_own_prompt():
     assert verdict("cvbench", "0", "(A) 2") == "wrong"
     reader = RowReader()
     assert not samples("cvbench", reader, [{**data.CVBENCH[0], "source": "KITTI"}])
-    assert reader.left_out == {"unknown_source": ["row 0"]}  # its idx is 0, which is no name by itself
+    assert reader.left_out == {"unknown_source": ["row 0"]}  # idx 0 alone does not identify the row
 
 
 # ---------------------------------------------------------------- vilp
 
 
-def test_vilp_three_items_a_row_with_their_prior():
+def test_vilp_a_row_gives_three_items_with_their_prior():
     items = samples("vilp_f")
     assert list(items) == ["0:1", "0:2", "0:3", "1:1", "1:2", "1:3"]
     assert [colours(items[f"0:{i}"])[0] for i in (1, 2, 3)] == [RED, GREEN, BLUE]
@@ -453,7 +453,7 @@ def test_vilp_p_leaves_the_first_sentence_out():
     facts, plain = samples("vilp_f"), samples("vilp_p")
     assert facts["0:1"].question.startswith("Fish live in 3.5 metres")
     assert plain["0:1"].question == "From the image, where is the fish?"
-    assert plain["1:1"].question == "How many legs does the dog have?"  # there is no other sentence
+    assert plain["1:1"].question == "How many legs does the dog have?"  # the question has only one sentence
     prior = plain["0:1"].prior
     assert prior and not prior.fact_stated
 
@@ -472,7 +472,7 @@ def test_vilp_p_leaves_the_first_sentence_out():
         ("$tree$", "tree"), ("“tree”", "tree"), ("‘Trees’", "tree"), ("**a tree**", "tree"),
     ],
 )  # fmt: skip
-def test_vilp_words_that_are_the_same(one: str, other: str):
+def test_vilp_words_that_count_as_the_same(one: str, other: str):
     assert vilp.same_words(one, other) and vilp.same_words(other, one)
 
 
@@ -483,7 +483,7 @@ def test_vilp_words_that_are_the_same(one: str, other: str):
         ("planes", "plan"), ("caves", "cafe"), ("princes", "princess"), ("", ""), (".", "tree"),
     ],
 )  # fmt: skip
-def test_vilp_words_that_are_not(one: str, other: str):
+def test_vilp_words_that_count_as_different(one: str, other: str):
     assert not vilp.same_words(one, other) and not vilp.same_words(other, one)
 
 
@@ -504,19 +504,19 @@ def vlind_items(tmp_path: Path) -> dict[str, Sample]:
     return samples("vlind", RowReader(tmp_path / "VLind-Bench Dataset"), data.VLIND)
 
 
-def test_vlind_asks_six_questions_and_two_of_each_good_picture(vlind_items: dict[str, Sample]):
+def test_vlind_asks_six_questions_and_two_for_each_good_picture(vlind_items: dict[str, Sample]):
     first = [name for name in vlind_items if name.startswith("0:")]
     assert first == [
         "0:a1:0", "0:a2:0", "0:b1:0", "0:b2:0", "0:c1:0", "0:c2:0", "0:d1:0", "0:d2:0", "0:d1:4", "0:d2:4",
     ]  # fmt: skip
-    assert not [name for name in vlind_items if name.startswith("1:")]  # no picture with two votes
+    assert not [name for name in vlind_items if name.startswith("1:")]  # no picture has two votes
     assert len([name for name in vlind_items if name.startswith("2:")]) == 8
     red, green = vlind_items["0:a1:0"].images[0], vlind_items["0:d1:4"].images[0]
     assert colour_of(red)[0] > 200 and colour_of(green)[0] < 50
     assert vlind_items["2:b1:2"].group == "2"
 
 
-def test_vlind_statements_and_what_they_go_by(vlind_items: dict[str, Sample]):
+def test_vlind_statements_and_the_basis_for_their_truth(vlind_items: dict[str, Sample]):
     bench = registry.get("vlind")
     prompts = {name[2:4]: bench.prompt(vlind_items[name]) for name in vlind_items if name.startswith("2:")}
     golds = {name[2:4]: vlind_items[name].answer for name in vlind_items if name.startswith("2:")}
@@ -545,12 +545,12 @@ def test_vlind_reads_true_and_false(vlind_items: dict[str, Sample], response: st
     assert registry.get("vlind").grade(vlind_items["0:d1:0"], response).verdict == expected
 
 
-def test_vlind_a_picture_that_is_not_there_names_its_item(tmp_path: Path):
+def test_vlind_a_missing_picture_is_an_error_that_names_the_item(tmp_path: Path):
     with pytest.raises(UserError, match="vlind, item 0:a1:0: image not found"):
         samples("vlind", RowReader(tmp_path), data.VLIND)
 
 
-def test_hallusion_only_the_questions_without_a_figure_are_asked_without_one():
+def test_hallusion_questions_with_a_figure_are_asked_with_it():
     items = samples("hallusion")
     assert [name for name, item in items.items() if not item.images] == ["VS_chart_0_0_0"]
     assert items["VD_figure_0_0_1"].group == "VD_figure_0"
@@ -578,7 +578,7 @@ def test_mathvision_letter_or_value():
     assert verdict("mathvision", "6", "12") == "right"
 
 
-def test_a_gold_letter_is_a_label_even_where_an_option_is_that_letter():
+def test_a_gold_letter_is_a_label_even_if_an_option_has_that_text():
     bench = registry.get("mathvision")
     (item,) = samples("mathvision", None, [data.mathvision("7", "Which?", ["B", "A"], "A")]).values()
     assert bench.grade(item, "(A)").verdict == "right"  # the label of the option B
@@ -618,7 +618,7 @@ def test_easyvqa_without_its_package_says_what_to_install(monkeypatch: pytest.Mo
         registry.get("easyvqa").own_rows()
 
 
-def test_plain_takes_the_columns_people_have():
+def test_plain_accepts_common_column_names():
     items = samples("plain")
     assert list(items) == ["0", "q1", "q2", "q3"]
     assert colours(items["0"]) == [RED, GREEN] and items["0"].question == "How many?"
@@ -658,7 +658,7 @@ def test_plain_pictures_in_numbered_columns():
     assert (item.question, item.options) == ("See [image 1].", ("[image 2]", "none"))
 
 
-def test_plain_options_of_their_own_or_in_the_question():
+def test_plain_options_in_a_column_or_in_the_question():
     bench, items = registry.get("plain"), samples("plain")
     assert bench.prompt(items["q2"]).count("(B) blue") == 1
     assert bench.prompt(items["q3"]).count("(B) blue") == 1
@@ -682,7 +682,7 @@ def test_plain_a_mark_without_a_picture_is_an_error(columns: dict[str, Any]):
 
 
 @pytest.mark.parametrize("column", ["image", "images", "image_1"])
-def test_plain_a_row_without_the_picture_that_others_have_is_an_error(column: str):
+def test_plain_if_other_rows_have_pictures_a_row_without_one_is_an_error(column: str):
     row = {"problem": "What colour?", "answer": "red"}
     with pytest.raises(UserError, match="item 0: missing image"):
         samples("plain", RowReader(columns=("problem", "answer", column)), [row])
@@ -695,7 +695,7 @@ def test_plain_an_empty_picture_column_is_an_error(images: Any):
         samples("plain", None, [{"problem": "How many?", "answer": "4", "images": images}])
 
 
-# ---------------------------------------------------------------- parts
+# ---------------------------------------------------------------- helper functions
 
 
 @pytest.mark.parametrize(
@@ -714,7 +714,7 @@ def test_options_inside_a_question(text: str, options: tuple[str, ...]):
 
 
 @pytest.mark.parametrize("value", ["[1, ", "{'a': 1}", "open('x')", "[" * 5000, "3"])
-def test_a_list_that_is_none_is_a_bad_row(value: str):
+def test_text_that_is_not_a_list_is_a_bad_row(value: str):
     with pytest.raises(BadRow, match="options_unreadable"):
         row_parsing.list_field(value)
 

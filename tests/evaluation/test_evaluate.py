@@ -71,7 +71,7 @@ def test_saved_responses_are_joined_graded_and_explained(folder):
     assert json.loads((folder / "out" / "scores.json").read_text())["missing"] == 1
 
 
-def test_an_item_with_fewer_responses_than_the_others_lacks_some(folder, capsys):
+def test_missing_responses_of_an_item_are_counted(folder, capsys):
     said = [{"id": "a", "responses": ["2", "2", "2"]}, {"id": "b", "response": "red"}]
     (folder / "said.jsonl").write_text("".join(json.dumps(line) + "\n" for line in said))
     scores = run(folder, f"responses={folder / 'said.jsonl'}")["plain"]
@@ -79,7 +79,7 @@ def test_an_item_with_fewer_responses_than_the_others_lacks_some(folder, capsys)
     assert "1 items have no response and 1 fewer than 3" in capsys.readouterr().err
 
 
-def test_responses_as_other_programs_write_them(folder):
+def test_responses_of_other_programs_are_read(folder):
     said = '\ufeff{"id": "a", "response": 2}\r\n{"id": "b", "response": "It is\u2028red."}\r\n'
     (folder / "said.jsonl").write_text(said + '{"id": "c", "response": null}\r\n', encoding="utf-8")
     run(folder, f"responses={folder / 'said.jsonl'}")
@@ -102,7 +102,7 @@ def test_a_run_is_graded_again_from_its_own_responses(folder, capsys):
         run(folder, f"responses={folder / 'said.jsonl'}")
 
 
-def test_what_cannot_be_is_found_before_anything_is_asked(folder, monkeypatch):
+def test_impossible_settings_are_refused_before_a_model_is_loaded(folder, monkeypatch):
     monkeypatch.setattr("vigos_cli.evaluation.asker.load_asker", lambda _: pytest.fail("a model was loaded"))
     tasks = f"{{priorworld: {{rows: 1}}, plain: {{path: {folder / 'none.jsonl'}}}}}"
     with pytest.raises(ConfigError, match="no such file"):
@@ -112,13 +112,13 @@ def test_what_cannot_be_is_found_before_anything_is_asked(folder, monkeypatch):
     assert not (folder / "o").exists()
 
 
-def test_an_item_that_has_changed_is_asked_again(folder, capsys):
+def test_answers_of_a_changed_item_are_sampled_again(folder, capsys):
     few = ("bench.samples=1", "bench.max_new_tokens=8", "resume=auto")
     run(folder, *few)
     before = {(a["sample_id"], a["draw"]): a for a in lines(folder / "out" / "responses.jsonl")}
     items = [item | {"problem": "Whose?"} if item["id"] == "b" else item for item in ITEMS]
     (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    run(folder, *few, "bench.batch=1")  # how many are asked at once is no change
+    run(folder, *few, "bench.batch=1")  # another batch size is not a change
     made = lines(folder / "out" / "responses.jsonl")
     after = {(a["sample_id"], a["draw"]): a for a in made}
     assert len(made) == len(after) == 6
@@ -126,7 +126,7 @@ def test_an_item_that_has_changed_is_asked_again(folder, capsys):
     assert "1 items changed (prompt, image or adapter)" in capsys.readouterr().err
 
 
-def test_damaged_responses_are_asked_again(folder):
+def test_damaged_responses_are_sampled_again(folder):
     few = ("bench.samples=0", "bench.max_new_tokens=8", "resume=auto")
     run(folder, *few)
     path = folder / "out" / "responses.jsonl"
@@ -137,7 +137,7 @@ def test_damaged_responses_are_asked_again(folder):
         assert path.read_text() == whole
 
 
-def test_the_time_left_is_known_from_the_rows(folder, monkeypatch):
+def test_the_progress_bar_knows_the_number_of_rows(folder, monkeypatch):
     totals, advance = [], Bar.advance
 
     def spy(bar: Bar, by: int, total: int | None) -> None:
@@ -174,18 +174,18 @@ def test_grading_saved_responses_needs_no_torch(folder):
         ('{"id": "a", "response": "2"}\n{"id": "a", "response": "3"}', "line 2: a second line for a"),
     ],
 )
-def test_responses_that_cannot_be_joined_are_one_line(folder, text, says):
+def test_responses_that_match_no_item_are_a_one_line_error(folder, text, says):
     (folder / "said.jsonl").write_text(text)
     with pytest.raises(UserError, match=says):
         run(folder, f"responses={folder / 'said.jsonl'}")
 
 
-def test_a_path_is_of_one_benchmark(folder):
+def test_bench_path_is_refused_for_several_benchmarks(folder):
     with pytest.raises(ConfigError, match=r"set bench\.tasks\.NAME\.path"):
         evaluate(job("eval", ["bench=paper", f"bench.path={folder}", f"out={folder / 'o'}"]))  # type: ignore[arg-type]
 
 
-def test_a_model_is_asked_once_an_item_and_a_killed_run_goes_on_with_the_same_answers(folder):
+def test_a_killed_run_resumes_with_the_same_answers(folder):
     few = ("bench.samples=2", "bench.max_new_tokens=12", "bench.batch=2")
     whole = run(folder, *few)
     path = folder / "out" / "responses.jsonl"
@@ -203,7 +203,7 @@ def test_a_model_is_asked_once_an_item_and_a_killed_run_goes_on_with_the_same_an
     assert texts(lines(folder / "again" / "responses.jsonl")) == texts(answers)
 
 
-def test_several_benchmarks_one_model_and_priorworld_among_them(folder):
+def test_several_benchmarks_are_evaluated_with_one_model(folder):
     tasks = f"{{plain: {{path: {folder / 'items.jsonl'}}}, priorworld: {{rows: 1}}}}"
     few = ("bench.samples=0", "bench.max_new_tokens=8", f"out={folder / 'both'}")
     both = evaluate(job("eval", ["bench=plain", f"+bench.tasks={tasks}", "limit=2", *few]))  # type: ignore[arg-type]
@@ -213,7 +213,7 @@ def test_several_benchmarks_one_model_and_priorworld_among_them(folder):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(folder):
+def test_a_run_killed_at_random_moments_gives_the_same_results(folder):
     tasks = f"{{plain: {{path: {folder / 'items.jsonl'}}}, priorworld: {{rows: 3}}}}"
     few = ("bench.samples=2", "bench.max_new_tokens=24", "bench.batch=2", f"+bench.tasks={tasks}")
 
@@ -236,11 +236,11 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(folder):
         time.sleep(rng.random() * 0.3)
         process.kill()
         kills += process.wait(300) == -signal.SIGKILL
-    assert kills >= 3  # the others had ended by themselves
+    assert kills >= 3  # the other processes ended before the kill
     assert start("killed").wait(300) == 0
     for name in ("plain", "priorworld"):
         one, two = (lines(folder / out / name / "responses.jsonl") for out in ("whole", "killed"))
-        assert sorted(one, key=str) == sorted(two, key=str)  # none lost, none twice, the same draws
+        assert sorted(one, key=str) == sorted(two, key=str)  # no answer is lost, repeated or different
         one, two = (folder / out / name / "verdicts.jsonl" for out in ("whole", "killed"))
         assert one.read_text() == two.read_text()
     one, two = (json.loads((folder / out / "scores.json").read_text()) for out in ("whole", "killed"))
@@ -248,7 +248,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_not(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_ask_what_one_asks(folder):
+def test_two_processes_give_the_same_answers_as_one(folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -264,7 +264,7 @@ def test_two_processes_ask_what_one_asks(folder):
     assert sorted(one, key=str) == sorted(two, key=str)
 
 
-def test_a_half_answered_item_is_asked_for_the_rest_alone(folder):
+def test_only_missing_answers_of_an_item_are_sampled(folder):
     few = ("bench.samples=2", "bench.max_new_tokens=12", "bench.batch=2")
     run(folder, *few)
     path = folder / "out" / "responses.jsonl"
@@ -275,7 +275,7 @@ def test_a_half_answered_item_is_asked_for_the_rest_alone(folder):
     assert sorted(path.read_text().splitlines()) == sorted(answers.splitlines())
 
 
-def test_the_failing_and_the_unparsed_are_on_a_page_with_their_pictures(folder):
+def test_wrong_and_unparsed_responses_are_on_a_page_with_pictures(folder):
     run(folder, "bench.samples=1", "bench.max_new_tokens=8")
     page = (folder / "out" / "failures.html").read_text()
     island = json.loads(page.split('id="island">')[1].split("</script>")[0])
@@ -289,14 +289,14 @@ def test_the_failing_and_the_unparsed_are_on_a_page_with_their_pictures(folder):
         assert island["images"][rollout["images"][0]].startswith("data:image/png;base64,")
 
 
-def test_a_page_of_saved_responses_holds_no_markup_of_theirs(folder):
+def test_markup_in_saved_responses_is_escaped_on_the_page(folder):
     (folder / "said.jsonl").write_text(json.dumps({"id": "a", "response": "<script>alert(1)</script>"}))
     run(folder, f"responses={folder / 'said.jsonl'}")
     page = (folder / "out" / "failures.html").read_text()
     assert "alert(1)" in page and "<script>alert" not in page
 
 
-def test_one_item_can_be_asked_alone(folder):
+def test_a_single_item_can_be_selected(folder):
     few = ("bench.samples=0", "bench.max_new_tokens=8")
     run(folder, *few, "ids=[b]")
     assert [v["id"] for v in lines(folder / "out" / "verdicts.jsonl")] == ["b"]
@@ -304,7 +304,7 @@ def test_one_item_can_be_asked_alone(folder):
         run(folder, *few, "ids=[bb]", out="other")
 
 
-def test_a_run_goes_on_only_as_it_began(folder):
+def test_resume_refuses_changed_settings(folder):
     few = ("bench.samples=0", "bench.max_new_tokens=8")
     run(folder, *few)
     with pytest.raises(ConfigError, match=r"was started with bench\.max_new_tokens=8, not 9"):
@@ -348,11 +348,11 @@ def test_the_share_of_items_with_the_same_answer(tmp_path):
         made = [line | {"extracted": text} for line, text in zip(made, said, strict=True)]
         (folder / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in made))
     (found,) = compare_runs([str(tmp_path / "a"), str(tmp_path / "b")])
-    assert found.unchanged == 0.5  # no answer is never the same
+    assert found.unchanged == 0.5  # two missing answers do not count as the same
     assert "| 0.500 | 4 |" in write_comparison([found], tmp_path / "out")
 
 
-def test_no_difference_at_all_is_not_certainty(tmp_path):
+def test_without_any_difference_the_interval_is_not_empty(tmp_path):
     (found,) = compare_runs([verdicts(tmp_path, name, [1] * 9 + [0] * 3) for name in "ab"])
     assert found.mean == 0.0 and found.says == "no difference shown"
     high = scipy_stats.binomtest(0, 12).proportion_ci(method="wilson").high
@@ -360,14 +360,14 @@ def test_no_difference_at_all_is_not_certainty(tmp_path):
 
 
 def test_clustered_items_are_tested_by_cluster(tmp_path):
-    clusters = [str(i // 5) for i in range(30)]  # six clusters that all gain: 2 of 64 sign patterns
+    clusters = [str(i // 5) for i in range(30)]  # all six clusters improve: p is 2 of 64 sign patterns
     (found,) = compare_runs(
         [verdicts(tmp_path, "a", [0] * 30, clusters), verdicts(tmp_path, "b", [1] * 30, clusters)]
     )
     assert found.test == "cluster sign flips" and found.p == pytest.approx(2 / 64, abs=0.006)
 
 
-def test_what_only_a_judge_grades_is_compared_by_its_scores_where_it_gave_both(tmp_path):
+def test_judged_benchmarks_are_compared_on_items_with_two_scores(tmp_path):
     runs = []
     for name, scores in (("a", [0.0, 0.5, 1.0, None, 0.2]), ("b", [0.5, 1.0, 1.0, 1.0, None])):
         runs.append(verdicts(tmp_path, name, [0] * 5))
@@ -379,17 +379,17 @@ def test_what_only_a_judge_grades_is_compared_by_its_scores_where_it_gave_both(t
     assert found.test == "cluster sign flips"
 
 
-def test_the_tests_know_no_difference_where_there_is_none():
+def test_p_is_one_without_any_difference():
     assert mcnemar(0, 0) == 1.0 and mcnemar(5, 5) == 1.0
     assert sign_flips(np.zeros(8)) == 1.0
 
 
-def test_holm_is_the_textbooks():
+def test_holm_equals_known_values():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
 
 
-def test_runs_that_share_nothing_are_one_line(tmp_path):
+def test_runs_without_common_items_are_a_one_line_error(tmp_path):
     with pytest.raises(ConfigError, match=r"no verdicts\.jsonl"):
         compare_runs([str(tmp_path), str(tmp_path)])
     with pytest.raises(ConfigError, match="two folders"):

@@ -1,4 +1,4 @@
-"""Figures against direct computations, scipy, and cases whose result is derived by hand beside them."""
+"""Figures are compared with direct computations, with scipy, and with results derived by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def item(name: str, group: str = "", **known: Any) -> Sample:
 
 
 def graded(*draws: Iterable[float | None], group: str = "") -> list[Graded]:
-    """An item for each argument, with a verdict for each of its draws."""
+    """One item for each argument, with a verdict for each draw."""
     return [
         Graded(item(f"{group}{i}", group), k, verdict(right))
         for i, verdicts in enumerate(draws)
@@ -44,7 +44,7 @@ def graded(*draws: Iterable[float | None], group: str = "") -> list[Graded]:
 
 
 @pytest.mark.parametrize("n", range(1, 7))
-def test_pass_at_k_is_the_share_of_subsets_that_hold_a_right_one(n: int):
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_draw(n: int):
     for c in range(n + 1):
         samples = [1] * c + [0] * (n - c)
         for k in range(1, n + 1):
@@ -52,7 +52,7 @@ def test_pass_at_k_is_the_share_of_subsets_that_hold_a_right_one(n: int):
             assert pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
 
 
-def test_pass_at_n_is_any_right_and_pass_at_1_the_mean():
+def test_pass_at_n_means_any_right_and_pass_at_1_is_the_mean():
     rng = np.random.default_rng(0)
     many = graded(*rng.integers(0, 2, (30, 5)).tolist())
     found = summary(many, lambda _: None)
@@ -63,7 +63,7 @@ def test_pass_at_n_is_any_right_and_pass_at_1_the_mean():
     assert sum(one.right for one in any_right(many)) == sum(max(draws) for draws in by_item)
 
 
-def test_pass_at_k_of_more_draws_than_k():
+def test_pass_at_k_with_more_than_k_draws():
     ten = graded([1, *[0] * 9], [0] * 10)
     found = summary(ten, lambda _: None)["pass"]
     assert set(found) == {"5", "8", "10"}
@@ -72,13 +72,13 @@ def test_pass_at_k_of_more_draws_than_k():
 
 
 @pytest.mark.parametrize("options, expected", [(2, 0.97), (4, 0.76), (10, 0.41)])
-def test_the_chance_line_of_pass_at_5(options: int, expected: float):
+def test_pass_at_5_of_guessing(options: int, expected: float):
     found = summary(graded([0] * 5, [1] * 5), lambda _: 1 / options)
     assert found["chance"] == pytest.approx(1 / options)
     assert found["pass"]["5"]["chance"] == pytest.approx(expected, abs=0.005)
 
 
-def test_items_without_options_are_no_guess():
+def test_items_without_options_have_no_chance_level():
     chances = {"0": 0.5, "1": None}
     found = summary(graded([1], [0]), lambda sample: chances[sample.id])
     assert found["chance"] == 0.25 and found["guessable"] == 0.5
@@ -94,13 +94,13 @@ def test_a_single_answer_has_wilsons_interval():
     assert (found["mean"], found["n"]) == (0.35, 20)
 
 
-def test_unparsed_is_wrong_and_counted():
+def test_unparsed_counts_as_wrong_and_is_reported():
     found = summary(graded([1], [None], [0], [None]), lambda _: None)
     assert found["unparsed"] == 0.5 and found["accuracy"]["mean"] == 0.25
 
 
 def test_draws_of_one_item_are_not_independent():
-    """Ten items whose 8 draws agree know as little as ten answers; an interval over 80 would be narrower."""
+    """Ten items whose 8 draws agree give as little information as ten answers, not as much as 80."""
     found = summary(graded(*[[1] * 8] * 5, *[[0] * 8] * 5), lambda _: None)["accuracy"]
     ten, eighty = (
         binomtest(5, 10).proportion_ci(method="wilson"),
@@ -119,13 +119,13 @@ def test_items_of_a_cluster_are_resampled_together():
     assert widths[1] > 1.5 * widths[0]  # sqrt(5) in expectation
 
 
-def test_nothing_has_no_figure():
+def test_figures_of_an_empty_set_are_none():
     found = summary([], lambda _: None)
     assert found["items"] == 0 and found["accuracy"] is None and found["unparsed"] is None
     assert ratio({}) is None and ratio({"a": (0, 0)}) is None and composite([], lambda t: t[..., 0]) is None
 
 
-def test_a_ratio_against_a_bootstrap_by_hand():
+def test_a_ratio_equals_a_bootstrap_written_by_hand():
     rng = np.random.default_rng(2)
     below = rng.integers(0, 4, 40).astype(float)
     above = rng.binomial(below.astype(int), 0.6).astype(float)
@@ -184,7 +184,7 @@ def test_mathverse_versions_of_a_problem_are_one_cluster():
     found = bench.summarise([Graded(s, 0, verdict(s.group == "2")) for s in items])
     # problem 2 has 5 of the 8 rows, all right; problems 3, 4 and 5 have one each, wrong
     assert found["accuracy"]["mean"] == 5 / 8
-    assert found["accuracy"]["low"] == 0  # a resample of four problems may lack problem 2: (3/4)^4 = 32 %
+    assert found["accuracy"]["low"] == 0  # (3/4)^4 = 32 % of the resamples of four problems lack problem 2
     assert set(found["version"]) == {
         "Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only",
     }  # fmt: skip
@@ -195,7 +195,7 @@ def cv_item(name: str, source: str) -> Sample:
     return item(name, fields={"source": source, "type": "2D"}, options=("a", "b"), family="Count")
 
 
-def test_cvbench_weighs_its_sources():
+def test_cvbench_weights_its_sources():
     # ADE20K 3 of 4, COCO 1 of 2, Omni3D 1 of 4: ((3/4 + 1/2) / 2 + 1/4) / 2 = (5/8 + 2/8) / 2 = 7/16
     rights = (
         [("ADE20K", 1)] * 3 + [("ADE20K", 0), ("COCO", 1), ("COCO", 0), ("Omni3D", 1)] + [("Omni3D", 0)] * 3
@@ -204,17 +204,17 @@ def test_cvbench_weighs_its_sources():
     found = registry.get("cvbench").summarise(one)
     assert found["score"]["mean"] == pytest.approx(7 / 16) and found["score"]["n"] == 10
     assert found["score"]["low"] < 7 / 16 < found["score"]["high"]
-    assert found["accuracy"]["mean"] == 0.5  # 5 of 10, the plain mean
+    assert found["accuracy"]["mean"] == 0.5  # 5 of 10, the unweighted mean
     assert found["chance"] == 0.5
-    assert overall(one[:6]) is None  # no Omni3D: no score
+    assert overall(one[:6]) is None  # no score without Omni3D
     again = [Graded(g.sample, 1, verdict(1)) for g in one]
     drawn = registry.get("cvbench").summarise([*one, *again])
-    assert drawn["score"]["mean"] == pytest.approx((7 / 16 + 1) / 2)  # linear in the draws, equally many each
+    assert drawn["score"]["mean"] == pytest.approx((7 / 16 + 1) / 2)  # linear: equal numbers of draws
     assert drawn["score of any right"]["mean"] == 1
 
 
 def vilp_graded(*rows: tuple[tuple[float, str], ...], draw: int = 0) -> list[Graded]:
-    """A row for each argument: for each image, whether it was right and what was said."""
+    """One row for each argument: for each image, if the answer was right, and the answer."""
     usual = "water"
     return [
         Graded(
@@ -239,7 +239,7 @@ def test_vilp_score_prior_gap_and_capture():
     # image1: right in rows 0, 1, 2          -> prior 3/4
     # image2: right in row 0                 -> 1/4
     # image3: right in rows 0 and 3          -> 2/4     score (1/4 + 2/4) / 2 = 3/8, gap 3/4 - 3/8 = 3/8
-    # "water" was said of image2 in row 1, of image3 in rows 1 and 2: capture 3 of 8
+    # "water" was the answer for image2 in row 1, for image3 in rows 1 and 2: capture 3 of 8
     rows = vilp_graded(
         ((1, "water"), (1, "other2"), (1, "other3")),
         ((1, "water"), (0, "Water."), (0, "water")),
@@ -255,7 +255,7 @@ def test_vilp_score_prior_gap_and_capture():
     assert found["gap"]["low"] < 0.375 < found["gap"]["high"] and found["gap"]["n"] == 4
 
 
-def test_vilp_a_second_picture_with_the_usual_answer_says_nothing_about_capture():
+def test_vilp_a_second_picture_with_the_usual_answer_is_not_in_capture():
     rows = vilp_graded(((1, "water"), (1, "water"), (0, "sand")))
     same = replace(rows[1].sample, answer="Water")
     found = registry.get("vilp_f").summarise([rows[0], Graded(same, 0, rows[1].verdict), rows[2]])
@@ -269,7 +269,7 @@ def test_vilp_a_gap_without_spread_has_no_interval():
 
 
 def vlind_graded(instance: int, passes: dict[str, Any], draw: int = 0) -> list[Graded]:
-    """A complete instance. `passes`: of a, b, c both verdicts; of d those of each good picture."""
+    """A complete instance. `passes`: both verdicts for a, b and c; for d those of each good picture."""
     good = [str(i) for i in range(len(passes["d"]))]
     pairs = [(stage, "0", passes[stage]) for stage in "abc"] + list(
         zip("d" * 9, good, passes["d"], strict=False)
@@ -297,7 +297,7 @@ VLIND = [
     *vlind_graded(2, {"a": YES, "b": HALF, "c": YES, "d": [YES, YES]}),  # stopped by b
     *vlind_graded(3, {"a": YES, "b": YES, "c": HALF, "d": [YES]}),  # stopped by c
     *vlind_graded(4, {"a": HALF, "b": NO, "c": YES, "d": [NO]}),  # stopped by a: its c does not count
-    *vlind_graded(5, {"a": HALF, "b": YES, "c": YES, "d": [YES]}),  # stopped by a alone
+    *vlind_graded(5, {"a": HALF, "b": YES, "c": YES, "d": [YES]}),  # stopped only by a
 ]
 
 
@@ -320,7 +320,7 @@ def test_vlind_single_statements_are_not_pairs():
     everything_affirmed = [Graded(g.sample, 0, verdict(g.sample.id.split(":")[1][1] == "1")) for g in VLIND]
     found = stages(everything_affirmed)
     assert found["a"]["mean"] == found["b"]["mean"] == 0
-    assert found["c"] is None and found["d"] is None  # nothing passes a, so nothing is asked
+    assert found["c"] is None and found["d"] is None  # no instance passes a, so none reaches the later stages
     whole = registry.get("vlind").summarise(everything_affirmed)
     assert whole["accuracy"]["mean"] == 0.5
 
@@ -334,9 +334,9 @@ def test_vlind_an_instance_that_lacks_a_response_is_left_out_and_counted():
 def test_vlind_draws_are_paired_within_themselves():
     first = vlind_graded(0, {"a": (1, 0), "b": YES, "c": YES, "d": [YES]})
     second = vlind_graded(0, {"a": (0, 1), "b": YES, "c": YES, "d": [YES]}, draw=1)
-    assert stages([*first, *second])["a"]["mean"] == 0  # in no draw both
+    assert stages([*first, *second])["a"]["mean"] == 0  # no draw has both right
     found = registry.get("vlind").summarise([*first, *second])
-    assert found["of any right"]["a"]["mean"] == 1  # each was right once: what Pass@n makes of it
+    assert found["of any right"]["a"]["mean"] == 1  # each was right once, which counts for Pass@n
 
 
 def test_hallusion_three_accuracies():
@@ -352,7 +352,7 @@ def test_hallusion_three_accuracies():
     assert (found["fAcc"]["mean"], found["fAcc"]["n"]) == (pytest.approx(2 / 3), 3)
 
 
-def test_hallusion_same_numbers_of_other_subcategories_are_other_questions():
+def test_hallusion_question_numbers_are_separate_in_each_subcategory():
     rows = [data.hallusion("VD", kind, "0", "0", "0", "1") for kind in ("figure", "map", "chart")]
     items = list(registry.get("hallusion").samples(rows, RowReader()))
     found = accuracies([Graded(s, 0, verdict(i > 0)) for i, s in enumerate(items)])
@@ -360,7 +360,7 @@ def test_hallusion_same_numbers_of_other_subcategories_are_other_questions():
     assert found["qAcc"]["mean"] == pytest.approx(2 / 3)
 
 
-def test_hallusion_draws_are_counted_one_by_one():
+def test_hallusion_draws_are_counted_separately():
     items = list(registry.get("hallusion").samples(data.HALLUSION[:4], RowReader()))
     draws = [Graded(s, k, verdict(k == 0 or s.id.endswith("_0"))) for k in (0, 1) for s in items]
     found = registry.get("hallusion").summarise(draws)

@@ -1,4 +1,4 @@
-"""Whether a description states the answer."""
+"""Leakage: the check whether a description states the answer."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from vigos_cli.types import Response, Sample
         ("anything", "?!", False),
     ],
 )
-def test_an_answer_is_stated_word_by_word(description, answer, stated):
+def test_an_answer_is_found_only_as_whole_words(description, answer, stated):
     assert states(description, answer) == stated
 
 
-def test_a_description_is_what_stands_between_its_tags():
+def test_a_description_is_the_text_between_its_tags():
     assert first_description("<description> a cat </description> <think>") == "a cat"
     for text in ("", "<description> a cat", "a cat </description>", "<description>  </description>"):
         assert first_description(text) is None
@@ -55,4 +55,4 @@ def test_the_share_the_chance_and_their_intervals():
     assert found["low"] < 2 / 3 < found["high"]
     assert found["chance"]["mean"] == 1 / 3
     assert leakage(samples, lines[3:]) is None
-    assert leakage(samples[:2], lines) is None  # no other reference to compare with
+    assert leakage(samples[:2], lines) is None  # there is no other reference to compare with

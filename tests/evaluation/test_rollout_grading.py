@@ -1,4 +1,4 @@
-"""An answer is right while training when the benchmarks' graders say so, in metrics and in rollouts alike."""
+"""Training metrics and saved rollouts grade answers with the same rules as the benchmarks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vigos_cli.utils.quiet import quieten
 OPTIONS = "Which colour is it? (A) red (B) blue (C) green"
 PLAIN = "How many?"
 
-RIGHT = [  # question, reference as the data has it, answer
+RIGHT = [  # question, reference as written in the data, answer
     (PLAIN, "<answer>4</answer>", "4"),
     (PLAIN, r"\boxed{4}", "4"),
     (PLAIN, "```\n4\n```", "4."),
@@ -35,7 +35,7 @@ RIGHT = [  # question, reference as the data has it, answer
     (OPTIONS, "(B)", "(B) blue"),
     (OPTIONS, r"\boxed{B}", "B. blue"),
     (PLAIN, "red", "Red."),
-    (PLAIN, "None", "none"),  # in a benchmark such a gold is a missing one
+    (PLAIN, "None", "none"),  # benchmarks read this gold answer as missing
 ]
 WRONG = [
     (PLAIN, "<answer>4</answer>", "5"),
@@ -47,13 +47,13 @@ WRONG = [
     (OPTIONS, "B", "(A) red"),
     (OPTIONS, "B", "red or blue"),
     (PLAIN, "red", "dark red"),
-    (PLAIN, "red", ""),  # such a rollout is invalid
+    (PLAIN, "red", ""),  # this rollout is invalid
     (PLAIN, "x", "<answer>"),
 ]
 
 
 def samples(cases):
-    """One row a case, each with a picture of its own."""
+    """One row for each case, with different pictures."""
     world = PriorWorld(size=len(cases))
     return [
         replace(world[i], id=str(i), question=question, answer=reference, prior=None)
@@ -62,7 +62,7 @@ def samples(cases):
 
 
 def answers_instead(monkeypatch, module, data, cases):
-    """Give each rollout the answer of its case, whatever was sampled; an empty one is invalid."""
+    """Replace each sampled rollout by one with the answer of its case; with an empty answer it is invalid."""
     whole = module.supervise_all
     by_id = {sample.id: answer for sample, (_, _, answer) in zip(data, cases, strict=True)}
 
@@ -84,7 +84,7 @@ def student():
 
 @pytest.mark.parametrize(("cases", "share"), [(RIGHT, 1.0), (WRONG, 0.0)], ids=["right", "wrong"])
 @pytest.mark.parametrize("routing", ["vigos", "other_answer"])
-def test_a_steps_accuracy_is_the_graders(student, monkeypatch, cases, share, routing):
+def test_the_accuracy_of_a_step_is_that_of_the_graders(student, monkeypatch, cases, share, routing):
     data = samples(cases)
     answers_instead(monkeypatch, step, data, cases)
     config = distill_config(
@@ -96,7 +96,7 @@ def test_a_steps_accuracy_is_the_graders(student, monkeypatch, cases, share, rou
     assert line["answer_accuracy"] == share
 
 
-def test_a_rollouts_line_says_what_the_graders_say(tmp_path, monkeypatch):
+def test_a_saved_rollout_has_the_verdict_of_the_graders(tmp_path, monkeypatch):
     cases = RIGHT + WRONG
     data = samples(cases)
     answers_instead(monkeypatch, rollout_run, data, cases)
@@ -112,7 +112,7 @@ def test_a_rollouts_line_says_what_the_graders_say(tmp_path, monkeypatch):
     assert rules[cases.index((PLAIN, "red", ""))] is None
 
 
-def test_neither_equal_texts_nor_priorworld_start_a_process(monkeypatch):
+def test_equal_texts_and_priorworld_are_graded_without_a_process(monkeypatch):
     from vigos_cli.evaluation.rollout_grading import is_right
     from vigos_cli.grading.worker import Pool
 

@@ -1,4 +1,4 @@
-"""`vigos eval compare=`: what is one run, and which of its answers are compared with which of another's."""
+"""`vigos eval compare=`: which folders are one run, and which answers of two runs are compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vigos_cli.utils.errors import UserError
 
 
 def run(folder: Path, *rights: list[int], **more: Any) -> str:
-    """A run with a list of draws an item, each right or not. Returns its folder."""
+    """Write a run with a list of draws for each item, each right or wrong. Returns its folder."""
     folder.mkdir(parents=True)
     made = [
         {"id": str(i), "draw": draw, "verdict": "right" if right else "wrong", "extracted": str(right)}
@@ -26,10 +26,10 @@ def run(folder: Path, *rights: list[int], **more: Any) -> str:
     return str(folder)
 
 
-# ---- what is one run
+# ---- which folders are one run
 
 
-def test_a_run_within_another_ones_folder_is_none_of_its_own(tmp_path):
+def test_a_run_inside_the_folder_of_another_run_is_separate(tmp_path):
     outer, inner = run(tmp_path / "p0", [1], [1], [1]), run(tmp_path / "p0" / "blind", [0], [0], [1])
     (found,) = compare_runs([outer, inner])
     assert (found.first, found.other, found.items, found.test) == (1.0, 1 / 3, 3, "McNemar")
@@ -45,7 +45,7 @@ def test_several_benchmarks_are_one_run_and_several_runs_are_not(tmp_path):
         compare_runs([str(tmp_path / "two"), str(tmp_path / "runs")])
 
 
-# ---- which answers
+# ---- which answers are compared
 
 
 def test_saved_samples_are_compared_with_sampled_answers(tmp_path):
@@ -55,7 +55,7 @@ def test_saved_samples_are_compared_with_sampled_answers(tmp_path):
     assert (found.answers, found.first, found.other, found.unchanged) == ("sampled", 0.5, 0.75, None)
 
 
-def test_one_saved_answer_an_item_is_compared_with_the_greedy_one(tmp_path):
+def test_single_saved_answers_are_compared_with_greedy_answers(tmp_path):
     saved = run(tmp_path / "saved", [0], [1], answers="saved")
     asked = run(tmp_path / "asked", [1, 0], [1, 0], answers=("greedy", "sampled"))
     for runs in ((saved, asked), (saved, saved)):
@@ -66,7 +66,7 @@ def test_one_saved_answer_an_item_is_compared_with_the_greedy_one(tmp_path):
     assert "| x | one each | 0.500 | 1.000 |" in comparison_markdown([found])
 
 
-def test_where_no_line_says_how_it_came_about_the_first_draw_is_greedy(tmp_path):
+def test_in_old_runs_the_first_draw_counts_as_greedy(tmp_path):
     old = run(tmp_path / "old", [1, 0, 0], [0, 0, 0])
     new = run(tmp_path / "new", [1, 1, 0], [1, 0, 0], answers=("greedy", "sampled"))
     greedy, sampled = compare_runs([old, new])

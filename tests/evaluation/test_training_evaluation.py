@@ -1,4 +1,4 @@
-"""Benchmarks around a run, and all of the paper's at once, on rows of the real schemas."""
+"""Benchmarks before and after training, and all benchmarks of the paper at once, on small data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAPER = {
     "mmmu_pro": data.MMMU_PRO,
     "mmmu_pro_vision": data.MMMU_PRO_VISION,
     "mathverse": data.MATHVERSE,
-    "mmvet": [row for row in data.MMVET if isinstance(row["capability"], str)],  # a column has one type
+    "mmvet": [row for row in data.MMVET if isinstance(row["capability"], str)],  # a column has a single type
     "mmsi": data.MMSI,
     "realworldqa": data.REALWORLDQA,
     "cvbench": data.CVBENCH,
@@ -57,7 +57,7 @@ def test_all_benchmarks_of_the_paper_in_one_run_with_one_model(rows, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_is_measured_by_any_benchmark(rows, tmp_path):
+def test_a_run_can_be_evaluated_with_any_benchmark(rows, tmp_path):
     names = ("vilp_f", "realworldqa")
     tasks = f"+bench.tasks={{{', '.join(f'{name}: {{path: {rows / name}.parquet}}' for name in names)}}}"
     asked = ("bench=vilp_f", tasks, *SHORT, "bench.samples=1", "bench.tasks.vilp_f.limit=3")

@@ -1,4 +1,4 @@
-"""`rollout=openai`: servers of our own that continue a turn, refuse to, ignore it; and a real one."""
+"""`rollout=openai` with local servers that continue a turn, refuse or ignore it, and with a real one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def asked(server: FakeChat) -> list[dict]:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_a_turn_is_continued_where_the_server_can(serve, tmp_path, strict):
+def test_the_pre_fill_is_continued_if_the_server_can(serve, tmp_path, strict):
     server = serve(strict=strict)
     scores = run(tmp_path, server)
     assert scores["engine"]["prefill"] == "continued" and scores["engine"]["top_k"]
@@ -96,7 +96,7 @@ def test_a_turn_is_continued_where_the_server_can(serve, tmp_path, strict):
     ],
     ids=["refuses", "ignores", "refuses top_k as well"],
 )
-def test_otherwise_none_is_sent_and_the_text_is_taken_as_it_comes(serve, tmp_path, kind, top_k):
+def test_without_continuation_no_pre_fill_is_sent(serve, tmp_path, kind, top_k):
     server = serve(**kind)
     scores = run(tmp_path, server)
     assert scores["engine"]["prefill"] == "not sent: the server cannot continue a turn"
@@ -108,7 +108,7 @@ def test_otherwise_none_is_sent_and_the_text_is_taken_as_it_comes(serve, tmp_pat
         assert ("top_k" in body) == (top_k and body["temperature"] > 0)
 
 
-def test_by_choice_none_is_sent_or_the_run_stops(serve, tmp_path):
+def test_prefill_none_and_prefill_continue_are_followed(serve, tmp_path):
     scores = run(tmp_path / "none", serve(), "rollout.prefill=none")
     assert scores["engine"]["prefill"] == "not sent: by choice"
     cannot = serve(continues=False, strict=True)
@@ -118,7 +118,7 @@ def test_by_choice_none_is_sent_or_the_run_stops(serve, tmp_path):
     assert run(tmp_path / "plain", serve(), "prompt.prefill_structured=''")["engine"]["prefill"] == "none"
 
 
-def test_a_run_keeps_to_one_rule(serve, tmp_path):
+def test_resume_refuses_a_server_with_another_pre_fill_rule(serve, tmp_path):
     first = run(tmp_path, serve())
     assert json.loads((tmp_path / FILE).read_text()) == first["engine"]
     silent = serve()
@@ -129,7 +129,7 @@ def test_a_run_keeps_to_one_rule(serve, tmp_path):
         run(tmp_path, serve(continues=False), "resume=auto")
 
 
-# ---------------------------------------------------------------- what comes back
+# ---------------------------------------------------------------- reading replies
 
 
 def stream(*deltas: dict, reason: str | None = "stop", usage: dict | None = None) -> bytes:
@@ -140,7 +140,7 @@ def stream(*deltas: dict, reason: str | None = "stop", usage: dict | None = None
 
 
 @given(st.data(), st.sampled_from(["reasoning_content", "reasoning"]))
-def test_thoughts_stand_where_they_were_however_a_stream_is_cut(data, name):
+def test_streamed_thoughts_are_put_back_in_their_place(data, name):
     deltas: list[dict] = [{"role": "assistant", "content": ""}]
     for thought, text in PARTS:
         cuts = sorted(data.draw(st.sets(st.integers(1, len(text) - 1), max_size=3)))
@@ -150,13 +150,13 @@ def test_thoughts_stand_where_they_were_however_a_stream_is_cut(data, name):
     assert said.text("") == WHOLE and said.text("<description>") == f"<description>{WHOLE}" and said.finished
 
 
-def test_a_thought_that_the_pre_fill_began_is_not_begun_again():
+def test_a_think_tag_of_the_pre_fill_is_not_repeated():
     split = StreamedReply.read(stream({"reasoning_content": " so "}, {"content": " \\boxed{1}"}))
     whole = StreamedReply.read(stream({"content": " so </think> \\boxed{1}"}))
     assert split.text("<think>") == whole.text("<think>") == "<think> so </think> \\boxed{1}"
 
 
-def test_a_reply_in_one_piece_is_read_too():
+def test_a_reply_without_streaming_is_read():
     message = {"role": "assistant", "content": " \\boxed{1}", "reasoning_content": "so"}
     usage = {"prompt_tokens": 5, "completion_tokens": 3}
     reply = {"choices": [{"message": message, "finish_reason": "length"}], "usage": usage}
@@ -177,15 +177,15 @@ def test_a_reply_in_one_piece_is_read_too():
         b"",
     ],
 )
-def test_a_part_of_a_reply_is_none(content):
+def test_an_incomplete_reply_is_an_error(content):
     with pytest.raises(CutShort):
         StreamedReply.read(content)
 
 
-# ---------------------------------------------------------------- patience
+# ---------------------------------------------------------------- errors of the server
 
 
-def test_passing_trouble_is_waited_out(serve, tmp_path):
+def test_temporary_errors_are_retried(serve, tmp_path):
     server = serve()
     replies = {
         3: refusal(429, "busy", retry_after="0.1"),
@@ -200,7 +200,7 @@ def test_passing_trouble_is_waited_out(serve, tmp_path):
     assert server.most <= 2
 
 
-def test_lasting_trouble_stops_the_run_and_resume_asks_for_the_rest_alone(serve, tmp_path):
+def test_a_lasting_error_stops_the_run_and_resume_sends_only_the_rest(serve, tmp_path):
     chunks = ("bench.batch=1", "bench.samples=2", "limit=4", "bench.tasks.priorworld.rows=2", "resume=auto")
     whole = serve()
     run(tmp_path / "whole", whole, *chunks)
@@ -217,13 +217,13 @@ def test_lasting_trouble_stops_the_run_and_resume_asks_for_the_rest_alone(serve,
     server.asked.clear()
     run(tmp_path / "cut", server, *chunks)
     one, two = (lines(tmp_path / name / "responses.jsonl") for name in ("cut", "whole"))
-    assert sorted(one, key=str) == sorted(two, key=str)  # they come as they are ready
+    assert sorted(one, key=str) == sorted(two, key=str)  # written in the order of arrival
     assert len(asked(server)) == 12 - len(there)
     for body in asked(server):
         assert (str(body["messages"][0]), body["temperature"], body["seed"]) in seeds
 
 
-def test_what_was_answered_is_on_disk_whatever_becomes_of_the_rest(serve, tmp_path):
+def test_answers_are_saved_before_an_error_stops_the_run(serve, tmp_path):
     server = serve()
     server.play = lambda path, body, number: refusal(500, "dead") if number > 10 else None
     with pytest.raises(UserError, match="resume=auto"):
@@ -232,7 +232,7 @@ def test_what_was_answered_is_on_disk_whatever_becomes_of_the_rest(serve, tmp_pa
     assert len(lines(tmp_path / "responses.jsonl")) == len(answered) > 3
 
 
-def test_a_question_that_is_refused_is_named_and_asked_again_and_the_others_go_on(serve, tmp_path, capsys):
+def test_a_refused_request_is_reported_and_retried_on_resume(serve, tmp_path, capsys):
     server, refused = serve(), []
 
     def play(path, body, number):
@@ -255,14 +255,14 @@ def test_a_question_that_is_refused_is_named_and_asked_again_and_the_others_go_o
     assert "refused" not in scores
 
 
-def test_a_server_that_refuses_one_question_after_the_other_stops_the_run(serve, tmp_path):
+def test_repeated_refusals_stop_the_run(serve, tmp_path):
     server = serve()
     server.play = lambda path, body, number: refusal(400, "no") if body["max_tokens"] > 1 else None
     with pytest.raises(UserError, match=r"answered 400 \(no\); the run stops"):
         run(tmp_path, server, "bench.samples=5", "rollout.concurrency=1")
 
 
-def test_a_stream_may_hold_what_elsewhere_ends_a_line():
+def test_a_stream_can_contain_unicode_line_separators():
     content = (
         stream({"content": "a\u2028b\x85c"}).decode().replace("\\u2028", "\u2028").replace("\\u0085", "\x85")
     )
@@ -281,16 +281,16 @@ def test_a_refusal_is_one_line(serve, tmp_path, status, says):
     assert "\n" not in str(caught.value)
 
 
-def test_nobody_there_is_one_line(tmp_path, monkeypatch):
+def test_an_unreachable_server_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(patient, "FIRST_WAIT", 0.01)
     with pytest.raises(UserError, match="cannot be reached"):
         run(tmp_path, "http://127.0.0.1:9/v1")
 
 
-# ---------------------------------------------------------------- what is not needed, and what is refused
+# ---------------------------------------------------------------- settings
 
 
-def test_no_weights_and_no_processor_are_loaded_and_the_key_is_nowhere(serve, tmp_path, monkeypatch, capsys):
+def test_no_weights_are_loaded_and_the_key_is_never_written(serve, tmp_path, monkeypatch, capsys):
     def never(*_: object, **__: object) -> None:
         raise AssertionError("loaded")
 
@@ -304,7 +304,7 @@ def test_no_weights_and_no_processor_are_loaded_and_the_key_is_nowhere(serve, tm
     assert KEY not in "".join(capsys.readouterr())
 
 
-def test_an_adapter_gives_its_prompt_and_not_its_weights(serve, tmp_path):
+def test_only_the_prompt_of_an_adapter_is_used(serve, tmp_path):
     server, folder = serve(), tmp_path / "adapter"
     with pytest.raises(UserError, match="no such folder"):
         run(tmp_path / "a", server, f"adapter.path={folder}")
@@ -334,13 +334,13 @@ def test_an_adapter_gives_its_prompt_and_not_its_weights(serve, tmp_path):
         ("eval", ("rollout.concurrency=0",), r"rollout\.concurrency=0"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(command, overrides, says):
+def test_impossible_settings_are_refused_in_one_line(command, overrides, says):
     with pytest.raises(ConfigError, match=says) as caught:
         job(command, ["rollout=openai", "out=unused", *overrides])
     assert "\n" not in str(caught.value)
 
 
-def test_a_dry_run_is_of_the_student_in_process():
+def test_a_dry_run_needs_sampling_in_process():
     with pytest.raises(ConfigError, match="rollout=hf"):
         job("distill", ["rollout=vllm", "trainer.dry_run=true", "out=unused"])
 
@@ -353,8 +353,8 @@ def test_a_dry_run_is_of_the_student_in_process():
     not (find_spec("fastapi") and find_spec("uvicorn") and find_spec("openai")),
     reason="transformers serve needs pip install 'transformers[serving]'",
 )
-def test_transformers_serve_says_what_the_student_says(tmp_path, monkeypatch):
-    """The server cannot continue a turn; so a model copy whose template adds the pre-fill is used."""
+def test_transformers_serve_gives_the_students_answers(tmp_path, monkeypatch):
+    """The server cannot continue a turn, so the template of a copied model adds the pre-fill."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     folder = tmp_path / "opened"
     shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
@@ -394,7 +394,7 @@ def test_transformers_serve_says_what_the_student_says(tmp_path, monkeypatch):
             "top_k": False,
         }
         assert json.dumps(opened) == json.dumps(here)
-        # as it is, the tiny model does not open the description itself: the format is judged as it stands
+        # Without the pre-fill the tiny model does not write <description>, so the format is invalid.
         run(tmp_path / "plain", f"{url}/v1", f"rollout.model={TINY}", *greedy)
         plain = lines(tmp_path / "plain" / "responses.jsonl")
         assert len(plain) == 3 and not any(line["valid"] for line in plain)

@@ -1,4 +1,4 @@
-"""A checkpoint's generation config changes no sample, except through the tokens that end a turn."""
+"""A checkpoint's generation config does not change samples, except for the tokens that end a turn."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def plain(tiny, requests) -> dict[float, list[tuple[int, ...]]]:
 
 @pytest.mark.parametrize("temperature", [0.0, 1.1])
 @pytest.mark.parametrize("name", SETTINGS)
-def test_no_setting_of_the_checkpoint_changes_what_is_drawn(
+def test_no_setting_of_the_checkpoint_changes_the_samples(
     tiny, requests, plain, name, temperature, monkeypatch
 ):
     theirs = GenerationConfig(eos_token_id=2, pad_token_id=0, **SETTINGS[name])
     monkeypatch.setattr(tiny.base, "generation_config", theirs)
     assert drawn(tiny, requests, temperature) == plain[temperature]
-    assert tiny.base.generation_config is theirs, "it is kept for those who save the model"
+    assert tiny.base.generation_config is theirs, "the generation config is kept for saving the model"
 
 
 def copy_of_tiny(folder: Path, **settings: Any) -> Path:
@@ -101,8 +101,8 @@ def copy_of_tiny(folder: Path, **settings: Any) -> Path:
 
 
 @pytest.mark.slow
-def test_rollout_distill_and_eval_draw_the_same_from_a_checkpoint_that_sets_them_all(tmp_path):
-    """Greedy and sampled answers, of the untrained student and after one training step."""
+def test_all_commands_ignore_the_generation_config_of_a_checkpoint(tmp_path):
+    """Compares greedy and sampled answers, untrained and after one training step."""
     small = ("bench.tasks.priorworld.rows=1", "bench.samples=1")
     outputs = []
     for name, settings in (("bare", {}), ("full", ALL)):

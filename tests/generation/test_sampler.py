@@ -23,7 +23,7 @@ def frequencies(sampling: Sampling, n: int = 20_000) -> np.ndarray:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_draws_follow_the_distribution(temperature):
+def test_samples_follow_the_distribution(temperature):
     expected = (LOGITS / temperature).softmax(-1).numpy()
     found = frequencies(Sampling(1, temperature=temperature))
     assert np.abs(found - expected).max() < 0.015
@@ -69,8 +69,8 @@ def requests(tiny, n: int) -> list[Request]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("temperature", [0.0, 2.5])  # hot enough that this base hesitates
-def test_what_is_drawn_does_not_depend_on_the_batch(tiny, temperature):
+@pytest.mark.parametrize("temperature", [0.0, 2.5])  # high enough for different samples of this model
+def test_samples_do_not_depend_on_the_batch_size(tiny, temperature):
     sampling = Sampling(96, temperature=temperature, top_p=0.95, top_k=20)
     asked = requests(tiny, 3)
     one, three, sixteen = (
@@ -79,7 +79,7 @@ def test_what_is_drawn_does_not_depend_on_the_batch(tiny, temperature):
     assert [r.ids for r in one] == [r.ids for r in three] == [r.ids for r in sixteen]
     if temperature:
         assert any(a.ids != b.ids for a, b in zip(one[::2], one[1::2], strict=True)), (
-            "two draws are two draws"
+            "two draws of an item differ"
         )
     else:
         assert all(a.ids == b.ids for a, b in zip(one[::2], one[1::2], strict=True))

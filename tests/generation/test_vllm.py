@@ -1,4 +1,4 @@
-"""`rollout=vllm`, against a server of our own that holds vLLM's contract and its traps, over `tiny`."""
+"""`rollout=vllm` with a local server that imitates vLLM and its errors, with the tiny model."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def lines(path: Path) -> list[dict]:
 
 
 def answers(run: Path) -> list[dict]:
-    """Sorted, because they are written in the order in which they arrive."""
+    """The answers, sorted, because they are written in the order of arrival."""
     return sorted(lines(run / "responses.jsonl"), key=lambda line: (line["sample_id"], line["draw"]))
 
 
@@ -79,7 +79,7 @@ def adapter(tmp_path_factory) -> Path:
     return folder
 
 
-# ---------------------------------------------------------------- it says what the student says
+# ---------------------------------------------------------------- same answers as in process
 
 
 def test_greedy_answers_are_those_of_the_student_in_process(vllm, tmp_path):
@@ -89,13 +89,13 @@ def test_greedy_answers_are_those_of_the_student_in_process(vllm, tmp_path):
     engine = there["priorworld"].pop("engine")
     assert engine["name"] == "vllm" and not engine["adapter"] and "engine" not in here["priorworld"]
     assert json.dumps(there) == json.dumps(here)
-    assert not vllm.loaded  # an adapter that changes nothing needs no server that takes any
+    assert not vllm.loaded  # a zero adapter is not uploaded, so the server need not support adapters
     for path, body in vllm.asked:
         if path == GENERATE:
             assert body["sampling_params"].get("n", 1) == 1 and body["stream"] is False
 
 
-def test_an_adapter_is_served_under_a_name_of_its_own_and_taken_away(vllm, tmp_path, adapter):
+def test_an_adapter_is_loaded_under_its_own_name_and_unloaded(vllm, tmp_path, adapter):
     given = f"adapter.path={adapter}"
     run(tmp_path / "hf", given)
     there = run(tmp_path / "vllm", given, *over_http(vllm))
@@ -109,7 +109,7 @@ def test_an_adapter_is_served_under_a_name_of_its_own_and_taken_away(vllm, tmp_p
     assert not (tmp_path / "vllm" / "served").exists()
 
 
-def test_what_is_sampled_depends_on_key_item_and_draw_alone(vllm, tiny, tmp_path):
+def test_samples_depend_only_on_key_item_and_draw(vllm, tiny, tmp_path):
     requests = some_requests(tiny, 2, draws=3)
     sampling = Sampling(12, temperature=3.0, top_p=0.9, top_k=20)
 
@@ -146,13 +146,13 @@ def some_requests(student, count: int, draws: int = 1) -> list[Request]:
     return made
 
 
-def test_pictures_are_rendered_once_an_item_and_none_where_there_are_none(vllm, tiny, tmp_path):
+def test_pictures_are_rendered_once_per_item(vllm, tiny, tmp_path):
     engine = engine_of(distill_config(*over_http(vllm), f"out={tmp_path}"), tiny)
     engine._learns = False  # type: ignore[attr-defined]
     requests = some_requests(tiny, 2, draws=3)
     engine.roll_out(SamplingJob(requests, Sampling(2, temperature=0), key=(0,), batch=1))
     rendered = [body for path, body in vllm.asked if path.endswith("/render")]
-    assert len(rendered) == 2 + 1  # and one for the canary
+    assert len(rendered) == 2 + 1  # one more for the check of the server
     vllm.asked.clear()
     config = distill_config()
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
@@ -162,7 +162,7 @@ def test_pictures_are_rendered_once_an_item_and_none_where_there_are_none(vllm, 
     assert vllm.asked[0][1]["features"] is None and vllm.asked[0][1]["token_ids"] == list(blind.prompt.ids)
 
 
-def test_diagnostics_go_through(vllm, tmp_path):
+def test_diagnostics_work_with_vllm(vllm, tmp_path):
     for diagnostic in ("description_only", "blank"):
         extra = (f"diagnostic={diagnostic}",)
         run(tmp_path / f"hf-{diagnostic}", *extra)
@@ -178,14 +178,14 @@ def test_vigos_rollout_scores_what_the_server_sampled(vllm, tmp_path):
     assert len(made) == 2 and all(len(line["student_logprob"]) == line["tokens"] for line in made)
 
 
-# ---------------------------------------------------------------- the adapter follows
+# ---------------------------------------------------------------- training updates the adapter
 
 
 LEARN = ("trainer.steps=2", "trainer.batch=4", "rollout.max_new_tokens=60", "trainer.lr=2e-3", "data.size=16")
 
 
 @pytest.mark.slow
-def test_two_steps_of_learning_each_under_an_adapter_of_its_own(vllm, tmp_path):
+def test_each_training_step_samples_with_its_own_adapter(vllm, tmp_path):
     steps: list[str] = []
     vllm.play = lambda path, body, _: steps.append(body["model"]) if path == GENERATE else None
     small = ("bench.tasks.priorworld.rows=1", "bench.samples=0", "bench.max_new_tokens=60")
@@ -198,14 +198,14 @@ def test_two_steps_of_learning_each_under_an_adapter_of_its_own(vllm, tmp_path):
     used = [name for name in steps if name != next(iter(vllm.models))]
     assert [name for i, name in enumerate(used) if i == 0 or used[i - 1] != name] == [a, b, c]
     assert len(vllm.models) == 1 and not (tmp_path / "run" / "served").exists()
-    # what was measured at the end is what the adapter that is left says in process
+    # the final evaluation gives the same answers as the saved adapter in process
     run(tmp_path / "again", f"adapter.path={tmp_path / 'run' / 'adapter'}", "limit=null")
     assert [line["text"] for line in answers(tmp_path / "again")] == [
         line["text"] for line in answers(tmp_path / "run")
     ]
 
 
-# ---------------------------------------------------------------- traps
+# ---------------------------------------------------------------- wrong servers
 
 
 @pytest.mark.parametrize(
@@ -221,13 +221,13 @@ def test_two_steps_of_learning_each_under_an_adapter_of_its_own(vllm, tmp_path):
         ("cached", "--mm-processor-cache-gb 0"),
     ],
 )
-def test_a_server_that_lies_is_found_out_in_one_line(vllm, tmp_path, adapter, trap, says):
+def test_a_server_with_wrong_behaviour_is_a_one_line_error(vllm, tmp_path, adapter, trap, says):
     vllm.traps.add(trap)
     with pytest.raises(UserError, match=says) as caught:
         run(tmp_path, f"adapter.path={adapter}", *over_http(vllm))
     assert "\n" not in str(caught.value)
     assert not answers(tmp_path) and not (tmp_path / "scores.json").exists()
-    if trap != "slot_drawn":  # found before anything was asked for: nothing is left on the server
+    if trap != "slot_drawn":  # found before sampling, so no adapter stays on the server
         assert len(vllm.models) == 1 and not (tmp_path / "served").exists()
 
 
@@ -241,19 +241,19 @@ def test_a_server_that_lies_is_found_out_in_one_line(vllm, tmp_path, adapter, tr
         (GENERATE, 400, "answered 400 \\(too long\\)"),
     ],
 )
-def test_a_server_that_refuses_is_one_line_with_what_to_do(vllm, tmp_path, adapter, path, status, says):
+def test_a_refusal_is_one_line_with_advice(vllm, tmp_path, adapter, path, status, says):
     vllm.play = lambda asked, *_: refusal(status, "too long") if asked == path else None
     with pytest.raises(UserError, match=says) as caught:
         run(tmp_path, f"adapter.path={adapter}", *over_http(vllm))
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_the_server_does_not_know_is_named(vllm, tmp_path):
+def test_an_unknown_model_is_named_in_the_error(vllm, tmp_path):
     with pytest.raises(UserError, match=r"answered 404 \(The model `other` does not exist\.\)"):
         run(tmp_path, *over_http(vllm, "rollout.model=other"))
 
 
-def test_passing_trouble_is_waited_out(vllm, tmp_path):
+def test_temporary_errors_are_retried(vllm, tmp_path):
     run(tmp_path / "hf")
 
     def play(path, body, number) -> Reply | None:
@@ -275,7 +275,7 @@ def test_passing_trouble_is_waited_out(vllm, tmp_path):
     assert vllm.most <= 2
 
 
-def test_lasting_trouble_stops_the_run_and_the_run_goes_on(vllm, tmp_path):
+def test_a_lasting_error_stops_the_run_and_resume_completes_it(vllm, tmp_path):
     chunks = ("bench.batch=1", "limit=6", "bench.tasks.priorworld.rows=2", "resume=auto")
     run(tmp_path / "hf", *chunks)
     done = [0]
@@ -296,10 +296,10 @@ def test_lasting_trouble_stops_the_run_and_the_run_goes_on(vllm, tmp_path):
     assert answers(tmp_path / "vllm") == answers(tmp_path / "hf")
 
 
-# ---------------------------------------------------------------- the canary by itself
+# ---------------------------------------------------------------- the check of the server alone
 
 
-def test_the_canary_lets_precision_pass_and_no_more(tiny, adapter):
+def test_the_check_tolerates_rounding_but_no_wrong_weights(tiny, adapter):
     student = make_student(f"adapter.path={adapter}")
     (request,) = some_requests(student, 1)
     everywhere = range(len(request.prompt.ids) - 1)
@@ -318,7 +318,7 @@ def test_the_canary_lets_precision_pass_and_no_more(tiny, adapter):
             hold(base, wrong)
     for name, p in student.adapter.items():
         if "lora_B" in name:
-            p.data.mul_(1e-3)  # as after one small step: precision hides how far it goes
+            p.data.mul_(1e-3)  # as after one small step; rounding hides the size of the change
     weak = vllm_check.student_logprobs(student, request.prompt, "live", everywhere)
     hold(base + noise, weak + noise.flip(0))
     with pytest.raises(UserError, match="the same as without it"):
@@ -335,10 +335,10 @@ def test_the_canary_lets_precision_pass_and_no_more(tiny, adapter):
         ([0, 0, 1, 5, 5, 2, 5, 2], [1, 5, 5, 2, 5, 2], [(3, 2), (6, 1)]),
         ([1, 5, 5, 5, 2], [1, 5, 5, 2], None),  # one slot more than the server's
         ([1, 5, 2], [1, 5, 5, 2], None),
-        ([1, 5, 5, 2, 5], [1, 5, 5, 2], None),  # a slot of no picture
+        ([1, 5, 5, 2, 5], [1, 5, 5, 2], None),  # a slot without a picture
     ],
 )
-def test_slots_are_found_where_they_stand_in_our_ids(ours, theirs, places):
+def test_image_slots_are_found_at_their_positions_in_our_ids(ours, theirs, places):
     runs, start = [], None
     for i, token in enumerate([*theirs, 0]):
         if token == 5 and start is None:

@@ -1,4 +1,4 @@
-"""Extraction, options, units, prose, and inputs that are meant to break a grader."""
+"""Grading of extracted answers, options, units and prose, and of inputs that try to break a grader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of answers that are the same, and pairs that are not; each is graded in both directions."""
+"""Pairs of answers that are equal, and pairs that are not; each pair is graded in both directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official rules of MathVista, MMMU and MMMU-Pro, on rows of our own, and the table of agreement."""
+"""The official rules of MathVista, MMMU and MMMU-Pro on our own rows, and the table of agreement."""
 
 from __future__ import annotations
 

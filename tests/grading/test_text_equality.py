@@ -1,4 +1,4 @@
-"""An answer is right whatever its case and blanks, and an empty one never is."""
+"""Case and blanks do not matter for an answer, and an empty answer is never right."""
 
 import pytest
 

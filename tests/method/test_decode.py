@@ -1,3 +1,5 @@
+"""Decoding gives the tokenizer's text, and for every token the position where its characters end."""
+
 from __future__ import annotations
 
 import time
@@ -22,7 +24,7 @@ each_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
 
 
 def sentencepiece() -> PreTrainedTokenizerFast:
-    """As Llama's: `▁` for spaces, one put before the text, bytes for what the vocabulary lacks."""
+    """Like Llama's tokenizer: `▁` for spaces, one before the text, and bytes for unknown characters."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
     tokenizer.decoder = decoders.Sequence(
@@ -53,8 +55,8 @@ def test_alphabet_is_that_of_byte_level_bpe():
 
 @each_tokenizer
 @given(data=st.data())
-def test_any_ids_decode_as_the_tokenizer_does(name: str, data: st.DataObject):
-    """Broken UTF-8, special tokens and ids outside the vocabulary included."""
+def test_any_ids_decode_like_the_tokenizer(name: str, data: st.DataObject):
+    """The ids include broken UTF-8, special tokens and ids outside the vocabulary."""
     tokenizer = TOKENIZERS[name]
     ids = data.draw(st.lists(st.integers(0, len(tokenizer) + 20), max_size=40))
     text, ends = DECODERS[name].decode(ids)
@@ -66,7 +68,7 @@ def test_any_ids_decode_as_the_tokenizer_does(name: str, data: st.DataObject):
 
 @each_tokenizer
 @given(text=st.text(max_size=60))
-def test_text_survives_tokens(name: str, text: str):
+def test_text_survives_encoding_and_decoding(name: str, text: str):
     tokenizer = TOKENIZERS[name]
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert DECODERS[name].decode(ids)[0] in (text, unicodedata.normalize("NFC", text))
@@ -75,7 +77,7 @@ def test_text_survives_tokens(name: str, text: str):
 @each_tokenizer
 @given(data=st.data())
 def test_a_prefix_of_the_tokens_has_a_prefix_of_the_text(name: str, data: st.DataObject):
-    """Up to characters and broken bytes that later tokens complete or end."""
+    """Except for characters and broken bytes that later tokens complete or end."""
     tokenizer = TOKENIZERS[name]
     ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), min_size=1, max_size=12))
     decoder = DECODERS[name]
@@ -93,8 +95,8 @@ def test_a_character_belongs_to_the_token_that_completes_it():
         return Decoder(tokenizer).decode([tokenizer.get_vocab()[token] for token in tokens])
 
     assert decode("aâĤ¬b") == ("a€b", (1, 1, 1, 2, 3))
-    assert decode("aâĤb") == ("a\ufffdb", (1, 1, 1, 3))  # b shows that the euro sign is broken
-    assert decode("aâ") == ("a\ufffd", (1, 2))  # the text just ends
+    assert decode("aâĤb") == ("a\ufffdb", (1, 1, 1, 3))  # only the b shows that the euro sign is incomplete
+    assert decode("aâ") == ("a\ufffd", (1, 2))  # the text ends inside a character
     assert decode("") == ("", ())
 
 
@@ -105,7 +107,7 @@ def test_special_tokens_contribute_no_text():
 
 
 @given(text=st.text(max_size=40), data=st.data())
-def test_sentencepiece(text: str, data: st.DataObject):
+def test_sentencepiece_ids_decode_like_the_tokenizer(text: str, data: st.DataObject):
     tokenizer = _SENTENCEPIECE
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert Decoder(tokenizer).decode(ids)[0] == rust(tokenizer, ids)
@@ -121,7 +123,7 @@ def test_an_unknown_kind_of_tokenizer_is_refused():
         Decoder(PreTrainedTokenizerFast(tokenizer_object=tokenizer))
 
 
-def test_linear_time():
+def test_decoding_takes_linear_time():
     ids = [i % 500 for i in range(100_000)]
     start = time.process_time()
     Decoder(byte_bpe(ORDINARY)).decode(ids)

@@ -1,4 +1,4 @@
-"""The fused loss equals the plain one in value, gradient and statistics, in bounded memory."""
+"""The fused loss has the value, gradient and statistics of the plain loss, and needs bounded memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def draw(n: int = N, dtype: torch.dtype = torch.float32) -> Data:
 
 
 def plain(student_NH, teacher_NH, head_VH, sampled_N, weight_N, spec, bias_V=None):
-    """All logits at once, in float64, with autograd."""
+    """The plain loss: all logits at once, in float64, with autograd."""
     student_NH = student_NH.detach().double().requires_grad_()
     head_VH = head_VH.double()
     bias_V = torch.zeros(len(head_VH)).double() if bias_V is None else bias_V.double()
@@ -64,9 +64,9 @@ def run(student_NH: Tensor, *rest, scale: float = 1.0, **options) -> tuple[Tenso
 def same(
     got: Tensor, expected: Tensor, rtol: float = 1e-5, summed: Tensor | None = None, floor: float = 1e-9
 ) -> None:
-    """Equal to `rtol`, of an entry or, where it comes from a cancellation, 1e-5 of the largest entry.
+    """Assert equality up to `rtol` of an entry, or up to 1e-5 of the largest entry after a cancellation.
 
-    For a scalar that sums entries of either sign, `summed` are the entries.
+    For a scalar that is the sum of positive and negative entries, `summed` has the entries.
     """
     got, expected = got.double(), expected.double()
     size = (expected if summed is None else summed).abs()
@@ -88,8 +88,8 @@ def inputs_for(spec: DivergenceSpec, n: int = N, dtype: torch.dtype = torch.floa
 
 @pytest.mark.parametrize("chunk", [1, 3, N, N + 7])
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
-def test_fused_is_plain(spec: DivergenceSpec, chunk: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fused, "TILE", 2 * V)  # two rows a tile
+def test_fused_loss_equals_plain_loss(spec: DivergenceSpec, chunk: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fused, "TILE", 2 * V)  # two rows per tile
     data = inputs_for(spec)
     loss, grad_NH, stats = run(*data, spec, chunk=chunk, scale=3.0)
     plain_loss, plain_grad_NH, plain_stats = plain(*data, spec)
@@ -110,7 +110,7 @@ def test_bias_of_the_head(spec: DivergenceSpec):
 
 
 @pytest.mark.parametrize("spec", SPECS[:: len(CLIPS)], ids=name_of)
-def test_half_precision_is_only_in_the_inputs_and_the_gradient(
+def test_with_half_precision_inputs_the_loss_is_computed_in_float32(
     spec: DivergenceSpec, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(fused, "HEAD_ROWS", 7)
@@ -121,7 +121,7 @@ def test_half_precision_is_only_in_the_inputs_and_the_gradient(
     assert loss.dtype == torch.float32
     same(loss, plain_loss, summed=plain_stats.divergence_N)
     same_stats(stats, plain_stats)
-    same(grad_NH, plain_grad_NH, rtol=2**-8)  # rounded once
+    same(grad_NH, plain_grad_NH, rtol=2**-8)  # rounded to bfloat16 once
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under, under_NH, _ = run(*data, spec, chunk=4)
     assert torch.equal(under, loss)
@@ -129,9 +129,7 @@ def test_half_precision_is_only_in_the_inputs_and_the_gradient(
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
-def test_without_gradient_the_same_numbers_and_no_graph(
-    spec: DivergenceSpec, monkeypatch: pytest.MonkeyPatch
-):
+def test_without_gradient_the_numbers_are_the_same(spec: DivergenceSpec, monkeypatch: pytest.MonkeyPatch):
     data = inputs_for(spec)
     loss, _, stats = run(*data, spec, chunk=4)
     with torch.no_grad():
@@ -139,13 +137,13 @@ def test_without_gradient_the_same_numbers_and_no_graph(
     assert not quiet.requires_grad
     assert torch.equal(quiet, loss)
     same_stats(quiet_stats, stats)
-    monkeypatch.delattr(fused, "_carry")  # not even computed
+    monkeypatch.delattr(fused, "_carry")  # the gradient must not be computed
     frozen, _ = fused_loss(*data, spec, chunk=4)
     assert not frozen.requires_grad
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
-def test_no_tokens_give_a_connected_zero(spec: DivergenceSpec):
+def test_without_tokens_the_loss_is_zero_and_has_a_gradient(spec: DivergenceSpec):
     data = inputs_for(spec, n=0)
     loss, grad_NH, stats = run(*data, spec)
     assert loss.item() == 0
@@ -169,7 +167,7 @@ def test_a_token_without_weight_has_no_gradient(mask: list[bool], spec: Divergen
     kept = student_NH[mask_N], teacher_NH, head_VH, sampled_N[mask_N], weight_N[mask_N]
     alone, alone_NH, _ = run(*kept, spec, chunk=chunk)
     same(loss, alone, summed=stats.divergence_N)
-    same(grad_NH[mask_N], alone_NH, floor=1e-7)  # a lone token's gradient may be all cancellation
+    same(grad_NH[mask_N], alone_NH, floor=1e-7)  # the gradient of a single token can cancel out
 
 
 @given(
@@ -199,7 +197,7 @@ def test_any_split_gives_the_same_gradient_of_the_weights(
 
 
 class Largest(TorchDispatchMode):
-    """Notes the size of the largest tensor that any operation returns."""
+    """Record the size of the largest tensor that any operation returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,7 +213,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
-def test_nothing_is_larger_than_a_chunk(
+def test_no_tensor_is_larger_than_a_chunk(
     spec: DivergenceSpec, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(fused, "HEAD_ROWS", 4)
@@ -223,7 +221,7 @@ def test_nothing_is_larger_than_a_chunk(
     with Largest() as seen:
         run(*data, replace(spec, top_k=2), chunk=2)
     sides = 1 if data[1] is None else 2
-    head = V * H if dtype == torch.float32 else 0  # a view of the head itself, never a copy of another dtype
+    head = V * H if dtype == torch.float32 else 0  # a view of the head, no copy in another dtype
     assert seen.numel <= max(2 * sides * V, 16 * H, head)
 
 
@@ -241,7 +239,7 @@ def resident(field):
 
 student_NH = torch.randn(N, H, requires_grad=True)
 data = student_NH, torch.randn(N, H), torch.randn(V, H), torch.zeros(N, dtype=torch.long), torch.ones(N)
-Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from here
+Path("/proc/self/clear_refs").write_text("5")  # reset VmHWM
 before = resident("VmRSS")
 fused_loss(*data, DivergenceSpec("jsd"), chunk=32)[0].backward()
 print(resident("VmHWM") - before)
@@ -249,14 +247,14 @@ print(resident("VmHWM") - before)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="the test reads /proc, which only Linux has")
 def test_resident_memory_does_not_grow_with_the_tokens():
-    """What the allocator holds, not only what is asked of it: a scattered heap once took 3 GB."""
+    """Measures the memory that the allocator holds, because a fragmented heap once took 3 GB."""
     out = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
-    assert float(out.stdout) < 250  # MB; about 150, and the logits of all tokens alone would be 491
+    assert float(out.stdout) < 250  # MB; usually 150; the logits of all tokens would need 491
 
 
-def test_a_head_that_learns_is_refused():
+def test_a_trainable_head_is_refused():
     data, spec = draw(), DivergenceSpec("forward_kl")
     for x in (data[0], data[2]):
         x.requires_grad_()

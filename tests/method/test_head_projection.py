@@ -84,8 +84,8 @@ def test_token_log_probs_are_those_of_float64(student: Any):
 
 
 @torch.no_grad()
-def test_the_canarys_log_probabilities_are_those_of_float64(student: Any):
-    """The product was once rounded to bfloat16, which moves a log-probability by hundredths of a nat."""
+def test_the_vllm_checks_log_probabilities_are_those_of_float64(student: Any):
+    """The product was once rounded to bfloat16, which changes a log-probability by hundredths of a nat."""
     keep = range(len(IDS) - 1)
     hidden_NH = student.hidden(student.batch([IDS], [PROMPT]))[0, list(keep)]
     log_NV = (hidden_NH.double() @ student.head_VH.double().T).log_softmax(-1)
@@ -95,7 +95,7 @@ def test_the_canarys_log_probabilities_are_those_of_float64(student: Any):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_project_is_a_product_in_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
+def test_project_multiplies_in_float32(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fused, "HEAD_ROWS", 5)
     draw = torch.Generator().manual_seed(0)
     hidden_NH = torch.randn(7, 16, generator=draw).to(dtype).requires_grad_()

@@ -1,4 +1,4 @@
-"""Divergences, clips and weights against definitions written out in plain Python."""
+"""Divergences, clips and weights are compared with definitions in plain Python."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def name_of(spec: DivergenceSpec) -> str:
     return "-".join([*parts, f"k{spec.top_k}", spec.tail])
 
 
-# ---- the definitions, in Python floats: one token at a time
+# ---- the definitions in Python floats, for one token at a time
 
 
 def softmax(logits: list[float], temperature: float = 1.0) -> list[float]:
@@ -111,7 +111,7 @@ def differences(f: Callable[[list[float]], float], at: list[float], step: float 
 
 
 def plain_gradient(student: list[float], teacher: list[float], y: int, spec: DivergenceSpec) -> list[float]:
-    if spec.divergence == "sampled":  # advantage, held, times the gradient of log p(y)
+    if spec.divergence == "sampled":  # the advantage as a constant, times the gradient of log p(y)
         p, q = softmax(student, spec.temperature), softmax(teacher, spec.temperature)
         cost = math.log(p[y] / q[y])
         if spec.clip != "none" and cost > spec.clip_value:
@@ -131,7 +131,7 @@ def plain_gradient(student: list[float], teacher: list[float], y: int, spec: Div
 def draw(n: int = 12, v: int = V, seed: int = 0, dtype: torch.dtype = torch.float64, spread: float = 1.5):
     g = torch.Generator().manual_seed(seed)
     student = torch.randn(n, v, generator=g, dtype=torch.float64) * spread
-    # Teachers from nearly equal to far away, so that each clip meets tokens on both sides of it.
+    # Teachers from nearly equal to very different, so that each clip sees tokens below and above its limit.
     far = torch.logspace(-2, 0.9, n, dtype=torch.float64)[:, None]
     teacher = student + far * torch.randn(n, v, generator=g, dtype=torch.float64)
     return student.to(dtype), teacher.to(dtype), torch.randint(v, (n,), generator=g)
@@ -177,7 +177,7 @@ def test_value_and_gradient_are_those_of_the_definition(spec: DivergenceSpec, cl
         if silent:
             assert not grad_NV[i].any()
     if clip != "none" and spec.divergence != "cross_entropy":
-        assert 0 < stats.clipped_N.sum() < len(y)  # the draw did reach both sides
+        assert 0 < stats.clipped_N.sum() < len(y)  # some tokens are clipped and some are not
 
 
 @pytest.mark.parametrize("clip", ["none", "token", "entry"])
@@ -188,7 +188,7 @@ def test_gradcheck(spec: DivergenceSpec, clip: str):
     assert torch.autograd.gradcheck(lambda x: score(x, teacher, y, spec)[0], student.requires_grad_())
 
 
-def test_every_choice_of_the_config_is_there_and_no_other():
+def test_divergences_and_clips_are_those_of_the_config():
     assert {*DIVERGENCES} == {*CHOICES["loss.segment"], "cross_entropy"}
     assert {*DIVERGENCES} == {*CHOICES["loss.reference"], "cross_entropy"}
     assert {*CLIPS} == {*CHOICES["loss.clip"]}
@@ -248,8 +248,8 @@ def test_bounds_of_skew_and_bucket(pair: list[list[float]], alpha: float):
     assert buckets[-1] == pytest.approx(full, abs=1e-5)
 
 
-def test_jsd_tends_to_the_two_kls_at_its_ends():
-    student, teacher, y = (x[:8] for x in draw())  # the farthest teachers converge later
+def test_scaled_jsd_approaches_both_kls_as_beta_nears_0_and_1():
+    student, teacher, y = (x[:8] for x in draw())  # very different teachers converge later
     for beta, end in [(1e-6, "forward_kl"), (1 - 1e-6, "reverse_kl")]:
         near = score(student, teacher, y, DivergenceSpec("jsd", beta=beta))[0] / 1e-6
         limit = score(student, teacher, y, DivergenceSpec(end))[0]
@@ -364,11 +364,11 @@ LOSS = LossConfig(description_weight=0.5, reasoning_weight=3.0, reference_weight
 
 
 @pytest.mark.parametrize(("cell", "name"), CELLS.items(), ids=lambda x: str(x))
-def test_term_of_a_cell(cell: tuple[Role, Kind], name: str):
+def test_each_cell_belongs_to_its_term(cell: tuple[Role, Kind], name: str):
     assert term_name(Term(*cell, tokens=(0,))) == name
 
 
-def test_the_student_teaches_nobody():
+def test_the_student_cannot_be_a_teacher():
     with pytest.raises(AssertionError, match="student teaches nothing"):
         term_name(Term(Role.STUDENT, Kind.END, (0,)))
 
@@ -387,7 +387,7 @@ def batches():
 
 
 def plain_loss(batch: list[list[Term]], costs: list[list[list[float]]], reduction: str) -> float:
-    """Eq. 18-21 read as they stand: a mean per term, over tokens or over rollouts."""
+    """Eq. 18-21 implemented literally: a mean per term, over tokens or over rollouts."""
     total = 0.0
     for name, scale in SCALES.items():
         by_rollout = [
@@ -410,7 +410,7 @@ def plain_loss(batch: list[list[Term]], costs: list[list[list[float]]], reductio
 @pytest.mark.parametrize("reduction", CHOICES["loss.reduction"])
 @given(batch=batches(), data=st.data())
 @settings(max_examples=80, deadline=None)
-def test_weighted_sum_is_the_loss_however_the_batch_is_split(reduction: str, batch, data):
+def test_any_split_of_the_batch_has_the_same_weighted_sum(reduction: str, batch, data):
     loss = replace(LOSS, reduction=reduction)
     costs = [
         [[math.sin(7 * i + 3 * j + k) for k in t.tokens] for j, t in enumerate(r)]
@@ -429,7 +429,7 @@ def test_weighted_sum_is_the_loss_however_the_batch_is_split(reduction: str, bat
     assert total == pytest.approx(plain_loss(batch, costs, reduction), abs=1e-12)
 
 
-def test_counts_are_of_tokens_or_of_rollouts():
+def test_terms_are_counted_in_tokens_or_in_rollouts():
     batch = [
         [Term(P, Kind.DESCRIPTION, (0, 1)), Term(R, Kind.REASONING, (2, 3, 4)), Term(R, Kind.ANSWER, (5,))],
         [Term(F, Kind.INVALID, (0, 1, 2))],

@@ -21,7 +21,7 @@ OPTIONS = sorted({pair for text in CODE for pair in re.findall(r"(?<![.\w])([a-z
 
 
 def names(file: Path) -> set[str]:
-    """What a file defines: functions, classes, constants, and `Class.name` of what a class holds."""
+    """The names that a file defines: functions, classes, constants, and members as `Class.name`."""
     found = set()
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -38,24 +38,24 @@ def names(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_functions(name):
+def test_functions_on_the_page_exist(name):
     file, function = name.split(":")
     assert function in names(ROOT / "src" / "vigos_cli" / file)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_members_of_classes(name):
+def test_members_of_classes_on_the_page_exist(name):
     places = {ROOT / "src" / "vigos_cli" / text.split(":")[0] for text in FUNCTIONS}
     assert any(name in names(place) for place in places)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files(name):
+def test_files_on_the_page_exist(name):
     assert (ROOT / "src" / "vigos_cli" / name).is_file()
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_configuration_keys(key):
+def test_configuration_keys_on_the_page_exist(key):
     value = DistillRun()
     for part in key.split("."):
         assert is_dataclass(value) and part in {field.name for field in fields(value)}
@@ -63,15 +63,15 @@ def test_configuration_keys(key):
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_options_of_groups(group, option):
+def test_options_on_the_page_exist(group, option):
     assert (ROOT / "conf" / group / f"{option}.yaml").is_file()
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\(([^)h][^)#]*)", PAGE))
-def test_links(path):
+def test_links_on_the_page_lead_to_files(path):
     assert (ROOT / "docs" / path).exists()
 
 
 def test_the_page_names_enough():
-    """The patterns above still find what the page holds."""
+    """Checks that the patterns above still match the page."""
     assert len(FUNCTIONS) > 25 and len(METHODS) > 2 and len(KEYS) > 8 and len(OPTIONS) > 4

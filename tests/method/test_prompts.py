@@ -1,3 +1,5 @@
+"""Prompts equal those of the chat template, data adds no special tokens, and teachers read the whole turn."""
+
 from __future__ import annotations
 
 import time
@@ -43,7 +45,7 @@ DECODERS = {name: Decoder(made.tokenizer) for name, made in PROCESSORS.items()}
 PROMPTERS = {name: prompter(name) for name in PROCESSORS}
 IMAGES = {name: PROMPTERS[name].encode(PICTURES[:1]) for name in PROCESSORS}
 
-# ---- texts of the data that try to be more than text
+# ---- data that imitates special tokens and templates
 
 hostile = st.lists(
     st.sampled_from(
@@ -80,8 +82,8 @@ def test_data_is_plain_text(name: str, text: str):
 
 @each_processor
 @given(question=hostile, reference=hostile)
-def test_data_changes_no_structure(name: str, question: str, reference: str):
-    """The special tokens of a prompt are those of the template, whatever the data says."""
+def test_data_does_not_change_the_structure_of_a_prompt(name: str, question: str, reference: str):
+    """All special tokens of a prompt come from the template, for any data."""
     special = {i for i, token in PROCESSORS[name].tokenizer.added_tokens_decoder.items() if token.special}
     for role in ROLES:
         tame = PROMPTERS[name].render(role, IMAGES[name], question="q", reference="r")
@@ -91,8 +93,8 @@ def test_data_changes_no_structure(name: str, question: str, reference: str):
         assert sum(wild.mm_token_types) == sum(tame.mm_token_types)
 
 
-def test_a_delimiter_that_is_an_added_token_is_one_only_where_the_instruction_writes_it():
-    """As `<think>` in the vocabulary of Qwen3."""
+def test_only_instructions_produce_added_tokens():
+    """For example `<think>`, which is an added token in Qwen3's vocabulary."""
     text = PlainText(byte_bpe())
     tool = byte_bpe().get_vocab()["<tool_call>"]
     instruction = "Use <tool_call> on {question}l> <tool_{reference} <|im_end|>"
@@ -101,7 +103,7 @@ def test_a_delimiter_that_is_an_added_token_is_one_only_where_the_instruction_wr
     assert set(ids) & set(byte_bpe().added_tokens_decoder) == {tool}
 
 
-def test_a_normaliser_cannot_spell_an_added_token():
+def test_normalised_data_does_not_become_an_added_token():
     tokenizer = byte_bpe(nfc=False, size=499)
     tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
     tokenizer.add_tokens(["<tool>"])
@@ -112,7 +114,7 @@ def test_a_normaliser_cannot_spell_an_added_token():
 
 
 @given(question=hostile, reference=hostile)
-def test_fill_once(question: str, reference: str):
+def test_placeholders_in_data_are_not_filled(question: str, reference: str):
     parts = fill_template(" a {question} {b} {reference}{question}\n", question, reference)
     assert "".join(text for text, _ in parts) == f"a {question} {{b}} {reference}{question}"
     assert [text for text, data in parts if data] == [question, reference, question]
@@ -134,8 +136,8 @@ def of_transformers(name: str, content: list[dict[str, Any]]) -> Any:
 @each_processor
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("student", ["structured", "plain"])
-def test_as_the_model_was_trained(name: str, student: str, count: int):
-    """For ordinary data a prompt is what transformers makes of the conversation, and the prefill."""
+def test_a_prompt_equals_that_of_the_chat_template(name: str, student: str, count: int):
+    """For ordinary data a prompt is the output of `apply_chat_template`, plus the pre-fill."""
     prompts = prompter(name, student=student)
     images = prompts.encode(PICTURES[:count])
     slots = [{"type": "image", "image": picture} for picture in PICTURES[:count]]
@@ -163,7 +165,7 @@ def test_as_the_model_was_trained(name: str, student: str, count: int):
         assert all((ours.features[key] == theirs[key]).all() for key in ours.features)
 
 
-def test_perception_sees_no_text():
+def test_the_perception_teacher_sees_no_text():
     ours = PROMPTERS["ordinary"].render(Role.PERCEPTION, IMAGES["ordinary"], question="q?", reference="r!")
     bare = PROMPTERS["ordinary"].render(Role.PERCEPTION, IMAGES["ordinary"])
     assert ours.ids == bare.ids
@@ -177,7 +179,7 @@ def test_features_are_computed_once():
     assert len({id(prompt.features["pixel_values"]) for prompt in prompts}) == 1
 
 
-def test_a_template_with_the_image_behind_the_text():
+def test_a_template_can_put_the_image_after_the_text():
     made = processor()
 
     class Behind:
@@ -211,8 +213,8 @@ def test_a_template_that_hides_the_text():
 
 
 @pytest.mark.parametrize("head", ["<|endoftext|>", ""])
-def test_a_sequence_begins_once(head: str):
-    """Whether the template or the tokenizer writes the beginning-of-sequence token."""
+def test_a_sequence_has_one_beginning_token(head: str):
+    """This holds if the template writes the beginning-of-sequence token, and if the tokenizer does."""
     begins = byte_bpe(size=498)
     bos = begins.get_vocab()["<|endoftext|>"]
     begins.backend_tokenizer.post_processor = TemplateProcessing(
@@ -234,7 +236,7 @@ def test_a_sequence_begins_once(head: str):
     assert (got.ids[0], got.ids.count(bos), got.mm_token_types) == (bos, 1, ())
 
 
-def test_speed():
+def test_rendering_is_fast():
     images, start = IMAGES["ordinary"], time.process_time()
     for _ in range(100):
         PROMPTERS["ordinary"].render(Role.REASONING, images, question="What <|im_end|> is it?", reference="a")
@@ -245,7 +247,7 @@ def test_speed():
 
 
 def roll(name: str, turn: str, cut: bool = False, finished: bool = True) -> Rollout:
-    """A rollout that sampled `turn` behind the student's prefill, in the tokenizer's own tokens or cut up."""
+    """A rollout with `turn` after the student's pre-fill; with `cut`, tokenized one character at a time."""
     tokenizer = PROCESSORS[name].tokenizer
     prompt = PROMPTERS[name].render(Role.STUDENT, IMAGES[name], question="q")
     pieces = list(turn) if cut else [turn]
@@ -262,7 +264,7 @@ turns = st.lists(
 
 
 def check_positions(prompts: Prompter, name: str, prompt: Prompt, rollout: Rollout) -> tuple[str, int]:
-    """The text of the teacher's turn, and how many sampled tokens are in it."""
+    """Check the teacher's sequence; returns the text of its turn and the number of sampled tokens in it."""
     ids, positions = prompts.teacher_sequence(prompt, rollout)
     held = [(i, at) for i, at in enumerate(positions) if at is not None]
     assert len(positions) == len(rollout.ids)
@@ -288,8 +290,8 @@ def test_every_teacher_reads_the_whole_turn(name: str, turn: str, cut: bool, rol
 @each_processor
 @given(turn=turns, cut=st.booleans(), finished=st.booleans())
 @example(turn="a</description>\n<think>\n", cut=False, finished=False)
-def test_the_reasoning_teacher_from_think_on(name: str, turn: str, cut: bool, finished: bool):
-    """Its turn is exactly `<think>` and what the student wrote after it, fused edges or not."""
+def test_the_reasoning_teachers_turn_starts_at_think(name: str, turn: str, cut: bool, finished: bool):
+    """Its turn is `<think>` and the student's text after it, also if a token crosses the border."""
     prompts, rollout = prompter(name, reasoning_sees_description=False), roll(name, turn, cut, finished)
     start = after_think(rollout.text)
     assume(start)
@@ -327,7 +329,7 @@ def test_perception_without_prefill_reads_the_sampled_tokens_only():
 # ---- the files and texts of a run
 
 
-def test_load_prompts(tmp_path: Path):
+def test_a_prompt_file_replaces_texts(tmp_path: Path):
     assert load_prompts(TEXTS) == TEXTS
     path = tmp_path / "mine.yaml"
     path.write_text("plain: 'Look: {question}'\n")
@@ -355,7 +357,7 @@ def test_load_prompts(tmp_path: Path):
         ("plain: 'a", "not YAML"),
     ],
 )
-def test_mistakes_in_a_prompt_file(tmp_path: Path, text: str, message: str):
+def test_mistakes_in_a_prompt_file_are_one_line(tmp_path: Path, text: str, message: str):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as error:
@@ -364,7 +366,7 @@ def test_mistakes_in_a_prompt_file(tmp_path: Path, text: str, message: str):
     assert "\n" not in str(error.value)
 
 
-def test_a_prompt_file_that_is_not_there():
+def test_a_missing_prompt_file_is_an_error():
     with pytest.raises(ConfigError, match="No such file"):
         load_prompts(PromptConfig(path="/nowhere.yaml"))
 

@@ -1,4 +1,4 @@
-"""The routing tables do what the method says, token by token."""
+"""Each routing gives every token the teachers that the method specifies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VALID = Segments(kinds=(X, D, D, X, R, X, A, X, E, R, E), valid=True, reason="")
 BROKEN = Segments(kinds=(I,) * 5, valid=False, reason="no_box")
 EVERY = tuple(range(len(VALID.kinds)))
 
-# For each option: which tokens of VALID, and which of BROKEN, each teacher supervises.
+# For each option: the tokens of VALID that each teacher supervises, and the teachers of BROKEN.
 SEGMENTS = {"perception": (1, 2), "reasoning": (4, 6, 9)}
 EXPECTED: dict[str, tuple[dict[str, tuple[int, ...]], tuple[str, ...]]] = {
     "vigos": (SEGMENTS, ("reference",)),
@@ -50,7 +50,7 @@ def routing(name: str) -> RoutingConfig:
 
 
 def supervised(terms: tuple[Term, ...]) -> dict[str, tuple[int, ...]]:
-    """Which tokens each teacher has; none twice."""
+    """The tokens of each teacher; asserts that none occurs twice."""
     found: dict[str, list[int]] = {}
     for term in terms:
         found.setdefault(term.role, []).extend(term.tokens)
@@ -58,13 +58,13 @@ def supervised(terms: tuple[Term, ...]) -> dict[str, tuple[int, ...]]:
     return {role: tuple(sorted(tokens)) for role, tokens in found.items()}
 
 
-def test_every_option_is_looked_at():
+def test_every_option_is_tested():
     assert set(EXPECTED) == set(options("routing"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
-def test_tokens_go_to_the_teachers_that_the_method_names(name):
+def test_tokens_are_supervised_by_the_teachers_of_the_method(name):
     config = routing(name)
     valid, broken = EXPECTED[name]
     assert supervised(route(VALID, config)) == valid
@@ -82,7 +82,7 @@ def test_a_term_holds_the_tokens_of_one_kind_in_order(name):
             assert term.role in routing_table(config)[term.kind]
 
 
-def test_the_answer_is_the_reasoning_teachers():
+def test_the_reasoning_teacher_supervises_the_answer():
     terms = route(VALID, routing("vigos"))
     assert terms == (
         Term(Role.PERCEPTION, D, (1, 2)),
@@ -92,9 +92,9 @@ def test_the_answer_is_the_reasoning_teachers():
 
 
 @pytest.mark.parametrize("name", ["vigos", "opsd", "no_reference"])
-def test_the_end_of_turn_of_a_broken_rollout_is_supervised_too(name):
+def test_the_end_of_turn_of_an_invalid_rollout_is_supervised(name):
     text = "<description>red"
-    ends = (13, 14, 15, 16, 16)  # a token a letter, then the end of turn, which has no width
+    ends = (13, 14, 15, 16, 16)  # one token per letter, then the end of turn, which has no text
     segments = parse(text, ends, 1, True)
     assert not segments.valid and len(segments.kinds) == 4
     config = routing(name)
@@ -102,7 +102,7 @@ def test_the_end_of_turn_of_a_broken_rollout_is_supervised_too(name):
     assert route(segments, config)
 
 
-def test_delimiters_and_the_end_of_a_valid_rollout_have_no_teacher_but_opsds():
+def test_only_opsd_supervises_delimiters_and_the_end_of_a_valid_rollout():
     text = "<description>a</description><think>b</think>\\boxed{c}"
     ends = (13, *range(14, len(text) + 1), len(text))
     content = {0, text.index("b") - 13, text.index("c}") - 13}
@@ -115,7 +115,7 @@ def test_delimiters_and_the_end_of_a_valid_rollout_have_no_teacher_but_opsds():
     assert tokens == tuple(range(len(segments.kinds)))
 
 
-def test_the_authors_spans_give_the_reasoning_teacher_more():
+def test_with_the_authors_spans_the_reasoning_teacher_gets_more_tokens():
     text = "<description>a</description><think>b</think>\\boxed{c}"
     ends = (13, *range(14, len(text) + 1), len(text))
     config = routing("vigos_code")
@@ -126,7 +126,7 @@ def test_the_authors_spans_give_the_reasoning_teacher_more():
     assert found["reasoning"] == tuple(range(after, len(text) - 13))
 
 
-def test_cells():
+def test_a_cell_of_the_table_becomes_roles():
     assert roles("none") == () == roles([]) == roles(["none"])
     assert roles("target") == (Role.TARGET,)
     assert roles(["perception", "reasoning"]) == (Role.PERCEPTION, Role.REASONING)

@@ -1,3 +1,5 @@
+"""The parser finds the kind of every token, and decides whether the format of a turn is valid."""
+
 from __future__ import annotations
 
 import random
@@ -16,7 +18,7 @@ from vigos_cli.types import Kind, Segments
 D, R, A, X, E = Kind.DESCRIPTION, Kind.REASONING, Kind.ANSWER, Kind.DELIMITERS, Kind.END
 TURN = "<description>A red cube.</description>\n<think>It is red.</think> \\boxed{red}"
 
-# ---- texts: turns that are nearly right, and junk
+# ---- generated texts: nearly valid turns, and junk
 
 TAGS = ("<description>", "</description>", "<think>", "</think>")
 junk = st.sampled_from(
@@ -27,7 +29,7 @@ words = st.lists(st.sampled_from(("red", "a cube", ".", "\n", " ", "七", "2 < 3
 
 @st.composite
 def turns(draw: st.DrawFn) -> str:
-    """A well-formed turn with up to two faults: a piece left out, repeated, moved, or replaced by junk."""
+    """A valid turn with up to two faults: a piece that is missing, repeated, moved, or replaced by junk."""
     content = words.map("".join)
     pieces = [TAGS[0], draw(content), TAGS[1], draw(content), TAGS[2], draw(content), TAGS[3], draw(content)]
     pieces += ["\\boxed{", draw(content), "}", draw(content)]
@@ -50,16 +52,16 @@ texts = turns() | st.lists(junk, max_size=14).map("".join)
 
 @st.composite
 def cut(draw: st.DrawFn, text: str) -> tuple[int, ...]:
-    """Where tokens of the text may end: anywhere, twice at the same place too; the last at its end."""
+    """Positions where tokens end: anywhere, also several at one place; the last at the end of the text."""
     ends = draw(st.lists(st.integers(0, len(text)), max_size=30))
     return (*sorted(ends), len(text))
 
 
-# ---- what the rules say, written a second time and plainly
+# ---- the rules, written a second time in a simple way
 
 
 def balanced(text: str, start: int) -> int | None:
-    """Where the brace opened before `start` closes, by counting."""
+    """The position where the brace before `start` closes, found by counting."""
     depth, i = 1, start
     while i < len(text):
         if text[i] == "\\" and text[i + 1 : i + 2] in ("{", "}"):
@@ -78,7 +80,7 @@ def boxes_in(text: str, start: int) -> list[tuple[int, int]]:
 
 
 def labels(text: str, student: str, spans: str) -> list[Kind] | None:
-    """The kind of every character, and of what comes after the last; None if the format broke."""
+    """The kind of every character, and of the position after the last; None if the format is invalid."""
     described = (
         r"(?P<pre>.*?)<description>(?P<d>.*?)</description>"
         if student == "structured"
@@ -137,7 +139,7 @@ def check(text: str, ends: tuple[int, ...], n_prefill: int, student: str, spans:
         written = "".join(text[a:b] for (a, b), k in zip(tokens, got.kinds, strict=True) if k is kind)
         if spans == "paper":
             assert written in part
-    if got.valid and spans == "paper":  # the parts come in order, none of them twice
+    if got.valid and spans == "paper":  # the parts are in order, and none occurs twice
         runs = [k for k in got.kinds if k is not X]
         assert runs == sorted(runs, key=(D, R, A, E).index)
     return got
@@ -148,13 +150,15 @@ def check(text: str, ends: tuple[int, ...], n_prefill: int, student: str, spans:
 @pytest.mark.parametrize("student", ["structured", "plain"])
 @given(data=st.data(), text=texts)
 @settings(max_examples=300)
-def test_kinds_of_any_cut_of_any_text(student: str, spans: str, data: st.DataObject, text: str):
+def test_kinds_follow_the_rules_for_any_text_and_tokens(
+    student: str, spans: str, data: st.DataObject, text: str
+):
     ends = data.draw(cut(text))
     check(text, ends, data.draw(st.integers(0, len(ends) - 1)), student, spans)
 
 
 @given(text=turns(), data=st.data())
-def test_fusing_two_tokens_changes_no_other(text: str, data: st.DataObject):
+def test_fusing_two_tokens_does_not_change_the_others(text: str, data: st.DataObject):
     ends = data.draw(cut(text))
     assume(len(ends) > 1)
     at = data.draw(st.integers(0, len(ends) - 2))
@@ -164,7 +168,7 @@ def test_fusing_two_tokens_changes_no_other(text: str, data: st.DataObject):
 
 
 def shuffled_ids(name: str, text: str, rng: random.Random) -> list[int]:
-    """Tokens of the text as no tokenizer would choose them: cut at random, some spelt in single bytes."""
+    """Tokens that no tokenizer would choose: the text is cut at random, and some parts are single bytes."""
     tokenizer = TOKENIZERS[name]
     vocabulary = tokenizer.get_vocab()
     ids: list[int] = []
@@ -178,7 +182,7 @@ def shuffled_ids(name: str, text: str, rng: random.Random) -> list[int]:
 @each_tokenizer
 @given(text=turns(), seed=st.integers(0, 10**6))
 @example(text=TURN, seed=0)
-def test_tokens_as_they_were_sampled(name: str, text: str, seed: int):
+def test_kinds_follow_the_rules_for_sampled_tokens(name: str, text: str, seed: int):
     tokenizer, rng = TOKENIZERS[name], random.Random(seed)
     stop = tokenizer.get_vocab()["<|im_end|>"]
     for ids in (tokenizer(text, add_special_tokens=False)["input_ids"], shuffled_ids(name, text, rng)):
@@ -188,8 +192,8 @@ def test_tokens_as_they_were_sampled(name: str, text: str, seed: int):
         assert got.kinds[-1] is (E if got.valid else Kind.INVALID)
 
 
-def test_the_fusing_tokenizer_fuses():
-    """Else the test above shows nothing."""
+def test_the_fusing_tokenizer_crosses_tag_borders():
+    """Without such tokens the test above would check nothing."""
     tokens = TOKENIZERS["fusing"].tokenize(TURN)
     assert any(re.fullmatch(r".*[^<]</.*|.*>[^>]+", token) for token in tokens)
 
@@ -216,7 +220,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize(("text", "reason"), INVALID.items())
-def test_reasons(text: str, reason: str):
+def test_an_invalid_turn_has_its_reason(text: str, reason: str):
     ends = tuple(range(1, len(text) + 1))
     got = parse(text, ends, 0, True)
     assert (got.valid, got.reason, set(got.kinds) <= {Kind.INVALID}) == (False, reason, True)
@@ -225,7 +229,7 @@ def test_reasons(text: str, reason: str):
 
 
 def kinds_of(text: str, **options: str) -> str:
-    """One letter a character."""
+    """The kinds as text, with one letter for each character."""
     got = parse(text, tuple(range(1, len(text) + 1)), 0, True, **options)
     return "".join({D: "d", R: "r", A: "a", X: ".", E: "e"}.get(kind, "!") for kind in got.kinds)
 
@@ -251,7 +255,7 @@ def test_plain_spans():
     assert kinds_of(text, student="plain") == "." * 7 + "r" + "." * 15 + "a" + "."
 
 
-def test_a_wrong_or_cut_turn_with_its_box_is_valid_and_has_texts():
+def test_an_unfinished_turn_with_a_box_is_valid():
     got = parse(TURN, tuple(range(1, len(TURN) + 1)), 13, finished=False)
     assert (got.valid, got.description, got.reasoning, got.answer) == (
         True,
@@ -262,7 +266,7 @@ def test_a_wrong_or_cut_turn_with_its_box_is_valid_and_has_texts():
     assert len(got.kinds) == len(TURN) - 13
 
 
-def test_nothing_sampled():
+def test_a_rollout_without_tokens_is_invalid():
     got = parse("<description>", (13,), 1, True)
     assert (got.kinds, got.valid, got.reason) == ((), False, "empty")
 
@@ -311,7 +315,7 @@ def test_after_think():
         "<description>a</description><think>" + "{" * 50_000 + "</think>" + "\\boxed{1}" * 5_000,
     ],
 )
-def test_bounded_time(text: str, spans: str):
+def test_parsing_takes_bounded_time(text: str, spans: str):
     ends = tuple(range(1, len(text) + 1))
     start = time.process_time()
     parse(text, ends, 0, True, spans=spans)
@@ -323,7 +327,7 @@ def test_bounded_time(text: str, spans: str):
     st.sampled_from(("paper", "code")),
     st.sampled_from(list(FORMATS)),
 )
-def test_runs_are_the_whole_text_and_agree_with_the_tokens(text: str, spans: str, student: str):
+def test_runs_cover_the_whole_text_and_agree_with_the_tokens(text: str, spans: str, student: str):
     cut = runs(text, student=student, spans=spans)
     assert "".join(piece for piece, _ in cut) == text and all(piece for piece, _ in cut)
     found = parse(text, range(1, len(text) + 1), 0, True, student=student, spans=spans)

@@ -1,4 +1,4 @@
-"""An adapter's folder holds its prompt, and the example on its card runs without vigos."""
+"""An adapter's folder contains its prompt, and the example on its card runs without vigos."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     return place
 
 
-def test_the_card_says_how_it_was_made_and_what_it_scored(folder):
+def test_the_card_has_the_settings_and_the_scores(folder):
     card = (folder / "README.md").read_text()
     assert "Routing `opsd`" in card and "0.250" in card and "0.750" in card
     assert (
@@ -48,7 +48,7 @@ def test_the_cards_example_runs(folder, tmp_path):
     assert done.stdout.strip()
 
 
-def test_an_adapter_is_asked_as_it_was_trained_unless_told_otherwise(folder):
+def test_an_adapter_uses_its_training_prompt_unless_a_prompt_is_set(folder):
     config = distill_config(f"adapter.path={folder}")
     use_trained_prompt(config, frozenset({"adapter"}))
     assert config.routing.student == "plain" and config.prompt.plain == "{question} Well?"
@@ -63,7 +63,7 @@ def test_a_damaged_prompt_file_is_one_line(folder, tmp_path):
         use_trained_prompt(distill_config(f"adapter.path={tmp_path}"), frozenset())
 
 
-def test_a_checkpoint_of_a_run_is_an_adapter_too(tmp_path):
+def test_a_checkpoint_can_be_loaded_as_an_adapter(tmp_path):
     from dataclasses import asdict
 
     import torch

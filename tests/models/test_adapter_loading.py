@@ -92,7 +92,7 @@ def changed(folder: Path, out: Path, change: Callable[[Tensors], Any] | None = N
 
 
 def refused(load: Callable[[], Any], *words: str) -> None:
-    """`load` raises a UserError of one line that has these words."""
+    """Assert that `load` raises a UserError of one line that contains these words."""
     with pytest.raises(UserError) as error:
         load()
     assert "\n" not in str(error.value)
@@ -100,7 +100,7 @@ def refused(load: Callable[[], Any], *words: str) -> None:
         assert word in str(error.value)
 
 
-# ---------------------------------------------------------------- good adapters
+# ---------------------------------------------------------------- valid adapters
 
 
 def test_a_good_adapter_gives_the_same_hidden_states(run: Any, good: Any, capfd: Any):
@@ -169,7 +169,7 @@ def test_every_kind_of_lora_is_loaded_completely(kind: str, run: Any, tmp_path: 
     refused(lambda: load(run, less, vision=True), names[-1], "missing")
 
 
-# ---------------------------------------------------------------- what does not fit
+# ---------------------------------------------------------------- adapters that do not fit
 
 
 def drop(*names: str) -> Callable[[Tensors], Tensors]:
@@ -265,7 +265,7 @@ def test_settings_that_do_not_fit_are_refused(fault: str, run: Any, good: Any, t
     assert capfd.readouterr().err == ""
 
 
-def test_settings_that_peft_does_not_know_are_told(run: Any, good: Any, tmp_path: Path, capfd: Any):
+def test_settings_that_peft_does_not_know_are_reported(run: Any, good: Any, tmp_path: Path, capfd: Any):
     folder = changed(good[0], tmp_path, use_new_thing=True, use_other_thing=False)
     assert torch.equal(hidden(load(run, folder)), good[1])
     (line,) = capfd.readouterr().err.splitlines()
@@ -287,7 +287,7 @@ def test_a_damaged_file_is_refused(keep: int, run: Any, good: Any, tmp_path: Pat
     refused(lambda: load(run, folder), str(folder / FILE), "damaged")
 
 
-def test_what_is_not_there_is_named(run: Any, good: Any, tmp_path: Path):
+def test_missing_files_are_named(run: Any, good: Any, tmp_path: Path):
     folder = changed(good[0], tmp_path)
     (folder / "adapter_config.json").unlink()
     refused(lambda: load(run, folder), "holds no adapter_config.json")
@@ -297,7 +297,7 @@ def test_what_is_not_there_is_named(run: Any, good: Any, tmp_path: Path):
     refused(lambda: load(run, folder), "adapter_model.bin is a pickle")
 
 
-def test_values_are_read_back(run: Any, good: Any, monkeypatch: pytest.MonkeyPatch):
+def test_loaded_values_are_compared_with_the_file(run: Any, good: Any, monkeypatch: pytest.MonkeyPatch):
     """A future PEFT might return copies of the weights; writing to them would not change the model."""
     from vigos_cli.models import adapter_loading
 
@@ -307,7 +307,7 @@ def test_values_are_read_back(run: Any, good: Any, monkeypatch: pytest.MonkeyPat
     refused(lambda: load(run, good[0]), FILE, "does not have the file's values")
 
 
-# ---------------------------------------------------------------- older names
+# ---------------------------------------------------------------- older names of modules
 
 LEAVES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TARGETS: dict[str, Any] = {
@@ -323,7 +323,7 @@ OLD_QWEN = rename(r"\.model\.language_model\.", ".model.")
 
 
 @pytest.mark.parametrize("targets", TARGETS)
-def test_a_qwen_adapter_with_names_of_before_4_52(
+def test_a_qwen_adapter_with_names_from_before_transformers_4_52(
     targets: str, run: Any, good: Any, tmp_path: Path, capfd: Any
 ):
     folder = changed(good[0], tmp_path, OLD_QWEN, target_modules=TARGETS[targets])
@@ -332,14 +332,14 @@ def test_a_qwen_adapter_with_names_of_before_4_52(
     (line,) = capfd.readouterr().err.splitlines()
     assert str(folder / FILE) in line and "model is read as model.language_model" in line
     student.net.save_pretrained(str(tmp_path / "again"))
-    assert torch.equal(hidden(load(run, tmp_path / "again")), good[1]), "saved again it has the new names"
+    assert torch.equal(hidden(load(run, tmp_path / "again")), good[1]), "saved with the old names"
     assert capfd.readouterr().err == ""
     less = changed(folder, tmp_path / "less", lambda tensors: drop(*OLD_QWEN({A: A, B: B}))(tensors))  # type: ignore[dict-item]
     refused(lambda: load(run, less), A, "missing")
     refused(lambda: load(run, changed(folder, tmp_path / "more", add(A, 4, 128))), "an old and a new name")
 
 
-def test_ranks_and_alphas_by_old_names(run: Any, tmp_path: Path):
+def test_ranks_and_alphas_under_old_names_are_found(run: Any, tmp_path: Path):
     """A rank that is not found fails on the shape; an alpha that is not found would change the scale."""
     patterns = {
         "rank_pattern": {"language_model.layers.0.self_attn.q_proj": 2},
@@ -355,7 +355,7 @@ def test_ranks_and_alphas_by_old_names(run: Any, tmp_path: Path):
         assert torch.equal(hidden(load(run, folder)), expected)
 
 
-def test_the_vision_tower_by_its_old_name(run: Any, tmp_path: Path, capfd: Any):
+def test_the_old_name_of_the_vision_tower_is_found(run: Any, tmp_path: Path, capfd: Any):
     student = trained(load(run, vision=True, targets=["q_proj", "qkv", "fc1"]))
     student.net.save_pretrained(str(tmp_path / "new"))
     old = rename(r"\.model\.(language_model\.|(?=visual\.))", ".model.")
@@ -374,11 +374,11 @@ def test_the_vision_tower_by_its_old_name(run: Any, tmp_path: Path, capfd: Any):
 @pytest.mark.parametrize(
     "targets", [LEAVES, r"language_model\..*\.(" + "|".join(LEAVES) + ")"], ids=["leaves", "pattern"]
 )
-def test_a_llava_adapter_with_names_of_before_4_52(
+def test_a_llava_adapter_with_names_from_before_transformers_4_52(
     targets: Any, run: Any, llava: str, tmp_path: Path, capfd: Any
 ):
     model = replace(run, model=replace(run.model, path=llava))
-    vision = isinstance(targets, list)  # by their last names alone, those of the vision tower match too
+    vision = isinstance(targets, list)  # these names also match modules of the vision tower
     student = trained(load(model, vision=vision, targets=LEAVES))
     student.net.save_pretrained(str(tmp_path / "new"))
     capfd.readouterr()
@@ -438,7 +438,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(fault: str, run: Any, student
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_run_does_not_go_on_from_what_does_not_fit(fault: str, run: Any, student: Student, tmp_path: Path):
+def test_resume_refuses_a_mismatched_checkpoint(fault: str, run: Any, student: Student, tmp_path: Path):
     change, words = FAULTS[fault]
     place = leave_checkpoint(run, student, tmp_path, change)
     learner = make_learner(load(run), run)
@@ -448,7 +448,7 @@ def test_a_run_does_not_go_on_from_what_does_not_fit(fault: str, run: Any, stude
     assert learner.step == 0 and all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_a_run_goes_on_from_what_fits(run: Any, good: Any, student: Student, tmp_path: Path):
+def test_resume_loads_a_matching_checkpoint(run: Any, good: Any, student: Student, tmp_path: Path):
     leave_checkpoint(run, student, tmp_path)
     learner = make_learner(load(run), run)
     resume_learner(learner, tmp_path)
@@ -456,7 +456,7 @@ def test_a_run_goes_on_from_what_fits(run: Any, good: Any, student: Student, tmp
 
 
 def test_an_average_that_does_not_fit_is_refused(run: Any, student: Student, tmp_path: Path):
-    """The EMA teacher's weights, which are saved beside the adapter."""
+    """The average is the EMA teacher's weights, which are saved in the same folder as the adapter."""
     place = leave_checkpoint(run, student, tmp_path)
     averaged = replace(run, teacher=replace(run.teacher, weights="ema"))
     state = student.adapter_state()
@@ -480,7 +480,7 @@ def test_a_damaged_checkpoint_is_refused(name: str, run: Any, student: Student, 
     refused(lambda: load(run, place), str(tmp_path / "config.json"), "damaged")
 
 
-def test_a_checkpoint_of_a_run_that_went_on_from_an_adapter_keeps_its_scale(
+def test_a_checkpoint_keeps_the_scale_of_the_initial_adapter(
     run: Any, good: Any, student: Student, tmp_path: Path
 ):
     """Rank and alpha come from the adapter that the run started from, not from its configuration."""

@@ -1,4 +1,4 @@
-"""Every model family in the program's own functions: small random models, real sizes on the meta device."""
+"""All model families with vigos' functions: small random models, and real sizes on the meta device."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def config(folder: Callable[[str], Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def loaded(config: Callable[..., Any]) -> Callable[[str], Student]:
-    """A student that the tests share and do not change."""
+    """A student that the tests share. Tests must not change it."""
     return cache(lambda name: load(config(name)))
 
 
@@ -80,7 +80,7 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels.to(torch.uint8).numpy())
 
 
-# Of several shapes, so that rows differ in tiles, tokens and patches; two pictures, and none.
+# Several shapes, so that rows differ in tiles, tokens and patches; also rows with two pictures and with none.
 ROWS = (
     (picture(84, 84, 1),),
     (picture(40, 120, 2),),
@@ -100,7 +100,7 @@ def prompts(student: Student, run: Any, rows: Any = ROWS) -> list[Prompt]:
 
 @each
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_a_prompt_is_what_transformers_makes_of_the_conversation(name, count, loaded, config):
+def test_a_prompt_equals_that_of_apply_chat_template(name, count, loaded, config):
     run, student = config(name), loaded(name)
     made = prompter(student, run)
     pictures = (*ROWS[3], *ROWS[0])[:count]
@@ -127,7 +127,7 @@ def test_a_prompt_is_what_transformers_makes_of_the_conversation(name, count, lo
 
 
 @each
-def test_no_text_of_the_data_adds_a_slot_or_a_turn(name, loaded, config):
+def test_data_cannot_add_image_slots_or_turns(name, loaded, config):
     run, student, family = config(name), loaded(name), FAMILIES[name]
     made = prompter(student, run)
     images = made.encode(ROWS[0])
@@ -144,8 +144,8 @@ def test_no_text_of_the_data_adds_a_slot_or_a_turn(name, loaded, config):
         assert hidden.isfinite().all()
 
 
-def test_a_template_that_begins_to_think_leaves_the_beginning_to_the_prefill(loaded, config):
-    """Qwen3.5's own switch is used; without a switch the prompt is cut before an open `<think>`."""
+def test_an_open_think_tag_of_the_template_is_removed(loaded, config):
+    """Qwen3.5 has a switch for this; without a switch the prompt is cut before an open `<think>`."""
     student, run = loaded("qwen35"), config("qwen35")
     assert prompter(student, run).template(1)[1].endswith("assistant\n<think>\n\n</think>\n\n")
     processor = load_processor(run.model)
@@ -155,7 +155,7 @@ def test_a_template_that_begins_to_think_leaves_the_beginning_to_the_prefill(loa
     assert made.template(1)[1].endswith("<|im_start|>a\n")
 
 
-def test_the_older_name_of_the_kinds_of_tokens(loaded, config, monkeypatch):
+def test_token_types_are_passed_under_their_older_name(loaded, config, monkeypatch):
     """Gemma 3 uses this name; the name is read from the signature of the model's `forward`."""
     student, run = loaded("qwen2vl"), config("qwen2vl")
 
@@ -176,12 +176,12 @@ def test_the_older_name_of_the_kinds_of_tokens(loaded, config, monkeypatch):
     assert names - set(old.features) == {"input_ids", "attention_mask", "token_type_ids"}
 
 
-# ---------------------------------------------------------------- rows together and alone
+# ---------------------------------------------------------------- rows in a batch and alone
 
 
 @each
-def test_padding_on_either_side_changes_no_row(name, loaded, config):
-    """Also if rows have different numbers of tiles, several images, or none."""
+def test_padding_does_not_change_the_hidden_states(name, loaded, config):
+    """This also holds if rows have different numbers of tiles, several images, or none."""
     student, run = loaded(name), config(name)
     rows = prompts(student, run)
     alone = [student.hidden(student.batch([row.ids], [row]))[0] for row in rows]
@@ -193,7 +193,7 @@ def test_padding_on_either_side_changes_no_row(name, loaded, config):
 
 
 @each
-def test_the_picture_is_seen(name, loaded, config):
+def test_the_picture_changes_the_hidden_states(name, loaded, config):
     student, run = loaded(name), config(name)
     first, second = prompts(student, run, [(picture(84, 84, 1),), (picture(84, 84, 2),)])
     second = replace(second, ids=first.ids)
@@ -210,25 +210,25 @@ def test_greedy_answers_do_not_depend_on_the_batch(name, loaded, config):
     sampling = Sampling(12, temperature=0)
     one, three, five = (roll_out(student, SamplingJob(asked, sampling, key=(0,), batch=n)) for n in (1, 3, 5))
     assert [r.ids for r in one] == [r.ids for r in three] == [r.ids for r in five]
-    assert len({r.ids for r in one}) > 1, "what is shown matters"
+    assert len({r.ids for r in one}) > 1, "the answers depend on the pictures"
     wild = roll_out(student, SamplingJob(asked[:2], Sampling(24, temperature=50.0), key=(0,), batch=2))
     slots = {student.tokenizer.convert_tokens_to_ids(token) for token in FAMILIES[name].slots}
     assert slots == set(student.banned_ids) and slots.isdisjoint(i for r in wild for i in r.ids)
 
 
 @each
-def test_pictures_come_in_the_weights_precision(name, config):
+def test_pictures_are_converted_to_the_precision_of_the_weights(name, config):
     student = load(run := config(name, "model.dtype=bfloat16"))
     asked = [Request(str(i), prompt) for i, prompt in enumerate(prompts(student, run)[:2])]
     rollouts = roll_out(student, SamplingJob(asked, Sampling(3, temperature=0), key=(0,), batch=2))
     assert [len(rollout.ids) for rollout in rollouts] == [3, 3] or any(r.finished for r in rollouts)
 
 
-# ---------------------------------------------------------------- learning
+# ---------------------------------------------------------------- training
 
 
 def some_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights sample no valid turn, so every second rollout is replaced by a valid one."""
+    """Replace every second rollout by a valid one, because random weights sample no valid turn."""
 
     def sample(student: Student, prepared: Any, *rest: Any) -> Any:
         drawn = rollouts.sample_rollouts(student, prepared, *rest)
@@ -247,7 +247,7 @@ def some_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     [*((name, "lora") for name in FAMILIES), *((name, "qlora") for name in ("qwen3vl", "qwen35", "smolvlm"))],
 )
 def test_two_steps_then_save_and_reload(name, adapter, config, monkeypatch, tmp_path):
-    """All three teachers, checkpointed activations, two rows at once."""
+    """With all three teachers, checkpointed activations and two rows in a micro-batch."""
     some_valid(monkeypatch)
     run = config(name, f"adapter={adapter}", "trainer.gradient_checkpointing=true", "trainer.micro_batch=2")
     student = load(run)
@@ -276,7 +276,7 @@ def test_two_steps_then_save_and_reload(name, adapter, config, monkeypatch, tmp_
         with student.weights("base"):
             base = student.hidden(student.batch([r.ids for r in rows], rows))
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(before, base, atol=1e-3), "the adapter does something"
+    assert not torch.allclose(before, base, atol=1e-3), "the adapter changes the model"
 
 
 def linear_layers(student: Student) -> int:
@@ -286,7 +286,7 @@ def linear_layers(student: Student) -> int:
 
 
 @each
-def test_several_pictures_reach_every_teacher(name, loaded, config):
+def test_every_teacher_sees_all_pictures(name, loaded, config):
     student, run = loaded(name), config(name)
     made = prompter(student, run)
     images = made.encode(ROWS[2])
@@ -301,12 +301,12 @@ def test_several_pictures_reach_every_teacher(name, loaded, config):
     assert len(counts) == 1 and counts.pop() >= 2
 
 
-# ---------------------------------------------------------------- what is left out, and what is refused
+# ---------------------------------------------------------------- adapted layers, and unsupported models
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen2vl", "smolvlm", "llava_onevision"])
-def test_an_adapter_reaches_the_vision_tower_only_when_asked(name, config, tmp_path):
+def test_an_adapter_includes_the_vision_tower_only_if_configured(name, config, tmp_path):
     student = load(config(name, "adapter.targets=[q_proj,k_proj,fc1,linear_1,proj,qkv,up_proj]"))
     inside = f"base_model.model.{language_model(student.base)}."
     assert student.adapter and all(key.startswith(inside) for key in student.adapter)
@@ -322,7 +322,7 @@ def test_an_adapter_reaches_the_vision_tower_only_when_asked(name, config, tmp_p
     [lambda x: 30 * torch.tanh(x / 30), lambda x: x * 0.0625, lambda x: x + 7.0, lambda x: x.clamp(max=20)],
     ids=["softcap", "scale", "shift", "clamp"],
 )
-def test_logits_that_are_more_than_a_linear_head_are_refused(after, config, monkeypatch):
+def test_a_model_whose_logits_are_not_a_linear_head_is_refused(after, config, monkeypatch):
     from transformers import Qwen2VLForConditionalGeneration as Model
 
     forward = Model.forward
@@ -357,12 +357,12 @@ def tokens(run: Any, size: tuple[int, int]) -> int:
     return len(Prompter(load_processor(run.model), run.prompt, run.routing).encode([picture(*size)]).before)
 
 
-def test_the_bound_on_pixels_is_kept_in_each_processors_own_terms(config):
+def test_max_pixels_limits_every_processor(config):
     for name in ("qwen2vl", "qwen25vl", "qwen3vl", "smolvlm"):
         free, bounded = config(name), config(name, "model.max_pixels=4200")
         assert tokens(bounded, (160, 160)) < tokens(free, (160, 160)), name
     size = load_processor(config("smolvlm", "model.max_pixels=4200").model).image_processor.size
-    assert size["longest_edge"] == 64, "two tiles of 32, not 4200"
+    assert size["longest_edge"] == 64, "max_pixels=4200 must become two tiles of 32"
     assert load_processor(config("smolvlm", "model.max_pixels=10").model).image_processor.size[
         "longest_edge"
     ] == (32)
@@ -374,12 +374,12 @@ def test_the_bound_on_pixels_is_kept_in_each_processors_own_terms(config):
         ("llava_onevision", "model.max_pixels=4200"),
     ],
 )
-def test_a_bound_that_a_processor_does_not_have_is_refused(name, override, config):
+def test_max_pixels_is_refused_if_the_processor_has_no_limit(name, override, config):
     with pytest.raises(UserError, match=override.partition("=")[0]):
         load_processor(config(name, override).model)
 
 
-def test_a_processor_that_needs_a_package_says_which(config, monkeypatch):
+def test_a_missing_package_of_a_processor_is_named(config, monkeypatch):
     from transformers.models.smolvlm import processing_smolvlm
 
     monkeypatch.setattr(processing_smolvlm, "num2words", None)
@@ -397,7 +397,7 @@ def qwen_text(hidden: int, inner: int, layers: int, heads: int, kv: int, **more:
 
 QWEN3_VISION = {"hidden_size": 1024, "intermediate_size": 4096, "depth": 24, "num_heads": 16}
 LINEAR = ["in_proj_qkv", "in_proj_z", "out_proj"]
-# The published sizes; those of SmolVLM2's and Qwen3-VL's vision towers matter to no count.
+# The published sizes. The sizes of the vision towers of SmolVLM2 and Qwen3-VL do not affect any count.
 REAL: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
     "qwen2vl": ("qwen2_vl", qwen_text(1536, 8960, 28, 12, 2), {"hidden_size": 1536}, 28 * 7),
     "qwen2vl_7b": ("qwen2_vl", qwen_text(3584, 18944, 28, 28, 4), {"hidden_size": 3584}, 28 * 7),
@@ -465,7 +465,7 @@ def test_lora_targets_of_the_real_architectures(option):
     assert len(targeted) == expected
     assert all(name.startswith(f"{language_model(model)}.layers.") for name in targeted)
     tower = {id(module) for module in model.get_encoder(modality="image").modules()}
-    assert sum(id(m) in tower for m in layers.values()) > 20, "these are the ones to be left alone"
+    assert sum(id(m) in tower for m in layers.values()) > 20, "the vision tower has linear layers"
     assert not any(id(layers[name]) in tower for name in targeted)
 
 
@@ -474,7 +474,7 @@ def test_lora_targets_of_the_real_architectures(option):
     ("experiment", "option"),
     [("gpu24_2b", "qwen2vl"), ("gpu24_3b", "qwen25vl_3b"), ("gpu24_7b", "qwen25vl_7b")],
 )
-def test_the_recipes_for_one_card_fit_it_by_the_plan(experiment, option, tmp_path):
+def test_the_recipes_for_24_gb_fit_according_to_the_plan(experiment, option, tmp_path):
     kind, text, vision, _ = REAL[option]
     AutoConfig.for_model(kind, text_config=text, vision_config=vision).save_pretrained(tmp_path)
     run = job("distill", [f"+experiment={experiment}", f"model.path={tmp_path}", "out=unused"])
@@ -486,7 +486,7 @@ def test_the_recipes_for_one_card_fit_it_by_the_plan(experiment, option, tmp_pat
     assert f"{peak:.1f} GiB by `plan=true`" in said
 
 
-def test_an_unknown_target_names_those_that_there_are(config):
+def test_an_unknown_target_is_an_error_that_lists_the_possible_ones(config):
     with pytest.raises(UserError, match="down_proj"):
         load(config("smolvlm", "adapter.targets=[c_attn]"))
 

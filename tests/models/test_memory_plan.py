@@ -21,7 +21,7 @@ def shape():
     return shape_of(distill_config("plan=true"))
 
 
-def test_the_sizes_are_the_models_own(shape):
+def test_the_sizes_equal_those_of_the_model(shape):
     student = make_student()
     decoder = student.base.model.language_model
     linear = [m for m in decoder.modules() if isinstance(m, torch.nn.Linear)]
@@ -29,12 +29,12 @@ def test_the_sizes_are_the_models_own(shape):
     base = sum(p.numel() for n, p in student.net.named_parameters() if n not in student.adapter)
     assert shape.adapter_weights == adapted
     assert shape.decoder_weights + shape.other_weights == base
-    # LoRA's own matrices have the rank, 32, as one of their sides; the base's have not.
+    # LoRA's matrices have the rank, 32, as one dimension; those of the base do not.
     assert shape.decoder_weights == sum(m.weight.numel() for m in linear if 32 not in m.weight.shape)
     assert (shape.hidden, shape.layers, shape.mlp) == (128, 4, 256)
 
 
-def test_every_part_grows_with_what_it_is_made_of(shape):
+def test_every_part_of_the_estimate_grows_with_its_settings(shape):
     def parts(*overrides: str):
         return estimate_memory(distill_config(*overrides), shape)
 
@@ -49,11 +49,11 @@ def test_every_part_grows_with_what_it_is_made_of(shape):
 
 
 def base_fixed(shape) -> float:
-    """The part of the memory of learning that does not grow with the number of rows."""
+    """The part of the training memory that does not grow with the number of rows."""
     return 2 * shape.hidden * shape.mlp * 4 + 24 * 64 * shape.vocabulary
 
 
-def test_what_does_not_fit_comes_with_the_mildest_change(shape, capsys):
+def test_if_it_does_not_fit_the_smallest_change_is_suggested(shape, capsys):
     config = distill_config(
         "trainer.micro_batch=32", "trainer.gradient_checkpointing=true", "rollout.batch=1"
     )
@@ -67,7 +67,7 @@ def test_what_does_not_fit_comes_with_the_mildest_change(shape, capsys):
     assert "rtx4090" in capsys.readouterr().out
 
 
-def test_a_dry_run_takes_one_step_at_its_largest(capsys):
+def test_a_dry_run_takes_one_step_with_the_longest_rows(capsys):
     config = distill_config("trainer.batch=4", "rollout.max_new_tokens=24", "trainer.steps=7")
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)

@@ -1,4 +1,4 @@
-"""If memory runs out, one line names the phase and keys that the resumed run accepts."""
+"""If memory runs out, one line names the phase and the keys to change for resuming."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 # ---------------------------------------------------------------- classes of keys
 
 
-def test_every_name_in_the_two_lists_is_a_key_or_a_group():
+def test_every_listed_name_is_a_key_or_a_group():
     groups = {name for name, kind in get_type_hints(AnyRun).items() if is_dataclass(kind)}
     assert {*SAME_BYTES, *SAME_UP_TO_ROUNDING} <= {*keys(AnyRun), *groups}
     assert not set(SAME_BYTES) & set(SAME_UP_TO_ROUNDING)
@@ -62,7 +62,7 @@ def test_a_change_up_to_rounding_is_accepted_and_recorded(tmp_path, capsys):
     claim(tmp_path, smaller, step=12)
     said = capsys.readouterr().err
     assert "trainer.micro_batch=4 instead of 32" in said and said.count("\n") == 1
-    claim(tmp_path, smaller, step=14)  # nothing new
+    claim(tmp_path, smaller, step=14)  # no new change
     claim(tmp_path, distill_config("tracking=wandb"), step=20)
     lines = [json.loads(line) for line in (tmp_path / CHANGES).read_text().splitlines()]
     assert [line["step"] for line in lines] == [12, 20]
@@ -73,7 +73,7 @@ def test_a_change_up_to_rounding_is_accepted_and_recorded(tmp_path, capsys):
     assert len((tmp_path / CHANGES).read_text().splitlines()) == 2
 
 
-# ---------------------------------------------------------------- errors that mean it
+# ---------------------------------------------------------------- errors that mean out of memory
 
 
 @pytest.mark.parametrize(
@@ -90,16 +90,16 @@ def test_a_change_up_to_rounding_is_accepted_and_recorded(tmp_path, capsys):
         (ValueError("out of memory"), False),
     ],
 )
-def test_which_errors_say_that_memory_ran_out(error, expected):
+def test_out_of_memory_errors_are_recognised(error, expected):
     assert is_out_of_memory(error) == expected
 
 
-def test_an_allocation_that_is_too_large_is_one_of_them():
+def test_an_allocation_that_is_too_large_is_recognised():
     with pytest.raises(OutOfMemory), in_phase("learn"):
         torch.empty(2**60, dtype=torch.uint8)
 
 
-def test_of_nested_phases_the_innermost_is_named_and_other_errors_pass():
+def test_the_innermost_phase_is_named_and_other_errors_pass():
     with pytest.raises(OutOfMemory) as found, in_phase("learn"), in_phase("loss"):
         raise CUDA
     assert found.value.phase == "loss"
@@ -107,7 +107,7 @@ def test_of_nested_phases_the_innermost_is_named_and_other_errors_pass():
         _ = 1 / 0
 
 
-# ---------------------------------------------------------------- advice that can be followed
+# ---------------------------------------------------------------- advice that works
 
 
 def followed(config: Any, phase: str) -> list[str]:
@@ -119,7 +119,7 @@ def followed(config: Any, phase: str) -> list[str]:
 
 @pytest.mark.parametrize("command", ["distill", "rollout", "eval", "ablate"])
 @pytest.mark.parametrize("phase", ["load", "rollout", "teachers", "learn", "loss", "evaluate"])
-def test_every_key_of_an_advice_may_change_and_lowers_the_value(command, phase):
+def test_every_suggested_key_may_change_on_resume_and_saves_memory(command, phase):
     given = ["out=runs/a", *(["+experiment=main"] if command == "ablate" else [])]
     config = job(command, given)
     for override in followed(config, phase):
@@ -134,7 +134,7 @@ def test_every_key_of_an_advice_may_change_and_lowers_the_value(command, phase):
     )
 
 
-def test_the_first_key_is_the_one_of_the_phase():
+def test_the_first_suggested_key_is_that_of_the_phase():
     config = distill_config("trainer.micro_batch=8", "rollout.batch=16", "bench.batch=64")
     assert followed(config, "learn")[:2] == ["trainer.micro_batch=4", "trainer.gradient_checkpointing=true"]
     assert followed(config, "rollout") == ["rollout.batch=8"]
@@ -169,16 +169,16 @@ def test_each_command_ends_with_one_line(command, place, phase, key, tmp_path, m
     assert key in str(found.value)
 
 
-def test_what_is_not_about_memory_stays_as_it_is():
+def test_other_errors_are_not_changed():
     with pytest.raises(ZeroDivisionError), with_advice(distill_config()):
         _ = 1 / 0
     assert {item.name for item in fields(AnyRun)} >= {"bench", "rollout", "trainer", "loss"}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited by ulimit -v")
+@pytest.mark.skipif(sys.platform != "linux", reason="the test limits the address space with ulimit -v")
 def test_memory_that_really_runs_out_ends_in_one_line(tmp_path):
-    """The address space is limited, and the micro-batch needs more than the limit."""
+    """The test limits the address space, and the micro-batch needs more than the limit."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "vigos_cli", *RUN, "bench.samples=0", f"out={out}"]
     huge = ["trainer.batch=256", "trainer.micro_batch=256", "trainer.steps=1", "loss.chunk=16384"]

@@ -1,4 +1,4 @@
-"""The measured peak of a phase."""
+"""The peak memory of each phase is measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from vigos_cli.models.peak_memory import PhasePeaks
 
 
-def test_a_phase_knows_its_own_peak():
+def test_each_phase_has_its_own_peak():
     peaks = PhasePeaks(torch.device("cpu"))
     with peaks.of("outer"):
         with peaks.of("large"):

@@ -1,4 +1,4 @@
-"""No gradient is computed in the frozen vision tower, whichever hooks the libraries install."""
+"""No gradient is computed in the frozen vision tower, even if libraries install hooks that require it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def differentiated(student: Student) -> Iterator[set[str]]:
 
 
 def hooked(student: Student) -> list[str]:
-    """Modules whose output is marked as requiring a gradient, as transformers and PEFT do it."""
+    """Modules with a hook of transformers or PEFT that makes their output require a gradient."""
     return [
         name
         for name, module in student.base.named_modules()
@@ -79,17 +79,17 @@ def hooked(student: Student) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["kept", "checkpointed"])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_no_activation_of_a_picture_requires_a_gradient_in_a_first_run_or_a_second(precision, checkpointed):
+def test_no_activation_of_a_picture_requires_a_gradient(precision, checkpointed):
     overrides = (*SMALL, *PRECISIONS[precision], *((CHECKPOINTED,) if checkpointed else ()))
     config = distill_config(*overrides)
     gradients, student = [], make_student(*overrides)
-    for run in range(2):  # the second takes over the base of the first
+    for run in range(2):  # the second run reuses the base of the first
         student = make_student(*overrides) if run else student
         with differentiated(student) as found:
             gradients.append(step(student, config))
         assert not found and not hooked(student)
         base_cache.keep(student.release(), student.processor, config.model, config.adapter)
-        assert not student.base.get_encoder(modality="image")._forward_hooks, "the base is as it was loaded"
+        assert not student.base.get_encoder(modality="image")._forward_hooks, "a hook was not removed"
     base = student.base
     assert make_student(*overrides).base is base
     first, second = gradients
@@ -99,7 +99,7 @@ def test_no_activation_of_a_picture_requires_a_gradient_in_a_first_run_or_a_seco
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_gradient_is_the_one_that_the_libraries_hooks_would_give(precision):
+def test_the_gradient_equals_that_with_the_libraries_hooks(precision):
     overrides = (*SMALL, *PRECISIONS[precision], CHECKPOINTED)
     config = distill_config(*overrides)
     plain = step(make_student(*overrides), config)
@@ -111,7 +111,7 @@ def test_the_gradient_is_the_one_that_the_libraries_hooks_would_give(precision):
         with_hooks = step(
             student, replace(config, trainer=replace(config.trainer, gradient_checkpointing=False))
         )
-    assert found, "the hooks do what they are removed for"
+    assert found, "with the hooks, pictures are differentiated"
     assert plain.keys() == with_hooks.keys()
     scale = max(float(gradient.abs().max()) for gradient in plain.values())
     tolerance = scale * (1e-5 if "bfloat16" not in precision else 0.02)  # bfloat16 has 8 bits of precision
@@ -121,7 +121,7 @@ def test_the_gradient_is_the_one_that_the_libraries_hooks_would_give(precision):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_no_family_differentiates_its_pictures(name, tmp_path):
+def test_pictures_require_no_gradient_in_any_family(name, tmp_path):
     config = distill_config(f"model.path={save_twin(name, tmp_path / name)}", *SMALL, CHECKPOINTED)
     student = load_student(config.model, config.adapter)
     with differentiated(student) as found:
@@ -129,7 +129,7 @@ def test_no_family_differentiates_its_pictures(name, tmp_path):
     assert not found and not hooked(student)
 
 
-def test_a_hook_that_a_library_leaves_behind_is_noticed():
+def test_a_remaining_hook_of_a_library_is_an_error():
     config = distill_config(*SMALL)
     student = make_student(*SMALL)
     student.base.enable_input_require_grads()
@@ -137,7 +137,7 @@ def test_a_hook_that_a_library_leaves_behind_is_noticed():
         step(student, config)
 
 
-def test_a_vision_tower_that_is_trained_has_no_guard():
+def test_a_trained_vision_tower_gets_gradients():
     overrides = (*SMALL, CHECKPOINTED, "adapter.vision=true", "adapter.targets=[q_proj,qkv,fc1]")
     student = make_student(*overrides)
     gradient = step(student, distill_config(*overrides))

@@ -1,4 +1,4 @@
-"""The shipped model is the one its card describes, and does what a base must do."""
+"""The shipped model agrees with its card, and has the abilities that a base model needs."""
 
 import hashlib
 import json

@@ -1,9 +1,9 @@
-"""A Markdown table has one line a row, whatever its cells hold."""
+"""A Markdown table has one line for each row, whatever its cells contain."""
 
 from vigos_cli.reporting.markdown import markdown_table
 
 
-def test_a_table_has_a_header_a_rule_and_one_line_a_row():
+def test_a_table_has_a_header_a_rule_and_one_line_per_row():
     table = markdown_table(("arm", "n"), [("vigos", 3), ("", 0.5)])
     assert table == "| arm | n |\n|---|---|\n| vigos | 3 |\n|  | 0.5 |"
     assert markdown_table(("arm", "n"), []) == "| arm | n |\n|---|---|"

@@ -1,4 +1,4 @@
-"""The page of `vigos rollout`: no text reaches the markup, nothing is fetched, and its size holds."""
+"""The page of `vigos rollout`: texts are never markup, nothing is downloaded, and the file is small."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def rollout(**changes: Any) -> ShownRollout:
 
 
 class Reader(HTMLParser):
-    """Tags with their attributes, and the text of each script and style."""
+    """Collects the tags with their attributes, and the text of each script and style."""
 
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)
@@ -86,7 +86,7 @@ class Reader(HTMLParser):
 
 
 def island(text: str) -> dict[str, Any]:
-    """The data of a page, as its script reads it."""
+    """The data of a page (its JSON island), as read by its script."""
     (raw,) = (data for tag, given, data in Reader(text).raw if given.get("id") == "island")
     return json.loads(raw)
 
@@ -97,7 +97,7 @@ def around(text: str) -> str:
 
 
 def uses(hostile: str) -> Iterator[str]:
-    """A page for every field that takes a text."""
+    """Pages with the hostile text in each field that takes a text."""
     for field in ("id", "question", "reference", "answer", "reason"):
         yield page([rollout(**{field: hostile})], "t", {})
     yield page([rollout(tokens=(replace(TOKEN, text=hostile),))], "t", {})
@@ -127,7 +127,7 @@ def str_values(value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_the_island_is_ascii_and_closes_where_it_should(hostile):
+def test_the_island_is_ascii_and_no_text_can_close_it(hostile):
     for text in uses(hostile):
         raw = text[text.index('id="island">') + len('id="island">') :].split("</script>")[0]
         assert raw.isascii()
@@ -135,7 +135,7 @@ def test_the_island_is_ascii_and_closes_where_it_should(hostile):
         json.loads(raw)
 
 
-def test_the_page_forbids_what_is_not_its_own():
+def test_the_page_allows_only_its_own_script_and_style():
     text = page([rollout(images=(Image.new("RGB", (4, 4)),))], "t", {})
     reader = Reader(text)
     (policy,) = (
@@ -152,7 +152,7 @@ def test_the_page_forbids_what_is_not_its_own():
         assert rules[f"{tag}-src"] == f"'sha256-{digest}'"
 
 
-def test_nothing_is_fetched():
+def test_the_page_downloads_nothing():
     text = page([rollout(images=(Image.new("RGB", (4, 4)),))], "t", {})
     assert not re.search(r"https?://|@import|url\(|fetch\(|innerHTML|outerHTML|insertAdjacent|eval\(", text)
     for _, given in Reader(text).tags:
@@ -164,7 +164,7 @@ def test_nothing_is_fetched():
 # ---- the data
 
 
-def test_the_island_holds_what_was_given():
+def test_the_island_has_the_values_of_the_rollouts():
     infinite = ShownToken("x", "end", -math.inf, "target", None, math.nan)
     given = rollout(
         valid=False, reason="no_box", correct=False, conflict=True, draw=3, tokens=(PREFILL, TOKEN, infinite)
@@ -189,14 +189,14 @@ def test_the_island_holds_what_was_given():
     assert (row["answer_support"], row["image_support"], row["visual"]) == (0.5, 2.0, "Infinity")
 
 
-def test_every_kind_has_a_look_and_a_place_in_the_legend():
+def test_every_kind_has_a_style_and_a_legend_entry():
     text = page([], "t", {})
     for name in (*Kind, "prefill"):
         assert f"\n.{name} {{" in text
         assert f'class="token {name}"' in text
 
 
-def test_of_a_long_text_both_ends_are_kept_and_the_rest_counted():
+def test_the_middle_of_a_long_text_is_left_out_and_its_length_shown():
     half = TEXT_LIMIT // 2
     giant = ShownToken("x" * 100_000 + "y" * half, "answer", -1.0, None, None, None)
     text = page([rollout(tokens=(giant,), question="q" * TEXT_LIMIT)], "t", {})
@@ -246,7 +246,7 @@ def embedded(text: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(uri.partition(";base64,")[2]))) for uri in uris]
 
 
-def test_a_photograph_is_light_and_a_drawing_exact():
+def test_a_photograph_is_compressed_and_a_drawing_is_exact():
     noise = np.random.default_rng(0).integers(0, 40, (400, 500, 3)).astype("uint8")
     ramp = np.linspace(0, 200, 500, dtype="uint8")[None, :, None] + noise
     photo, drawing = Image.fromarray(ramp), Image.new("RGB", (84, 84), "teal")
@@ -272,17 +272,17 @@ def test_pictures_of_any_mode_and_size_are_shown(mode):
     assert [image.size for image in shown] == [(1, 1), (SIDE, 100), (1, SIDE)]
 
 
-def test_the_picture_is_the_one_that_was_given():
+def test_an_embedded_picture_equals_the_original():
     (sample, *_) = question_rows("heldout", 1)
     (shown,) = embedded(page([rollout(images=sample.images)], "t", {}))
     assert shown.tobytes() == sample.images[0].tobytes()
 
 
-# ---- scale
+# ---- size and speed
 
 
 def many(n: int) -> list[ShownRollout]:
-    """n rollouts of 80 tokens, twenty-five to a picture."""
+    """n rollouts of 80 tokens, with 25 rollouts for each picture."""
     samples = question_rows("heldout", n // 100)
     tokens = tuple(
         ShownToken(f" word{i}", kind.value, -0.1234 * i, "perception", -0.0567 * i, 0.00123 * i)
@@ -295,31 +295,31 @@ def many(n: int) -> list[ShownRollout]:
     ]
 
 
-def test_four_hundred_rollouts_are_written_soon_and_small(tmp_path):
+def test_a_page_of_400_rollouts_is_written_fast_and_small(tmp_path):
     rollouts = many(400)
     assert len(rollouts) == 400
-    start = time.process_time()  # of this process alone: others may have the cores
+    start = time.process_time()  # only this process, because others may use the cores
     size = write_page(tmp_path / "rollouts.html", rollouts, "t", {})
     assert time.process_time() - start < 5
     assert size == (tmp_path / "rollouts.html").stat().st_size < 3_000_000
     assert [p.name for p in tmp_path.iterdir()] == ["rollouts.html"]
 
 
-# ---- in a browser, where there is one
+# ---- in a browser, if one is installed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 
 
 def rendered(path: Path, hash: str, profile: Path) -> str:
-    """The document once its script has run."""
+    """The document after its script has run."""
     command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--dump-dom", f"file://{path}#{hash}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=170, check=True).stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-def test_a_browser_shows_it(tmp_path):
+def test_a_browser_shows_the_page(tmp_path):
     tokens = (
         PREFILL,
         *(replace(TOKEN, text=text) for text in (*HOSTILE, "", " ", "x" * 25_000 + " the end")),
@@ -344,7 +344,7 @@ def test_a_browser_shows_it(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-def test_a_browser_tells_what_supports_a_token(tmp_path):
+def test_a_browser_shows_what_supports_a_token(tmp_path):
     tokens = [
         replace(TOKEN, text=text, answer_support=by_answer, image_support=by_image)
         for text, by_answer, by_image in (("told", 2.0, 1.0), ("seen", 0.0, 3.0), ("neither", 0.0, 0.001))
@@ -357,6 +357,6 @@ def test_a_browser_tells_what_supports_a_token(tmp_path):
     }
     assert "supported by-answer" in classes["told"] and "supported by-image" in classes["seen"]
     assert "supported" not in classes["neither"]
-    write_page(tmp_path / "page.html", [rollout()], "t", {})  # nothing to tell: the choice is not there
+    write_page(tmp_path / "page.html", [rollout()], "t", {})  # without scores the choice does not exist
     dom = rendered(tmp_path / "page.html", "colour=palr", tmp_path / "profile").split("<main>")
     assert 'data-colour="segment"' in dom[0]

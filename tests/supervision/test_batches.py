@@ -1,4 +1,4 @@
-"""Each pass has every row once, with or without the thread; `other_answer` gives wrong answers only."""
+"""Each pass has every row once, with or without the thread; `other_answer` gives only wrong answers."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.supervision.batches import Batches, batch_indices, prepare
 
 
-def test_the_control_other_answer_never_tells_the_truth():
+def test_the_control_other_answer_gives_only_wrong_answers():
     config = distill_config("routing=other_answer")
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)
@@ -17,7 +17,7 @@ def test_the_control_other_answer_never_tells_the_truth():
         assert item.reference and item.reference != item.sample.answer
 
 
-def test_every_row_comes_once_a_pass_in_another_order_each_time():
+def test_each_pass_has_every_row_once_in_a_new_order():
     config = distill_config("trainer.batch=8")
     first = [i for step in range(3) for i in batch_indices(config, 24, step)]
     second = [i for step in range(3, 6) for i in batch_indices(config, 24, step)]
@@ -28,12 +28,12 @@ def test_every_row_comes_once_a_pass_in_another_order_each_time():
     assert len(batch_indices(distill_config("trainer.batch=8", "rollout.n=4"), 24, 0)) == 2
 
 
-def test_batches_made_ahead_are_the_same_batches(tiny):
+def test_prefetched_batches_are_the_same(tiny):
     config = distill_config("trainer.batch=3")
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
     data = PriorWorld(size=8)
     now, ahead = (Batches(data, prompter, config, ahead=ahead) for ahead in (False, True))
-    for step in (0, 1, 2, 5, 1):  # in order, and after a resume
+    for step in (0, 1, 2, 5, 1):  # in order, then as after a resume
         one, two = now.at(step), ahead.at(step)
         assert [item.prompt.ids for item in one[0]] == [item.prompt.ids for item in two[0]]
         assert one[1] == two[1] and len(one[0]) == 3

@@ -12,7 +12,7 @@ from vigos_cli.supervision.rollouts import sample_rollouts
 from vigos_cli.types import Role
 
 
-def test_sft_imitates_the_solution_behind_the_students_own_description():
+def test_sft_learns_the_solution_after_the_students_own_description():
     config = distill_config("routing=sft", "rollout.temperature=0.01")
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)

@@ -1,6 +1,6 @@
 """Write the lists of folders and files in README.md and docs/architecture.md from the source's docstrings.
 
-`nox -s reference` runs it. Each list stands between two comments, `<!-- NAME -->` and `<!-- end of NAME -->`;
+`nox -s reference` runs it. Each list is between two comments, `<!-- NAME -->` and `<!-- end of NAME -->`;
 the text outside them is written by hand. A file's line is the first sentence of its module docstring.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "vigos_cli"
-SENTENCE = re.compile(r"\.(?=\s+[A-Z`]|$)")  # a full stop that ends a sentence, not that of "sec. 2"
+SENTENCE = re.compile(r"\.(?=\s+[A-Z`]|$)")  # a full stop that ends a sentence, unlike that of "sec. 2"
 
 
 def first_sentence(module: Path) -> str:
@@ -41,18 +41,18 @@ def modules(folder: Path) -> list[Path]:
 
 
 def sentence_of(folder: Path) -> str:
-    """What a folder holds."""
+    """The content of a folder, in words."""
     return first_sentence(folder / "__init__.py")
 
 
 def folder_list() -> Iterable[str]:
-    """One line a folder, for the README."""
+    """One line for each folder, for the README."""
     for name in folders():
         yield f"- [`{name}/`](src/vigos_cli/{name}): {sentence_of(SOURCE / name)}"
 
 
 def folder_table() -> Iterable[str]:
-    """One row a folder: what it holds, and which layers it may import."""
+    """One row for each folder: what it contains, and which layers it may import."""
     order = layers()
     yield "| folder | what it holds | may import |"
     yield "|---|---|---|"
@@ -63,7 +63,7 @@ def folder_table() -> Iterable[str]:
 
 
 def file_map() -> Iterable[str]:
-    """One table a folder, one row a file."""
+    """One table for each folder, with one row for each file."""
     yield from _table("The package itself", modules(SOURCE))
     for name in folders():
         for folder in sorted({file.parent for file in (SOURCE / name).rglob("*.py")}):
@@ -80,7 +80,7 @@ def _table(title: str, files: Iterable[Path]) -> Iterable[str]:
 
 
 def as_cell(text: str) -> str:
-    """Text as Markdown for a table: outside of code, `<` would begin an HTML tag."""
+    """Text as Markdown for a table. `<` is escaped outside code, because it would start an HTML tag."""
     parts = text.replace("|", r"\|").split("`")
     return "`".join(part if i % 2 else part.replace("<", "&lt;") for i, part in enumerate(parts))
 
@@ -92,7 +92,7 @@ LISTS: dict[str, dict[str, Callable[[], Iterable[str]]]] = {
 
 
 def renewed(page: str) -> str:
-    """The text of a page with its lists written again."""
+    """The text of a page with new lists."""
     text = (ROOT / page).read_text(encoding="utf-8")
     for name, lines in LISTS[page].items():
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"

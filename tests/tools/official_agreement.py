@@ -5,7 +5,7 @@
 A MathVista line has the benchmark's columns and `system`, `pid`, `response`, `extraction` and `true_false`,
 the official verdict. An MMMU line has `id`, `question_type`, `answer`, `index2ans`, `response` and
 `official_parsed`: a letter, or for an open question one of the official candidates. Where the letter rules
-find nothing in a response the official parser draws one at random; those lines are counted apart.
+find nothing in a response, the official parser chooses one at random; those lines are counted separately.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.types import Verdict
 
 Row = Mapping[str, Any]
-Kinds = dict[str, list[str]]  # of differences, each with the items that show it
-SHOWN = 3  # items named for each kind of difference
+Kinds = dict[str, list[str]]  # kinds of differences, each with its items
+SHOWN = 3  # number of items shown for each kind of difference
 
 
 class Mistake(Exception):
-    """A user's mistake; the message is the one line to show."""
+    """A user's mistake; its message is shown as one line."""
 
 
 def ours(row: Row, text: str) -> Verdict:
-    """Our own verdict on a MathVista row."""
+    """Our verdict on a MathVista row."""
     free = row["question_type"] == "free_form"
     return grade(
         row["answer"],

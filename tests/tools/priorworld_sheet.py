@@ -3,7 +3,7 @@
     python tests/tools/priorworld_sheet.py --out sheet.png
 
 Each column shows one question family. Prior families have two columns: with the usual fact stated (F) and
-without (P). Under each enlarged picture stand its question, answer, worked solution and caption.
+without (P). Under each enlarged picture are its question, answer, worked solution and caption.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vigos_cli.data.priorworld.scene import BACKGROUNDS, SPLITS
 from vigos_cli.types import Sample
 
 SIDE, MARGIN, LINE, LEGEND = SIZE * 3, 14, 19, 120
-WIDTH = 312  # of a column, in pixels; the longest clause of a caption fits in one line
+WIDTH = 312  # width of a column in pixels; the longest clause of a caption fits in one line
 INK, SOFT, AGREES, CONFLICTS = "#111111", "#666666", "#1a7f37", "#c0261c"
 COLUMNS = [(f, stated) for f in PRIOR_FAMILIES for stated in (True, False)]
 COLUMNS += [(f, False) for f in OTHER_FAMILIES]
@@ -40,7 +40,7 @@ BODY, BOLD, TITLE = font(14), font(14, bold=True), font(20, bold=True)
 
 
 def samples_of(split: str, seed: int) -> Iterator[Sample]:
-    """An endless stream of samples: as in a training run, or for the other splits as in a benchmark."""
+    """An endless stream of samples: training samples, or benchmark rows for the other splits."""
     if split == "train":
         yield from PriorWorld(split, size=1_000_000, seed=seed)
     for more in count():
@@ -48,7 +48,7 @@ def samples_of(split: str, seed: int) -> Iterator[Sample]:
 
 
 def choose_samples(split: str, rows: int, seed: int) -> list[list[Sample]]:
-    """`rows` samples a column, each from another group; prior families alternate conflict and agree."""
+    """`rows` samples for each column, from different groups; prior families alternate conflict and agree."""
     chosen: list[list[Sample]] = [[] for _ in COLUMNS]
     for sample in samples_of(split, seed):
         stated = sample.prior is not None and sample.prior.fact_stated

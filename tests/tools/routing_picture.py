@@ -16,7 +16,7 @@ PICTURE = ROOT / "docs" / "routing.svg"
 
 WIDTH, LEFT, ROW, GAP = 900, 250, 44, 8
 TURN = [("description", 150), ("reasoning", 190), ("answer", 100)]  # parts of the student's turn, with widths
-BROKEN = ("invalid", 150)  # a turn whose format is broken, beside the turn
+BROKEN = ("invalid", 150)  # a turn with an invalid format, drawn beside it
 SEES = {  # what each teacher is shown
     "perception": "picture only",
     "reasoning": "picture, question, reference",
@@ -44,7 +44,7 @@ STYLE = """
 
 
 def routing(name: str) -> dict[str, Any]:
-    """The values of one routing file, over those of the files in its `defaults`."""
+    """The values of one routing file; they override those of the files in its `defaults`."""
     text = (ROOT / "conf" / "routing" / f"{name}.yaml").read_text(encoding="utf-8")
     own: dict[str, Any] = yaml.safe_load(text)
     below: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def _block(name: str, top: int) -> tuple[list[str], int]:
 
 
 def _columns() -> Iterable[tuple[str, int, int]]:
-    """Each part's name, left edge and width; the broken turn stands apart."""
+    """Name, left edge and width of each part; the invalid turn is drawn separately."""
     x = LEFT
     for kind, width in TURN:
         yield kind, x, width

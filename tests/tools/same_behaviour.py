@@ -1,9 +1,9 @@
-"""Show that two commits do the same: run the same commands under both, and compare what they leave.
+"""Check that two commits behave the same: run the same commands with both, and compare the files written.
 
     python tests/tools/same_behaviour.py COMMIT COMMIT [MATHVISTA.jsonl MMMU.jsonl]
 
 The files are published outputs with official verdicts, for the tables of agreement. Times, versions and paths
-do not count. Each commit is checked out into a temporary folder; the packages are those of this interpreter.
+are ignored. Each commit is checked out into a temporary folder; the packages are those of this interpreter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "rollout": ("rollout", "limit=3", "looking=true"),
     "ablate": ("ablate", "routing=vigos,opsd", "seed=1", "trainer.steps=1", "trainer.batch=4", *SMALL),
 }
-AGREEMENT = ("vigos_cli.grading.agreement", "tests/tools/official_agreement.py")  # where it was, and where it is
+AGREEMENT = ("vigos_cli.grading.agreement", "tests/tools/official_agreement.py")  # old and new place
 
 
 def adapter(out: Path) -> bytes:
@@ -58,7 +58,7 @@ LEFT: dict[str, tuple[Callable[[Path], bytes], ...]] = {
 
 
 def outputs(commit: str, folder: Path, published: list[str]) -> dict[str, list[str]]:
-    """The digests of what each command leaves under a commit."""
+    """The digests of the files that each command writes with a commit."""
     source = folder / "source"
     subprocess.run(["git", "worktree", "add", "--quiet", "--detach", str(source), commit], check=True)
     environment = {**os.environ, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1"}

@@ -46,7 +46,7 @@ def advance(params: list[nn.Parameter], optimizer: torch.optim.Optimizer, start:
         generator = torch.Generator().manual_seed(step)
         optimizer.param_groups[0]["lr"] = 1e-2 / (1 + step)
         for i, p in enumerate(params):
-            if i != 3 or step >= 2:  # one parameter comes into play late
+            if i != 3 or step >= 2:  # one parameter has no gradient in the first steps
                 p.grad = torch.randn(p.shape, generator=generator).to(p.dtype)
         optimizer.step()
 
@@ -69,21 +69,21 @@ def whole(place: Path) -> bool:
     return len(own) == 4 and state["step"] == int(place.name.split("-")[1])
 
 
-# ---------------------------------------------------------------- what comes back
+# ---------------------------------------------------------------- saving and loading
 
 
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 @pytest.mark.parametrize("make", [adamw, paged])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("at", [0, 1, 3])
-def test_going_on_equals_never_having_stopped(tmp_path, make, dtype, at):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, make, dtype, at):
     through = parameters(dtype)
     optimizer = make(through)
     advance(through, optimizer, 0, at)
     place = save_checkpoint(
         tmp_path, at, adapter=adapter(through), optimizer=optimizer, ema=None, state={"counts": {"a": 2}}
     )
-    advance(through, optimizer, at, at + 3)  # saving leaves the run as it was
+    advance(through, optimizer, at, at + 3)  # saving does not change the run
 
     resumed = parameters(dtype)
     fresh = make(resumed)
@@ -129,7 +129,7 @@ def test_an_optimizers_state_survives_flattening():
     assert back["param_groups"][0]["params"] == before["param_groups"][0]["params"]
 
 
-def test_flattening_keeps_what_is_nested():
+def test_flattening_keeps_nested_values():
     shared = torch.arange(3)
     state = {4: {"step": 2, "inner": {"a": shared, "deep": {"b": shared}, "c": None}}, 5: {}}
     tensors, scalars = flatten_optimizer({"state": state, "param_groups": [{"lr": 0.1 + 0.2}]})
@@ -142,9 +142,9 @@ def test_flattening_keeps_what_is_nested():
     assert torch.equal(inner["a"], shared) and torch.equal(inner["deep"]["b"], shared) and inner["c"] is None
 
 
-def test_the_average_comes_back(tmp_path):
+def test_the_average_is_saved_and_loaded(tmp_path):
     params = parameters()
-    ema = {"a": torch.randn(4, 6).T, "b": torch.zeros(2)}  # one is not contiguous
+    ema = {"a": torch.randn(4, 6).T, "b": torch.zeros(2)}  # the first one is not contiguous
     place = save_checkpoint(tmp_path, 1, adapter=adapter(params), optimizer=adamw(params), ema=ema, state={})
     assert {file.name for file in place.iterdir()} == FILES
     back, _ = load_checkpoint(place, adamw(parameters()))
@@ -161,15 +161,15 @@ def test_nothing_is_pickled(tmp_path):
     json.loads((place / "state.json").read_text())
 
 
-# ---------------------------------------------------------------- whole or not there
+# ---------------------------------------------------------------- complete or absent
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing may clean up after it."""
+    """Imitates the kill of the process: no code may clean up after it."""
 
 
 def dies(monkeypatch: pytest.MonkeyPatch, target: object, name: str, call: int) -> None:
-    """The `call`-th call of a function ends the process."""
+    """Make the `call`-th call of a function raise Killed."""
     original, calls = getattr(target, name), [0]
 
     def wrapped(*args, **options):
@@ -189,15 +189,15 @@ MOMENTS = [
     (os, "fsync", 1),
     (os, "fsync", 3),
     (Path, "rename", 1),
-    (Path, "rename", 2),  # the new one is there, the oldest about to go
+    (Path, "rename", 2),  # the new one exists, the oldest is not deleted yet
     (checkpoint.shutil, "rmtree", 1),
-    (os, "unlink", 1),  # in the middle of dropping the oldest
+    (os, "unlink", 1),  # while the oldest is deleted
     (os, "unlink", 2),
 ]
 
 
 @pytest.mark.parametrize(("target", "name", "call"), MOMENTS)
-def test_a_kill_leaves_only_whole_checkpoints(tmp_path, monkeypatch, target, name, call):
+def test_a_kill_leaves_only_complete_checkpoints(tmp_path, monkeypatch, target, name, call):
     for step in (1, 2):
         put(tmp_path, step)
     with monkeypatch.context() as patch:
@@ -207,14 +207,14 @@ def test_a_kill_leaves_only_whole_checkpoints(tmp_path, monkeypatch, target, nam
     places = saved_steps(tmp_path)
     assert places[-2:] and all(map(whole, places))
     assert places[-1].name in ("step-000002", "step-000003")
-    put(tmp_path, 4)  # the next save clears up
+    put(tmp_path, 4)  # the next save removes the rest
     assert [p.name for p in saved_steps(tmp_path)][-1] == "step-000004"
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in saved_steps(tmp_path)}
     assert len(saved_steps(tmp_path)) == 2 and all(map(whole, saved_steps(tmp_path)))
 
 
 @pytest.mark.parametrize(("name", "call"), [("rename", 1), ("rename", 2)])
-def test_a_kill_while_a_step_is_saved_again_leaves_the_one_before(tmp_path, monkeypatch, name, call):
+def test_a_kill_while_a_step_is_saved_again_keeps_the_earlier_step(tmp_path, monkeypatch, name, call):
     put(tmp_path, 1)
     put(tmp_path, 2, note="first")
     with monkeypatch.context() as patch:
@@ -227,14 +227,14 @@ def test_a_kill_while_a_step_is_saved_again_leaves_the_one_before(tmp_path, monk
     assert {p.name for p in tmp_path.iterdir()} == {"step-000001", "step-000002"}
 
 
-def test_the_last_two_are_kept(tmp_path):
+def test_the_last_two_checkpoints_are_kept(tmp_path):
     for step in (5, 10, 15, 20):
         put(tmp_path, step)
     assert [p.name for p in saved_steps(tmp_path)] == ["step-000015", "step-000020"]
     assert {p.name for p in tmp_path.iterdir()} == {"step-000015", "step-000020"}
 
 
-def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
+def test_checkpoints_are_sorted_by_step(tmp_path):
     for name in ("step-1000000", "step-999999", "step-000020", "step-x", ".step-000001", ".draft-1"):
         (tmp_path / name).mkdir()
     assert [p.name for p in saved_steps(tmp_path)] == ["step-000020", "step-999999", "step-1000000"]
@@ -247,7 +247,7 @@ def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
 LINES = [{"step": 1, "loss": 0.25}, {"step": 2, "text": 'a "b"\n \u2028 é'}, {"step": 3, "eval": {"x": [1]}}]
 
 
-def test_lines_come_back(tmp_path):
+def test_lines_are_written_and_read(tmp_path):
     path = tmp_path / "metrics.jsonl"
     assert read_lines(path) == []
     write_lines(path, LINES)
@@ -256,7 +256,7 @@ def test_lines_come_back(tmp_path):
     assert read_lines(path) == []
 
 
-def test_a_last_line_cut_short_is_left_out(tmp_path):
+def test_a_truncated_last_line_is_ignored(tmp_path):
     path = tmp_path / "metrics.jsonl"
     write_lines(path, LINES)
     data = path.read_bytes()
@@ -267,7 +267,7 @@ def test_a_last_line_cut_short_is_left_out(tmp_path):
         assert read_lines(path) == LINES[:finished], size
 
 
-def test_a_json_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
+def test_a_killed_write_keeps_the_old_json_file(tmp_path, monkeypatch):
     path = tmp_path / "summary.json"
     write_json(path, {"a": 1})
     for target, name in ((json, "dumps"), (Path, "replace")):
@@ -280,7 +280,7 @@ def test_a_json_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
     assert json.loads(path.read_text()) == {"a": "x"}
 
 
-def test_lines_are_replaced_as_a_whole(tmp_path, monkeypatch):
+def test_a_killed_write_keeps_the_old_lines(tmp_path, monkeypatch):
     path = tmp_path / "responses.jsonl"
     write_lines(path, LINES)
     with monkeypatch.context() as patch:

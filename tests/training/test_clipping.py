@@ -1,4 +1,4 @@
-"""The share of tokens without gradient is shown at each step, in one warning, and at the end."""
+"""The share of tokens without gradient is shown at each step, in a single warning, and at the end."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def warnings(text: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_run_whose_tokens_are_clipped_says_so(tmp_path, capsys):
-    """Eleven steps, nearly all of whose tokens are above the limit."""
+def test_a_run_with_many_clipped_tokens_prints_one_warning(tmp_path, capsys):
+    """Eleven steps, in which nearly all tokens are above the limit."""
     out, steps = tmp_path / "run", ("trainer.steps=11", "trainer.checkpoint_every=10", "loss.clip_value=1e-9")
     summary = run(out, *steps)
     said = capsys.readouterr()
@@ -42,16 +42,16 @@ def test_a_run_whose_tokens_are_clipped_says_so(tmp_path, capsys):
     rate = silent / sum(line["supervised_tokens"] for line in lines)
     assert rate > 0.5 and summary and summary["zero_gradient_rate"] == pytest.approx(rate)
     assert json.loads((out / "summary.json").read_text())["zero_gradient_rate"] == pytest.approx(rate)
-    assert f"no gradient {lines[-1]['zero_gradient_rate']:.2f}" in said.err, "the progress line"
-    assert f"{rate:.0%} of the supervised tokens had no gradient" in said.out, "the end"
+    assert f"no gradient {lines[-1]['zero_gradient_rate']:.2f}" in said.err, "in the progress line"
+    assert f"{rate:.0%} of the supervised tokens had no gradient" in said.out, "in the output at the end"
 
-    again = out.with_name("resumed")  # as a kill in the last step leaves it
+    again = out.with_name("resumed")  # the folder after a kill in the last step
     shutil.copytree(out, again, ignore=shutil.ignore_patterns("step-000011", "summary.json", "adapter"))
     run(again, *steps)
-    assert len(warnings(capsys.readouterr().err)) == 1, "steps 2 to 10 are known from metrics.jsonl"
+    assert len(warnings(capsys.readouterr().err)) == 1, "the warning uses steps 2 to 10 of metrics.jsonl"
 
 
-def test_a_run_without_a_clip_does_not_speak_of_one(tmp_path, capsys):
+def test_a_run_without_a_clip_prints_nothing_about_it(tmp_path, capsys):
     summary = run(tmp_path, "trainer.steps=1", "loss.clip=none")
     said = capsys.readouterr()
     assert summary and summary["zero_gradient_rate"] == 0

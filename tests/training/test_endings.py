@@ -32,7 +32,7 @@ ways = pytest.mark.parametrize("error", WAYS, ids=lambda error: type(error).__na
 
 
 class Recorded(InProcess):
-    """The engine in process; counts how often it was closed."""
+    """The engine in process; it records each time that it is closed."""
 
     def __init__(self, student: Any, closed: list[str]):
         super().__init__(student)
@@ -43,7 +43,7 @@ class Recorded(InProcess):
 
 
 class Store:
-    """A tracker's store that records what it is told."""
+    """A tracker's store that records when it is closed."""
 
     def __init__(self, closed: list[str]):
         self.closed = closed
@@ -56,7 +56,7 @@ class Store:
 
 @pytest.fixture
 def closed(monkeypatch) -> list[str]:
-    """What was closed in the runs of this test."""
+    """The list of the objects that the runs of this test closed."""
     found: list[str] = []
     for module in (distilling, rollout_run, asker):
         monkeypatch.setattr(module, "engine_of", lambda config, student: Recorded(student, found))
@@ -69,7 +69,7 @@ def closed(monkeypatch) -> list[str]:
 def failing(
     monkeypatch: pytest.MonkeyPatch, target: Any, name: str, error: BaseException, when: int = 1
 ) -> None:
-    """The `when`-th call of a function raises."""
+    """Make the `when`-th call of a function raise an error."""
     original, calls = getattr(target, name), [0]
 
     def wrapped(*args: Any, **options: Any) -> Any:
@@ -82,12 +82,10 @@ def failing(
 
 
 @ways
-def test_a_closing_evaluation_that_fails_loses_nothing_and_is_all_that_is_left_to_do(
-    error, tmp_path, monkeypatch, closed
-):
+def test_if_the_last_evaluation_fails_only_that_is_repeated(error, tmp_path, monkeypatch, closed):
     config = distill_config(*SMALL, f"out={tmp_path / 'run'}", "resume=auto")
     with monkeypatch.context() as patch:
-        failing(patch, TrainingEvaluation, "run", error, when=2)  # the first is the evaluation before
+        failing(patch, TrainingEvaluation, "run", error, when=2)  # call 1 is the evaluation before training
         with pytest.raises(type(error)):
             distill(config)
     out = tmp_path / "run"
@@ -112,7 +110,7 @@ def test_a_closing_evaluation_that_fails_loses_nothing_and_is_all_that_is_left_t
 
 
 @ways
-def test_a_run_that_fails_while_it_learns_leaves_nothing_open(error, tmp_path, monkeypatch, closed):
+def test_a_run_that_fails_in_training_closes_everything(error, tmp_path, monkeypatch, closed):
     failing(monkeypatch, step, "supervise_all", error)
     with pytest.raises(type(error)):
         distill(distill_config(*SMALL, f"out={tmp_path / 'run'}"))
@@ -131,7 +129,7 @@ def test_a_failed_evaluation_and_a_failed_rollout_close_their_engine(error, tmp_
     assert closed == ["engine", "engine"]
 
 
-def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, monkeypatch, capsys):
+def test_sigterm_ends_a_command_like_ctrl_c(tmp_path, monkeypatch, capsys):
     ended = []
 
     def run(config: Any) -> None:
@@ -148,8 +146,8 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, monkeypatch, capsys):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_the_time_of_a_phase_counts_what_the_gpu_still_has_to_do(tiny, monkeypatch):
-    """A GPU is given work and returns at once; here a device that says so, and needs time to finish."""
+def test_the_time_of_a_phase_includes_pending_work_of_the_gpu(tiny, monkeypatch):
+    """A GPU returns before its work is finished; a fake device whose `synchronize` waits imitates this."""
     import torch
 
     from vigos_cli.training.learner import Learner
@@ -175,7 +173,7 @@ def test_the_time_of_a_phase_counts_what_the_gpu_still_has_to_do(tiny, monkeypat
     assert learner.seconds["rollout"] >= 0.05 and learner.seconds["learn"] < 0.04
 
 
-def test_changed_keys_that_keep_the_run_are_in_its_summary(tmp_path):
+def test_allowed_changes_of_keys_are_in_the_summary(tmp_path):
     first = distill_config(*SMALL, "trainer.steps=2", "trainer.checkpoint_every=1", f"out={tmp_path / 'run'}")
     with pytest.MonkeyPatch.context() as patch:
         failing(patch, loop, "train_step", MemoryError(), when=2)

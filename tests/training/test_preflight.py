@@ -1,4 +1,4 @@
-"""A run that would learn nothing, or from less data than its settings say, prints or raises one line."""
+"""One line if a run would learn nothing, or would use less data than its settings say."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BENCH = ("bench.tasks.priorworld.rows=1", "bench.samples=0", "bench.max_new_toke
     ("n", "batch", "working"),
     [(64, 32, [64]), (2, 1, [2]), (8, 4, [8]), (8, 12, [8, 16]), (5, 32, [30, 35]), (3, 4, [3, 6])],
 )
-def test_a_step_holds_whole_prompts(n, batch, working):
+def test_the_batch_must_be_a_multiple_of_the_rollouts_per_prompt(n, batch, working):
     with pytest.raises(ConfigError) as caught:
         distill_config(f"rollout.n={n}", f"trainer.batch={batch}")
     said = str(caught.value)
@@ -39,7 +39,7 @@ def test_a_loss_without_any_weight_is_refused():
     assert distill_config(*zero, "routing=opsd").loss.reference_weight == 0, "its teacher has no weight"
 
 
-def test_what_may_not_have_been_meant_is_a_line():
+def test_settings_that_may_be_mistakes_give_a_line():
     from vigos_cli.training.preflight import notes
 
     config = distill_config("trainer.batch=12", "rollout.n=2")
@@ -57,7 +57,7 @@ def step(rollouts: int, **counts: int) -> dict[str, int]:
     return {"rollouts": rollouts} | {f"counts/{name}": n for name, n in counts.items()}
 
 
-def test_three_steps_without_a_row_end_a_run():
+def test_a_run_ends_after_three_steps_without_a_row():
     from vigos_cli.training.preflight import EmptySteps
 
     empty = EmptySteps(10)
@@ -73,7 +73,7 @@ def test_three_steps_without_a_row_end_a_run():
 
 
 @pytest.mark.parametrize("steps", [1, 20])
-def test_a_run_none_of_whose_rows_can_be_used_stops(tmp_path, steps):
+def test_a_run_without_usable_rows_stops(tmp_path, steps):
     from vigos_cli.training.distill import distill
 
     few = ("trainer.batch=2", f"trainer.steps={steps}", "model.max_prompt=20", f"out={tmp_path}", *BENCH)
@@ -83,7 +83,7 @@ def test_a_run_none_of_whose_rows_can_be_used_stops(tmp_path, steps):
     assert not (tmp_path / "summary.json").exists()
 
 
-def test_a_run_with_fewer_rows_than_a_step_says_so_and_learns(tmp_path, capsys):
+def test_a_run_with_fewer_rows_than_a_step_prints_a_line_and_learns(tmp_path, capsys):
     from vigos_cli.training.distill import distill
 
     world = PriorWorld(size=2)

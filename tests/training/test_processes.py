@@ -1,4 +1,4 @@
-"""Two processes of one run, without a launcher that would end one when the other ends."""
+"""Two processes of one run, without a launcher, which would end one process when the other ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def start(out: Path, delay: float = 0.0) -> list[subprocess.Popen[str]]:
-    """Both processes of a run; the second one's rollouts take `delay` seconds more."""
+    """Start both processes of a run; the rollouts of the second take `delay` seconds longer."""
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, str(TWO), str(delay), *RUN, "resume=auto", f"out={out}"]
     return [
@@ -52,7 +52,7 @@ def start(out: Path, delay: float = 0.0) -> list[subprocess.Popen[str]]:
 
 
 def ends(processes: list[subprocess.Popen[str]], reached: Callable[[], bool] = lambda: True) -> list[int]:
-    """Wait until `reached`, then for the processes' ends; one that hangs fails the test."""
+    """Wait until `reached`, then until the processes end; a process that hangs fails the test."""
     deadline = time.monotonic() + PATIENCE
     while not reached() and any(process.poll() is None for process in processes):
         assert time.monotonic() < deadline, "not reached"
@@ -61,7 +61,7 @@ def ends(processes: list[subprocess.Popen[str]], reached: Callable[[], bool] = l
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_of_two_and_a_kill_of_both_end_with_the_adapter_of_a_run_without_them(tmp_path):
+def test_interrupted_runs_of_two_processes_end_with_the_same_adapter(tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "run"
     assert ends(start(whole)) == [0, 0]
 
@@ -70,7 +70,7 @@ def test_a_signal_to_one_of_two_and_a_kill_of_both_end_with_the_adapter_of_a_run
         while steps_logged(out) < 1:
             assert processes[0].poll() is None
             time.sleep(0.02)
-        processes[0].send_signal(signal.SIGINT)  # while the other is still behind by some seconds
+        processes[0].send_signal(signal.SIGINT)  # while the other is some seconds behind
         assert ends(processes) == [130, 130], [
             process.stdout and process.stdout.read() for process in processes
         ]
@@ -79,7 +79,7 @@ def test_a_signal_to_one_of_two_and_a_kill_of_both_end_with_the_adapter_of_a_run
         assert stopped < 6
 
         processes = start(out)
-        while steps_logged(out) < 5:  # one step beyond the checkpoint of step 4
+        while steps_logged(out) < 5:  # one step after the checkpoint of step 4
             assert processes[0].poll() is None
             time.sleep(0.005)
         for process in processes:
@@ -101,7 +101,7 @@ def test_a_signal_to_one_of_two_and_a_kill_of_both_end_with_the_adapter_of_a_run
 
 
 def alone_on_the_first(rank: int, port: int, folder: str) -> None:
-    """One process: the first works longer than the time-out of torch.distributed and asks nobody."""
+    """Code of each process: the first works alone, longer than the time-out of torch.distributed."""
     import os
 
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -120,14 +120,14 @@ def alone_on_the_first(rank: int, port: int, folder: str) -> None:
             process_group.wait()
     seen |= {"mine": mine, "together": process_group.gather(rank), "slow": []}
     if rank == 1:
-        time.sleep(3)  # the others wait for the slow one as well
+        time.sleep(3)  # the others also wait for a slow process
     seen["slow"] = process_group.gather(rank)
     Path(folder, f"{rank}.json").write_text(json.dumps(seen))
     distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_the_first_process_may_work_by_itself_for_longer_than_the_time_out(tmp_path):
+def test_the_first_process_may_work_alone_longer_than_the_time_out(tmp_path):
     spawn(alone_on_the_first, args=(free_port(), str(tmp_path)), nprocs=2)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == {
@@ -141,7 +141,7 @@ def test_the_first_process_may_work_by_itself_for_longer_than_the_time_out(tmp_p
     assert second["mine"] is False and second["together"] == [0, 1]
 
 
-def test_with_one_process_it_is_the_first_and_alone():
+def test_a_single_process_counts_as_first_and_alone():
     with process_group.first_alone() as mine:
         assert mine and process_group.size() == 1
 
@@ -164,8 +164,8 @@ def test_a_cell_that_fails_in_one_of_several_processes_ends_the_sweep(several, t
     assert "only here" in (tmp_path / ERROR).read_text()
 
 
-def test_a_signal_counts_whichever_process_it_reached(monkeypatch, tmp_path):
-    """What the others say is part of the decision, here without other processes."""
+def test_a_signal_to_any_process_stops_all(monkeypatch, tmp_path):
+    """The answers of the other processes count; here they are imitated."""
     from vigos_cli.training import loop
 
     config = distill_config("trainer.steps=3", f"out={tmp_path}")
@@ -184,7 +184,7 @@ def test_a_signal_counts_whichever_process_it_reached(monkeypatch, tmp_path):
 
     monkeypatch.setattr(loop, "train_step", learn)
     monkeypatch.setattr(loop, "save_learner", lambda learner, out: saved.append(learner.step))
-    monkeypatch.setattr(process_group, "gather", lambda value: [value, True])  # the other one was signalled
+    monkeypatch.setattr(process_group, "gather", lambda value: [value, True])  # the other got a signal
     with pytest.raises(KeyboardInterrupt):
         loop.train(
             Learner(),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How many steps a run takes, and the learning rate of each."""
+"""The number of steps of a run, and the learning rate of each step."""
 
 from dataclasses import replace
 

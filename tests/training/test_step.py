@@ -1,4 +1,4 @@
-"""The gradient of a step depends on the batch alone, and an unusable batch is counted or refused."""
+"""The gradient of a step depends only on the batch, and an unusable batch is counted or refused."""
 
 import math
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_checkpointed_activations_give_the_same_gradient():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [(), ("adapter=qlora",)], ids=["float32", "nf4"])
-def test_a_base_that_another_run_has_used_is_as_good_as_a_new_one(kind):
+def test_a_reused_base_gives_the_same_step_as_a_new_one(kind):
     new, line, learner = one_step(*kind)
     used = learner.student.base
     config = distill_config(*kind)
@@ -69,32 +69,32 @@ def test_a_base_that_another_run_has_used_is_as_good_as_a_new_one(kind):
 
     base_cache.keep(learner.student.release(), learner.student.processor, config.model, config.adapter)
     assert base_cache.take(distill_config(*kind, "model.dtype=bfloat16").model, config.adapter) is None
-    assert base_cache.take(config.model, config.adapter) is None  # two would need the memory of two
+    assert base_cache.take(config.model, config.adapter) is None  # the cache gives a base only once
 
 
 @pytest.mark.slow
-def test_only_the_adapter_changes_and_it_does():
+def test_a_step_changes_only_the_adapter():
     student = make_student()
     before, adapter = student.frozen_hash(), student.adapter_state()
     one_step(student=student)
     assert student.frozen_hash() == before
     assert any(not torch.equal(adapter[name], p) for name, p in student.adapter.items())
-    with torch.no_grad():  # the hash does see every weight
+    with torch.no_grad():  # check that the hash depends on the weights
         next(p for n, p in student.net.named_parameters() if n not in student.adapter).view(-1)[0] += 1
     assert student.frozen_hash() != before
 
 
 @pytest.mark.slow
-def test_four_bit_weights_learn_and_the_vision_tower_is_not_among_them():
+def test_training_works_with_4_bit_weights_in_the_language_model():
     student = make_student("adapter=qlora")
-    assert student.quantised_modules == 4 * 7, "four layers of the language model"
+    assert student.quantised_modules == 4 * 7, "4 layers with 7 modules each"
     before = student.frozen_hash()
     gradient, line, _ = one_step("adapter=qlora", "trainer.batch=2", student=student)
     assert line["loss"] > 0 and any(float(g.abs().max()) > 0 for g in gradient.values())
     assert student.frozen_hash() == before
 
 
-def test_a_teacher_with_the_students_own_weights_and_prompt_asks_for_nothing():
+def test_a_teacher_with_the_students_weights_and_prompt_gives_no_gradient():
     overrides = ("routing=opsd_structured", "prompt.reference=${prompt.structured}")
     gradient, line, _ = one_step(*overrides)
     assert line["divergence/description"] < 1e-9
@@ -125,8 +125,8 @@ def test_each_routing_runs_and_reports_its_own_terms():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", ["base", "ema", "live"])
-def test_teacher_weights(weights):
-    """At the first step the adapter is zero, so all three are the base; after one step they part."""
+def test_teachers_use_the_configured_weights(weights):
+    """At the first step the adapter is zero, so all three equal the base; after one step they differ."""
     config = distill_config(*SMALL, f"teacher={weights}", "teacher.ema_decay=0.5", "trainer.lr=1e-2")
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)
@@ -140,12 +140,12 @@ def test_teacher_weights(weights):
     live = student.adapter_state()
     with student.weights(weights, learner.ema):
         used = {name: p.detach().clone() for name, p in student.adapter.items()}
-    assert all(torch.equal(live[name], p) for name, p in student.adapter.items()), "put back"
+    assert all(torch.equal(live[name], p) for name, p in student.adapter.items()), "weights not restored"
     same = all(torch.equal(live[name], used[name]) for name in live)
     assert same == (weights != "ema")
 
 
-def test_rollouts_cut_short_are_invalid_and_fall_back_to_the_reference_teacher():
+def test_rollouts_at_the_length_limit_are_invalid_and_use_the_reference_teacher():
     _, line, learner = one_step("rollout.max_new_tokens=3")
     assert line["valid_rate"] == 0 and line["fallback_rate"] == 1
     assert {name for name in line if name.startswith("loss/")} == {"loss/reference"}
@@ -163,7 +163,7 @@ def test_a_batch_without_supervision_changes_nothing_and_is_counted():
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_changes_nothing_and_ends_a_run_that_does_not_recover(monkeypatch):
+def test_a_run_ends_after_repeated_losses_that_are_not_finite(monkeypatch):
     def broken(hidden, *rest, **options):
         loss, stats = original(hidden, *rest, **options)
         return loss * math.nan, stats

@@ -1,4 +1,4 @@
-"""Metrics and answers with pictures reach their stores, and a missing key is no error."""
+"""Metrics and answers with pictures are stored by each tracker, and a missing key is not an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def track(name: str, out, **options) -> None:
     assert json.loads((out / "metrics.jsonl").read_text()) == LINE
 
 
-@pytest.mark.parametrize("mode", ["offline", "online"])  # online without a key goes offline
+@pytest.mark.parametrize("mode", ["offline", "online"])  # online mode without a key becomes offline
 def test_wandb_keeps_config_metrics_and_completions(tmp_path, monkeypatch, mode, capsys):
     for name in ("WANDB_API_KEY", "NETRC"):
         monkeypatch.delenv(name, raising=False)
@@ -34,13 +34,13 @@ def test_wandb_keeps_config_metrics_and_completions(tmp_path, monkeypatch, mode,
     track("wandb", tmp_path, mode=mode)
     (run,) = tmp_path.glob("wandb/offline-run-*")
     (store,) = run.glob("*.wandb")
-    deadline = time.monotonic() + 30  # its own process writes it, a little after the run has ended
+    deadline = time.monotonic() + 30  # a separate process writes the file a little later
     while b"after/completions" not in (kept := store.read_bytes()) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert b"after/completions" in kept and b"loss" in kept and b"eval/score" in kept and b"seed" in kept
     assert list(run.glob("files/media/table/after/completions*.json"))
     staged = [file.read_bytes()[:8] for file in tmp_path.glob(".local/share/wandb/artifacts/staging/*")]
-    assert b"\x89PNG\r\n\x1a\n" in staged  # pictures wait there for `wandb sync`
+    assert b"\x89PNG\r\n\x1a\n" in staged  # `wandb sync` uploads pictures from this folder
     assert ("runs offline" in capsys.readouterr().err) == (mode == "online")
 
 
@@ -57,11 +57,11 @@ def stores(out) -> dict[str, str]:
     return {run.name: run.name.rsplit("-", 1)[1] for run in out.glob("wandb/offline-run-*")}
 
 
-def test_a_folder_that_is_started_again_goes_on_with_the_same_wandb_run(tmp_path, alone):
+def test_a_restarted_run_continues_the_same_wandb_run(tmp_path, alone):
     first, other = tmp_path / "first", tmp_path / "other"
     for out in (first, other, first):
         out.mkdir(exist_ok=True)
-        if stores(out):  # the name of an offline run has no more than the second
+        if stores(out):  # names of offline runs have a resolution of one second
             time.sleep(1.1)
         with Tracker(TrackingConfig(name="wandb"), out, {"seed": 1}, from_step=0) as tracker:
             tracker.log({"step": 1, "loss": 0.5})
@@ -70,7 +70,7 @@ def test_a_folder_that_is_started_again_goes_on_with_the_same_wandb_run(tmp_path
     assert not set(stores(first).values()) & set(stores(other).values())
 
 
-def test_the_run_id_of_a_sweeps_agent_is_taken_over(tmp_path, alone, monkeypatch):
+def test_the_run_id_of_a_sweep_agent_is_used(tmp_path, alone, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "fromagent")
     with Tracker(TrackingConfig(name="wandb"), tmp_path, {}, from_step=0):
         pass
@@ -79,7 +79,7 @@ def test_the_run_id_of_a_sweeps_agent_is_taken_over(tmp_path, alone, monkeypatch
 
 
 def test_wandb_keeps_a_step_that_is_logged_again(tmp_path, alone):
-    """As a run does that goes on from a checkpoint older than its last logged step."""
+    """This happens if a run resumes from a checkpoint older than its last logged step."""
     with Tracker(TrackingConfig(name="wandb"), tmp_path, {}, from_step=0) as tracker:
         for line in ({"step": 5, "early": 1.0}, {"step": 3, "again": 2.0}, {"step": 4, "later": 3.0}):
             tracker.log(line)
@@ -92,7 +92,7 @@ def test_wandb_keeps_a_step_that_is_logged_again(tmp_path, alone):
 
 
 class Recorded:
-    """A wandb run that remembers what it was told."""
+    """A fake wandb run that records its calls."""
 
     def __init__(self):
         self.logged, self.metrics, self.codes = [], {}, []
@@ -133,7 +133,7 @@ def test_wandb_is_told_how_a_run_ended(tmp_path, recorded):
     assert {start["resume"] for start in starts} == {"allow"}
 
 
-def test_charts_are_drawn_by_the_optimizer_step(tmp_path, recorded):
+def test_charts_use_the_optimizer_step_as_axis(tmp_path, recorded):
     run, _ = recorded
     with Tracker(TrackingConfig(name="wandb"), tmp_path, {}, from_step=0) as tracker:
         tracker.log(LINE)
@@ -141,7 +141,7 @@ def test_charts_are_drawn_by_the_optimizer_step(tmp_path, recorded):
     assert run.logged == [({"loss": 0.5, "eval/score": 0.25, "step": 1}, None)]
 
 
-def test_a_tracker_closes_its_file_whatever_happened(tmp_path):
+def test_a_tracker_closes_its_file_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError), Tracker(TrackingConfig(), tmp_path, {}, from_step=0) as tracker:
         tracker.log(LINE)
         raise ZeroDivisionError

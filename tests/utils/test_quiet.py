@@ -1,4 +1,4 @@
-"""Libraries print nothing that a user cannot act on, each case in a fresh interpreter."""
+"""Libraries print no messages on which a user cannot act; each case runs in a new interpreter."""
 
 import subprocess
 import sys

@@ -25,7 +25,7 @@ def reference(k: int, n: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 60, 1000])
-def test_wilson_is_scipys(n):
+def test_wilson_equals_scipys_interval(n):
     for k in {0, 1, n // 3, n // 2, n - 1, n}:
         assert wilson(k / n, n) == pytest.approx(reference(k, n), abs=1e-12)
 
@@ -40,7 +40,7 @@ def test_single_answers_have_wilsons_interval():
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 @pytest.mark.parametrize("clusters", [1, 2, 30])
-def test_where_all_agree_the_interval_is_that_of_as_many_values_as_clusters(value, clusters):
+def test_if_all_values_agree_the_interval_is_wilsons_of_the_clusters(value, clusters):
     names = [name for name in range(clusters) for _ in range(2)]
     estimate = mean_interval([value] * len(names), names)
     assert estimate and (estimate.mean, estimate.n) == (value, 2 * clusters)
@@ -51,25 +51,25 @@ def test_where_all_agree_the_interval_is_that_of_as_many_values_as_clusters(valu
     assert bounds(estimate) == pytest.approx(reference(int(value) * clusters, clusters))
 
 
-def test_clusters_that_agree_on_a_half_are_still_uncertain():
+def test_clusters_with_equal_means_still_have_an_interval():
     assert bounds(mean_interval([1, 0, 0, 1], "aabb")) == pytest.approx(reference(1, 2))
     assert bounds(crossed_interval([{"a": [1, 0], "b": [0, 1]}])) == pytest.approx(reference(1, 2))
 
 
-def test_one_cluster_says_next_to_nothing():
+def test_one_cluster_gives_a_wide_interval():
     low, high = bounds(mean_interval([1, 0, 1, 0, 1], ["same"] * 5))
     assert low < 0.2 and high > 0.85
     low, high = bounds(crossed_interval([{"same": [1, 1]}, {"same": [0, 0]}]))
     assert low < 0.2 and high > 0.8
 
 
-def test_nothing_has_no_interval():
+def test_without_values_there_is_no_interval():
     assert mean_interval([], []) is None
     assert crossed_interval([]) is None
     assert crossed_interval([{}, {"a": []}]) is None
 
 
-def test_a_measure_that_some_cells_lack():
+def test_cells_can_lack_some_clusters():
     full = {name: [1.0] for name in "abcd"}
     short = {"a": [1.0]}
     for cells in ([full, full, short], [full, short], [short, short, full, {}]):
@@ -91,19 +91,19 @@ def few_resamples(monkeypatch):
 
 @given(values)
 @settings(max_examples=40, deadline=None)
-def test_an_interval_lies_in_0_to_1_and_holds_its_mean(clusters):
+def test_an_interval_lies_in_0_to_1_and_contains_its_mean(clusters):
     flat = [value for cluster in clusters for value in cluster]
     names = [i for i, cluster in enumerate(clusters) for _ in cluster]
     estimate = mean_interval(flat, names)
     assert estimate is not None
     assert estimate.mean == pytest.approx(np.mean(flat)) and estimate.n == len(flat)
     assert 0 <= estimate.low <= estimate.mean <= estimate.high <= 1
-    assert mean_interval(flat, names) == estimate  # the same resamples each time
+    assert mean_interval(flat, names) == estimate  # resampling is reproducible
     shift = mean_interval([1 - v for v in flat], names)
     assert shift and shift.low == pytest.approx(1 - estimate.high, abs=0.08)
 
 
-def test_an_interval_of_runs_holds_its_mean_and_repeats(few_resamples):
+def test_an_interval_of_runs_contains_its_mean_and_is_reproducible(few_resamples):
     rng = np.random.default_rng(0)
     for seeds in (1, 2, 3, 5):
         cells = [{c: list(rng.integers(0, 2, 2)) for c in range(6)} for _ in range(seeds)]
@@ -113,7 +113,7 @@ def test_an_interval_of_runs_holds_its_mean_and_repeats(few_resamples):
         assert estimate.n == seeds * 12
 
 
-def test_values_of_a_cluster_stand_and_fall_together():
+def test_values_of_a_cluster_are_resampled_together():
     rng = np.random.default_rng(0)
     answers = rng.integers(0, 2, 40).repeat(5).astype(float)
     apart = mean_interval(list(answers), range(200))
@@ -154,7 +154,7 @@ def test_the_bootstrap_over_seeds_and_clusters_covers_the_truth(few_resamples):
     estimates = [crossed_interval(runs(rng, 6, 20, 0.1)) for _ in range(150)]
     assert 0.86 < covered(estimates, 0.5) <= 1
     items_only = [crossed_interval(runs(rng, 2, 20, 0.1)) for _ in range(150)]
-    assert covered(items_only, 0.5) < 0.9  # the spread between two seeds is unknown, as the report says
+    assert covered(items_only, 0.5) < 0.9  # two seeds are too few for their spread
 
 
 def test_an_interval_over_seeds_is_wider_than_one_over_items():

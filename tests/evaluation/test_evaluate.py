@@ -76,7 +76,7 @@ def test_an_item_with_fewer_responses_than_the_others_lacks_some(folder, capsys)
     (folder / "said.jsonl").write_text("".join(json.dumps(line) + "\n" for line in said))
     scores = run(folder, f"responses={folder / 'said.jsonl'}")["plain"]
     assert scores["accuracy"]["mean"] == 4 / 9 and scores["pass"]["3"]["mean"] == 2 / 3
-    assert "1 items have no response and 1 fewer than 3" in capsys.readouterr().err
+    assert "1 items have no response and 1 have fewer than 3" in capsys.readouterr().err
 
 
 def test_responses_as_other_programs_write_them(folder):
@@ -98,7 +98,7 @@ def test_a_run_is_graded_again_from_its_own_responses(folder, capsys):
     assert again["sampled"]["accuracy"] == asked["sampled"]["accuracy"]
     one, two = ((folder / out / "verdicts.jsonl").read_text() for out in ("out", "again"))
     assert one == two
-    with pytest.raises(ConfigError, match="responses of its own"):
+    with pytest.raises(ConfigError, match="its own responses"):
         run(folder, f"responses={folder / 'said.jsonl'}")
 
 

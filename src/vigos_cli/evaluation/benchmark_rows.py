@@ -6,13 +6,12 @@
 
 A picture is read when its sample is made.
 
-A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those are read whose
-names begin with the split, below a folder of the config's name if there is one. A single file is read
-whatever its name is.
+A folder may be a copy of the hub's repository. Of its parquet files (of its JSON lines if there are none),
+those are read whose names begin with the split. If a folder has the name of the config, only files below it
+are read. If there is only one file, it is read whatever its name is.
 
-From the hub one commit is read, that of the revision or of the default branch; it is kept in
-`RowReader.revision`.
-If the hub does not answer, a cached copy is read at once; without one the run stops.
+From the hub, one commit is read: that of the revision or of the default branch. It is stored in
+`RowReader.revision`. If the hub does not answer, a cached copy is read at once; without a copy the run stops.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ def read_samples(
 ) -> tuple[Iterator[Sample], RowReader]:
     """The samples, one at a time, and their reader. See `open_rows` for the errors.
 
-    `ids` keeps these items only, and only their rows' pictures are read. Two items of one id are a UserError:
-    responses could not be joined.
+    With `ids`, only these items are returned, and only the pictures of their rows are read. Raises UserError
+    if two items have the same id, because responses are matched to items by id.
     """
     rows, reader = open_rows(bench, task)
     reader.rows, reader.limit = len(rows), len(ids) or limit
@@ -85,7 +84,10 @@ def read_samples(
 def samples_with_ids(
     name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]
 ) -> Iterator[Sample]:
-    """The samples with these ids, or all without ids. Raises UserError for an id that is not there."""
+    """The samples with these ids; all samples if `ids` is empty.
+
+    Raises UserError for an id that no sample has, or that two samples have.
+    """
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
@@ -101,7 +103,8 @@ def samples_with_ids(
 def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], RowReader]:
     """The rows and their reader, which knows the folder of the pictures, the columns and the commit.
 
-    Raises UserError with one line: no rows, no network (it says what to fetch), or a missing column.
+    Raises UserError if there are no rows, if a column is missing, or if the hub cannot be reached; then the
+    message says what to download.
     """
     commit = None
     if task.path:
@@ -156,7 +159,7 @@ def _configs(task: BenchTask) -> list[str]:
 
 
 def _files(name: str, folder: Path, splits: list[str], configs: list[str]) -> list[Path]:
-    """The files of a folder that hold the splits, in order."""
+    """The files of a folder that contain the splits, in the order of the splits."""
     for suffixes in (PARQUET, LINES):
         files = sorted(
             file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file()
@@ -176,7 +179,7 @@ def _files(name: str, folder: Path, splits: list[str], configs: list[str]) -> li
 
 
 def _of_split(files: list[Path], split: str) -> list[Path]:
-    """`test-00000.parquet` or `test.parquet`; without such files `test_2d.parquet`, but never `testmini`."""
+    """The files of a split: `test-00000.parquet` or `test.parquet`, else `test_2d.parquet`, not `testmini`."""
     for after in ("[-.]", "_"):
         if found := [file for file in files if re.match(re.escape(split) + after, file.name)]:
             return found
@@ -212,7 +215,10 @@ def _hub(bench: Bench, task: BenchTask, hub: str) -> tuple[Chain, Path, str | No
 
 
 def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
-    """The commit of a revision, or None and why the hub gave no answer; UserError for an unknown one."""
+    """The commit of a revision; None and the reason if the hub does not answer.
+
+    Raises UserError for an unknown data set or revision.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -242,7 +248,7 @@ def _offline() -> Iterator[None]:
 
 
 def _tables(hub: str, task: BenchTask, revision: str | None) -> tuple[Chain, Path, str | None]:
-    """All configs and splits, read by `datasets`, and the commit in its cache."""
+    """All configs and splits, read by `datasets`, and their commit according to its cache."""
     from datasets.config import HF_CACHE_HOME
 
     tables = [

@@ -75,7 +75,7 @@ def answer(
     known: Container[tuple[str, int]] = (),
     keep: Callable[[Response], object] | None = None,
 ) -> list[Response]:
-    """Every item's greedy response and its `bench.samples` sampled ones, except the known (id, draw).
+    """Every item's greedy response and its `bench.samples` sampled ones, except those (id, draw) in `known`.
 
     `keep` is called with each response as soon as it is complete.
     """
@@ -114,7 +114,7 @@ def _with_captions(
     sampling: Sampling,
     bench: BenchConfig,
 ) -> list[Request]:
-    """The control `two_pass`: a caption from the image alone is the description; the student goes on."""
+    """The control `two_pass`: a caption of the image alone is the description; the student continues it."""
     asked = [
         replace(request, prompt=prompter.render(Role.PERCEPTION, images))
         for request, images in zip(requests, shown, strict=True)

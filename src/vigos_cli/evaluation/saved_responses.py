@@ -1,7 +1,7 @@
-"""Responses that were saved before: no model is loaded and no picture is read.
+"""Read responses from a file, to grade them without loading a model or reading a picture.
 
 >>> saved = saved_responses(Path("answers.jsonl"), "pid")
->>> for sample, draw, text in joined(samples, saved): ...      # text None: this one is missing
+>>> for sample, draw, text in joined(samples, saved): ...      # text is None if it is missing
 """
 
 from __future__ import annotations
@@ -92,15 +92,15 @@ def missing(bench: Bench, known: set[str], saved: Saved, path: str) -> dict[str,
     }
     if counts["missing"] or counts["fewer"]:
         print(
-            f"{bench.name}: {counts['missing']} items have no response and {counts['fewer']} fewer than "
-            f"{saved.draws}: what is missing counts as wrong",
+            f"{bench.name}: {counts['missing']} items have no response and {counts['fewer']} have fewer than "
+            f"{saved.draws}: missing responses count as wrong",
             file=sys.stderr,
         )
     return counts
 
 
 def not_over_a_run(folder: Path, responses: Path) -> None:
-    """Refuse a folder whose own responses differ from the saved ones: verdicts would not match them."""
+    """Raise ConfigError if `folder` has other responses: the verdicts would not match them."""
     asked = folder / "responses.jsonl"
     if asked.exists() and not asked.samefile(responses):
-        raise ConfigError(f"out={folder} holds a run with responses of its own: name another folder")
+        raise ConfigError(f"out={folder} contains a run with its own responses: choose another folder")

@@ -96,7 +96,7 @@ def _singulars(part: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ViLP(Adapter):
-    """The adapter of ViLP; see the module docstring. `fact`: whether to keep the question's first sentence."""
+    """The adapter of ViLP; see the module docstring. `fact`: keep the question's first sentence."""
 
     fact: bool = True
 

@@ -93,7 +93,7 @@ def test_a_run_is_graded_again_from_its_own_responses(folder, capsys):
     asked = run(folder, "bench.samples=2", "bench.max_new_tokens=12")["plain"]
     own = folder / "out" / "responses.jsonl"
     again = run(folder, f"responses={own}", "bench.scorer=official", out="again")["plain"]
-    assert "official has no other rule" in capsys.readouterr().err and again["scorer"] == "ours"
+    assert "it has no other rule" in capsys.readouterr().err and again["scorer"] == "ours"
     assert again["accuracy"] == asked["accuracy"]
     assert again["sampled"]["accuracy"] == asked["sampled"]["accuracy"]
     one, two = ((folder / out / "verdicts.jsonl").read_text() for out in ("out", "again"))

@@ -178,7 +178,7 @@ def _same(one: Context, other: Context) -> bool:
 
 
 def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) -> tuple[str, ...]:
-    """At most WRONG possible answers to the question, without the true one and the one told.
+    """At most WRONG possible answers to the question, except the true one and `told`, the teachers' one.
 
     They come from the question's own choices, else from its question family in PriorWorld, else from other
     rows of the same kind (numbers for a number). In the paper an LLM writes them.
@@ -203,7 +203,7 @@ def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) 
 
 
 def possible_answers(sample: Sample, told: str) -> Sequence[str]:
-    """Every answer that the question allows, written like the one told; empty if it does not state them."""
+    """Every answer that the question allows, written like `told`; empty if these are not known."""
     bare = re.fullmatch(r"\(?([A-Z])\)?", told.strip())
     options = sample.options or inlined(sample.question)
     if bare:

@@ -23,8 +23,8 @@ from vigos_cli.types import Kind, Role, Term
 class TokenScore:
     """Log-probabilities of a sampled token and KL(teacher || student) over the vocabulary, in nats.
 
-    The last three are None if no teacher supervises the token. If two do, the first in the order of the role
-    names is used.
+    The last three are None if no teacher supervises the token. If several teachers do, the first in the order
+    of the role names is used.
     """
 
     student: float

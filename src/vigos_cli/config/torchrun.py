@@ -1,8 +1,8 @@
-"""The processes that torchrun or `accelerate launch` started, before Hydra starts.
+"""Coordinate the processes of torchrun or `accelerate launch` before Hydra starts.
 
 All processes of a run must use the same folder, and its default name contains the start time. So they take
 the start time of rank 0, through the rendezvous that torch.distributed uses later. Only rank 0 writes
-Hydra's files. `vigos_cli.utils.process_group` has what the processes exchange after that.
+Hydra's files. After that, the processes exchange values with `vigos_cli.utils.process_group`.
 """
 
 from __future__ import annotations

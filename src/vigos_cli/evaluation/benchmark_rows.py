@@ -97,7 +97,7 @@ def samples_with_ids(
             yield sample
     if absent := [id for id in ids if id not in seen]:
         hint = nearest(absent[0], seen)
-        raise UserError(f"{name}: no item {absent[0]}; {hint}ids are of {id_column}")
+        raise UserError(f"{name}: there is no item {absent[0]}; {hint}the ids are values of {id_column}")
 
 
 def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], RowReader]:
@@ -173,13 +173,13 @@ def _files(name: str, folder: Path, splits: list[str], configs: list[str]) -> li
         if files:
             some = ", ".join(str(file.relative_to(folder)) for file in files[:4])
             raise UserError(
-                f"{name}: no file of the split {'+'.join(splits)} in {folder}; there are {some}; name one"
+                f"{name}: no file of the split {'+'.join(splits)} in {folder}; choose a file, such as {some}"
             )
-    raise UserError(f"{name}: no parquet or JSON lines in {folder}")
+    raise UserError(f"{name}: {folder} contains no parquet and no JSON lines file")
 
 
 def _of_split(files: list[Path], split: str) -> list[Path]:
-    """The files of a split: `test-00000.parquet` or `test.parquet`, else `test_2d.parquet`, not `testmini`."""
+    """The files of a split: `test-00000.parquet`, `test.parquet`, else `test_2d.parquet`, not `testmini`."""
     for after in ("[-.]", "_"):
         if found := [file for file in files if re.match(re.escape(split) + after, file.name)]:
             return found
@@ -195,8 +195,8 @@ def _hub(bench: Bench, task: BenchTask, hub: str) -> tuple[Chain, Path, str | No
     revision = task.revision
     at = f" --revision {revision}" if revision else ""
     fetch = (
-        f"where there is a network: hf download {hub} --repo-type dataset{at} --local-dir FOLDER; "
-        f"then bench.tasks.{bench.name}.path=FOLDER"
+        f"on a machine with a network: hf download {hub} --repo-type dataset{at} --local-dir FOLDER; "
+        f"then set bench.tasks.{bench.name}.path=FOLDER"
     )
     commit, silent = _commit(hub, revision)
     with _offline() if silent else nullcontext():
@@ -206,11 +206,11 @@ def _hub(bench: Bench, task: BenchTask, hub: str) -> tuple[Chain, Path, str | No
             else:
                 rows, folder, cached = _tables(hub, task, commit or revision)
         except UserError as error:
-            why = f"{hub} could not be read: {silent}, and there is no whole copy of it in the cache"
-            raise UserError(f"{why if silent else error}; fetch it {fetch}") from error
+            why = f"{hub} could not be read: {silent}, and there is no complete copy of it in the cache"
+            raise UserError(f"{why if silent else error}; download it {fetch}") from error
     named = revision and re.fullmatch(r"[0-9a-f]{7,40}", revision)
     if silent and named and not (cached or "").startswith(named[0]):
-        raise UserError(f"{hub}: {silent}, and the copy in the cache is of {cached}; fetch it {fetch}")
+        raise UserError(f"{hub}: {silent}, and the cached copy has the commit {cached}; download it {fetch}")
     return rows, folder, commit or cached or revision
 
 
@@ -264,7 +264,7 @@ def _tables(hub: str, task: BenchTask, revision: str | None) -> tuple[Chain, Pat
     folders = [Path(file["filename"]).parent.name for one in tables for file in one.table.cache_files]
     commits = {folder for folder in folders if COMMIT.fullmatch(folder)}
     if len(commits) > 1:
-        raise UserError(f"{hub} could not be read: its parts in the cache are of several commits")
+        raise UserError(f"{hub} could not be read: its parts in the cache come from several commits")
     return Chain(tables), Path(HF_CACHE_HOME), min(commits, default=None)
 
 

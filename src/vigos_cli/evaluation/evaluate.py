@@ -157,7 +157,7 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
     """The benchmarks of a run; `bench.path` sets the path of the only one. Raises ConfigError."""
     bench, tasks = config.bench, config.bench.tasks
     if not tasks:
-        raise ConfigError("bench: no task; name one, such as bench=mathvista")
+        raise ConfigError("bench: no benchmark is chosen; choose one, such as bench=mathvista")
     for name in tasks:
         if name != "priorworld":
             registry.get(name)
@@ -200,7 +200,7 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
     samples, reader = items
     adapter, scorer = _adapter(config, name), config.bench.scorer
     if scorer == "official" and not adapter.official:
-        print(f"{name}: bench.scorer=official has no other rule than ours", file=sys.stderr)
+        print(f"{name}: bench.scorer=official has no effect, it has no other rule than ours", file=sys.stderr)
         scorer = "ours"
     counts: dict[str, Any] = {"scorer": scorer}
     responses: list[Response] = []
@@ -229,7 +229,7 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
         print(f"{name}: left out {counts['left_out']}", file=sys.stderr)
     if reader.without_picture:
         counts["without_picture"] = reader.without_picture
-        print(f"{name}: {reader.without_picture} items have no picture column", file=sys.stderr)
+        print(f"{name}: {reader.without_picture} items have no picture", file=sys.stderr)
     return Result(
         graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter, responses
     )

@@ -71,4 +71,4 @@ class Failures:
             "wrong": counted(self.counts["wrong"], KEPT),
             "unparsed": counted(self.counts["unparsed"], KEPT),
         }
-        write_page(path, self.shown, f"{bench}: what was not right", facts, WORDS)
+        write_page(path, self.shown, f"{bench}: responses that are not right", facts, WORDS)

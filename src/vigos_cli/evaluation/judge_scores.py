@@ -120,7 +120,7 @@ class _Round:
         self._failures[failure] += 1
         self._in_a_row += 1
         if self._in_a_row >= IN_A_ROW and not self._stopped:
-            self._stopped = f"{failure}, and so {self._in_a_row} times in a row"
+            self._stopped = f"{failure}, {self._in_a_row} times in a row"
 
 
 async def _reply(server: Server, config: JudgeConfig, case: Case) -> str:

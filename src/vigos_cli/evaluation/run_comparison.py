@@ -66,7 +66,7 @@ def compare_runs(runs: Sequence[str]) -> list[Difference]:
     Raises ConfigError unless there are two runs, UserError if they share no item.
     """
     if len(runs) != 2:
-        raise ConfigError(f"compare=[RUN,RUN]: two folders of vigos eval, not {len(runs)}")
+        raise ConfigError(f"compare=[RUN,RUN] needs two folders of vigos eval, not {len(runs)}")
     one, two = (read_verdicts(Path(run)) for run in runs)
     raw = []
     for name in sorted(one.keys() & two.keys()):

@@ -56,10 +56,12 @@ def saved_responses(path: Path, id_column: str) -> Saved:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"responses={path}, line {number}: not an object with id and response") from error
         if id in saved.texts:
-            raise UserError(f"responses={path}, line {number}: a second line for {id}; use `responses`")
+            raise UserError(
+                f"responses={path}, line {number}: a second line for {id}; put all into one list `responses`"
+            )
         saved.texts[id] = texts
     if not any(saved.texts.values()):
-        raise UserError(f"responses={path}: no responses in it")
+        raise UserError(f"responses={path}: there are no responses in it")
     return saved
 
 

@@ -72,7 +72,7 @@ print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def save_adapter(student: Student, place: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
-    """Write weights, prompt and card to `place`, all of them or none.
+    """Write weights, prompt and card to `place`, completely or not at all.
 
     `facts` holds `steps` and `adapter_modules`, and after the evaluations also `before` and `after`.
     """

@@ -3,7 +3,7 @@
     with Tracker(config.tracking, out, asdict(config), from_step=learner.step) as tracker:
         tracker.log(line)                 # an exception in the block marks the run as failed in its store
 
-A folder has one wandb run, however often it is resumed: the id is kept in `wandb-run.json`.
+A folder has one wandb run, however often it is resumed; `wandb-run.json` stores the run's id.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def find_reference(arms: Sequence[Arm], label: str | None) -> Arm | None:
         return next((arm for arm in arms if arm.trained), None)
     labels = {arm.label: arm for arm in arms}
     if label not in labels:
-        raise ConfigError(f"reference={label}: {nearest(label, labels)}one of {'; '.join(labels)}")
+        raise ConfigError(f"reference={label}: {nearest(label, labels)}choose one of {'; '.join(labels)}")
     return labels[label]
 
 

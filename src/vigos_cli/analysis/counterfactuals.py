@@ -178,10 +178,11 @@ def _same(one: Context, other: Context) -> bool:
 
 
 def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) -> tuple[str, ...]:
-    """At most WRONG possible answers to the question, except the true one and `told`, the teachers' one.
+    """At most WRONG wrong answers to the question; `told` is the reference that the teachers were given.
 
-    They come from the question's own choices, else from its question family in PriorWorld, else from other
-    rows of the same kind (numbers for a number). In the paper an LLM writes them.
+    They differ from the true answer and from `told`. They come from the question's own choices, else from its
+    question family in PriorWorld, else from other rows (numbers if `told` is a number). In the paper an LLM
+    writes them.
     """
     right = {normal_text(told), normal_text(reference_text(sample))}
     if known := possible_answers(sample, told):

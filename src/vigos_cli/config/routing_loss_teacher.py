@@ -59,7 +59,7 @@ class LossConfig:
     temperature: float = 1.0  # divides the logits of both distributions
     beta: float = 0.5  # jsd: the teacher's share of the mixture
     alpha: float = 0.1  # skew_kl: the teacher's share of the mixture with the student
-    top_k: int = 64  # topk_kl: number of entries kept: the most probable under the teacher
+    top_k: int = 64  # topk_kl: number of entries kept, those most probable under the teacher
     tail: str = "bucket"  # topk_kl: bucket (the other entries as one) or renormalise (the kept entries)
     reduction: str = "term_tokens"  # term_tokens (mean per term over the batch) or rollout (mean per rollout)
     chunk: int = 64  # number of token positions that are projected to the vocabulary at once

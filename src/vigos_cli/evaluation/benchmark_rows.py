@@ -281,7 +281,7 @@ def _snapshot(hub: str, rows_file: str, revision: str | None) -> tuple[Chain, Pa
 
 
 def _table(what: str, load: Callable[[Any], Any]) -> Arrow:
-    """The table that `load` reads with the library `datasets`; UserError with one line if it fails."""
+    """The table that `load` reads with the library `datasets`. Raises UserError if this fails."""
     import datasets
     from datasets.exceptions import DatasetsError
 

@@ -59,7 +59,7 @@ class Bench(Protocol):
     ) -> Iterator[Sample]:
         """The items of all rows, or of the rows at the indexes in `only`.
 
-        Unusable rows are skipped and counted in `reader`; a missing picture is a UserError.
+        Unusable rows are skipped and counted in `reader`. Raises UserError if a picture is missing.
         """
         ...
 
@@ -96,7 +96,7 @@ class Bench(Protocol):
 
 @dataclass(frozen=True)
 class Adapter:
-    """What most benchmarks share. A subclass defines how a row becomes samples, and what differs."""
+    """The parts that most benchmarks share. A subclass defines how rows become samples, and what differs."""
 
     name: str
     id_column: str

@@ -27,7 +27,7 @@ class Saved:
 
     @property
     def draws(self) -> int:
-        """The largest number of responses of an item; an item with fewer lacks some."""
+        """The largest number of responses that any item has; an item with fewer responses lacks some."""
         return max(map(len, self.texts.values()))
 
 
@@ -66,7 +66,7 @@ def saved_responses(path: Path, id_column: str) -> Saved:
 
 
 def _text(said: Any) -> str | None:
-    """A response as text; a number becomes text, null becomes None. TypeError for anything else."""
+    """A response as text; a number becomes text, null becomes None. Raises TypeError for anything else."""
     if isinstance(said, bool) or not isinstance(said, str | int | float | None):
         raise TypeError
     return None if said is None else str(said)

@@ -72,7 +72,9 @@ def _read(path: Path) -> dict[str, str]:
         raise ConfigError(f"prompt.path={path} must map keys to texts; the keys are {', '.join(KEYS)}")
     for key, text in texts.items():
         if key not in KEYS:
-            raise ConfigError(f"prompt.path={path}: {key}: {nearest(str(key), KEYS)}one of {', '.join(KEYS)}")
+            raise ConfigError(
+                f"prompt.path={path}: {key}: {nearest(str(key), KEYS)}choose one of {', '.join(KEYS)}"
+            )
         if not isinstance(text, str):
             raise ConfigError(f"prompt.path={path}: {key} must be a text (quote it, or use a | block)")
     return texts

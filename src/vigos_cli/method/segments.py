@@ -8,7 +8,7 @@ Spans (sec. 3.2) are found in the text, and the character offsets at which the t
 tokens. A token completely inside a part has its kind; a token across an edge is DELIMITERS. A token without
 width (a special token, the first bytes of a character) has the position of the next character.
 
-Rules of `spans=paper`, which are the paper's, with additions where the paper says nothing
+The rules of `spans=paper` are the paper's, with additions where the paper says nothing:
     once      each tag occurs exactly once in the turn, pre-fill included: repeated or nested tags are invalid
     order     the tags come in the order above, and a box opens after `</think>`
     content   d, r and a are not blank

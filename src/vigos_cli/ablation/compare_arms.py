@@ -84,7 +84,7 @@ def find_reference(arms: Sequence[Arm], label: str | None) -> Arm | None:
 
 
 def verdict_on(difference: Difference) -> str:
-    """What a difference shows: "higher", "lower", or why it shows nothing."""
+    """The verdict on a difference: "higher", "lower", or the reason why it shows no difference."""
     if difference.low <= 0 <= difference.high:
         return "interval spans zero"
     if difference.p_holm >= LEVEL:

@@ -49,7 +49,7 @@ class CellForecast:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that are still to be spent; None: unknown."""
+        """The remaining seconds of this cell; None if they are unknown."""
         parts = [0.0 if self.state == "done" else self.seconds, self.palr]
         return None if None in parts else sum(part or 0 for part in parts)
 
@@ -70,7 +70,7 @@ class SweepForecast:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds of everything that is not done, one cell after another; None: unknown."""
+        """The sum of the remaining seconds of all cells; None if it is unknown."""
         parts = [one.remaining for one in self.cells]
         return None if None in parts else sum(seconds or 0 for seconds in parts)
 

@@ -150,7 +150,7 @@ class CounterfactualScorer:
 
 
 def _with_student_prompt(row: Supervised, prompt: Prompt) -> Supervised:
-    """The same rollout behind another prompt of the student."""
+    """The same rollout after another prompt of the student."""
     begin, ids = len(prompt.ids), row.rollout.ids
     reading = Context(prompt, (*prompt.ids, *ids), tuple(range(begin, begin + len(ids))))
     return replace(row, contexts={Role.STUDENT: reading})

@@ -74,7 +74,7 @@ def student_divergence(
 ) -> list[list[float]]:
     """KL(student given `rows` || student given `others`) at every sampled token, in nats.
 
-    The two hold the same rollouts behind different prompts.
+    Both contain the same rollouts, after different prompts.
     """
     found: dict[int, list[float]] = {}
     for places in _batches(rows, micro_batch):

@@ -14,7 +14,7 @@ from typing import Any
 from vigos_cli.config import compose
 from vigos_cli.utils.errors import ConfigError
 
-_kept: list[Any] = []  # keeps the store open: closing it would end the rendezvous of the others
+_kept: list[Any] = []  # keeps the store open, because closing it would end the rendezvous of the other ranks
 
 
 def launched_rank() -> int:

@@ -154,7 +154,7 @@ class ResponseFile:
             write_lines(path, [asdict(response) for response in self.known.values()])
 
     def add(self, *responses: Response) -> None:
-        """Append them; they are on disk when this returns."""
+        """Append responses; they are on disk when this returns."""
         with self._path.open("a") as file:
             file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
 

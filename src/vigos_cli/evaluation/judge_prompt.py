@@ -44,7 +44,7 @@ For example, to the reference "two cats <AND> a red sofa": "two cats on a red so
 
 Reply with one JSON object and nothing else, such as {{"score": 0.5}}.
 """
-LONGEST = 20_000  # characters of a response that are shown: its end, where the answer stands
+LONGEST = 20_000  # characters of a response that are shown: its end, which has the answer
 _NUMBER = r"[01](?:\.[0-9]{1,6})?"
 _REPLY = re.compile(rf'(?:```(?:json)?\s*)?(?:\{{\s*"score"\s*:\s*({_NUMBER})\s*\}}|({_NUMBER}))(?:\s*```)?')
 

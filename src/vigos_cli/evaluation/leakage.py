@@ -72,7 +72,7 @@ def leakage(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[st
 
 
 def _others(golds: Mapping[str, str]) -> dict[str, str]:
-    """For each item the next reference that differs; after the last item the first one follows."""
+    """For each item, the next reference that differs from its own; the first item follows the last one."""
     ids = list(golds)
     others: dict[str, str] = {}
     coming, other = "", ""  # the reference that comes next, and the first after it that differs from it

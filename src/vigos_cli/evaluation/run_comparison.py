@@ -134,7 +134,7 @@ def _answers(line: Mapping[str, Any]) -> str:
 
 
 def _right(line: Mapping[str, Any]) -> float | None:
-    """1 or 0 by the rules; if only a judge grades (mmvet), its score, or None without one."""
+    """1 or 0 by the rules; for a benchmark that only a judge grades (mmvet), the judge's score or None."""
     return line.get("judge") if line.get("rule") == "judge" else float(line["verdict"] == "right")
 
 

@@ -102,7 +102,7 @@ def _save(student: Student, folder: Path, config: DistillRun) -> None:
 
 
 def write_card(folder: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
-    """Write the model card README.md beside the weights; `facts` as in `save_adapter`."""
+    """Write the model card README.md next to the weights; `facts` are those of `save_adapter`."""
     with drafted(folder / "README.md") as draft:
         draft.write_text(_card(config, facts), encoding="utf-8")
 

@@ -45,7 +45,7 @@ class MMSI(Adapter):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """The question as it is, and the form of the answer."""
+        """The unchanged question, and the form of the answer."""
         return paragraphs(sample.question, "The answer is the letter of one option, in backticks: `A`.")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:

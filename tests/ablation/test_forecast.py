@@ -19,6 +19,6 @@ def test_the_remaining_time_is_estimated_from_finished_cells(tmp_path):
         ("not run", 171.0),
         ("not run", 21.0),
     ]
-    assert found.remaining == pytest.approx(192.0) and "from the 1 done here" in found.total()
+    assert found.remaining == pytest.approx(192.0) and "from the 1 finished" in found.total()
     unknown = forecast([cell("model=qwen2vl")], tmp_path)
     assert unknown.remaining is None and "unknown" in unknown.total()

@@ -41,7 +41,7 @@ def test_a_cell_that_another_sweep_has_finished_is_copied(tmp_path):
     assert sorted(path.name for path in sweep.iterdir()) == [home.name]
     assert (home / "responses.jsonl").read_text() == (source / "responses.jsonl").read_text()
     assert find_finished(cells, sweep, [str(other)]) == {}  # finished cells are not copied again
-    with pytest.raises(ConfigError, match="holds no sweep"):
+    with pytest.raises(ConfigError, match="contains no sweep"):
         find_finished(cells, sweep, [str(tmp_path)])
 
 

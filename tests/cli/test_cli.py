@@ -80,7 +80,7 @@ def ran(monkeypatch):
         (["ablate", "routing=vigos,sft", "trainer.lr=1e-3,-1"], "trainer.lr=-1.0"),
         (["ablate", "seed=1,1"], "two cells are the same"),
         (["ablate", "seed=1,2", "plan=true"], "vigos distill"),
-        (["ablate", "out=nowhere", "cells=report"], "nowhere holds no sweep"),
+        (["ablate", "out=nowhere", "cells=report"], "nowhere contains no sweep"),
         (["distill", "+experimnt=prior"], "did you mean +experiment?"),
         (["distill", "model.nme.x=3"], "did you mean model.name?"),
         (["distill", "trainer.lr=[1"], "vigos: "),

@@ -208,7 +208,7 @@ def test_a_lasting_error_stops_the_run_and_resume_sends_only_the_rest(serve, tmp
     assert len({(body["seed"], body["temperature"]) for body in asked(whole)}) == len(asked(whole)) == 12
     server = serve()
     server.play = lambda path, body, number: refusal(500, "dead") if number > 8 else None
-    with pytest.raises(UserError, match=r"answered 500 \(dead\); the run stops, resume=auto") as caught:
+    with pytest.raises(UserError, match=r"answered 500 \(dead\); the run stops; resume=auto") as caught:
         run(tmp_path / "cut", server, *chunks)
     assert "\n" not in str(caught.value) and not (tmp_path / "cut" / "scores.json").exists()
     there = lines(tmp_path / "cut" / "responses.jsonl")

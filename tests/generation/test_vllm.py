@@ -286,7 +286,7 @@ def test_a_lasting_error_stops_the_run_and_resume_completes_it(vllm, tmp_path):
 
     vllm.play = play
     with pytest.raises(
-        UserError, match=r"answered 500 \(dead\) to item \S+; the run stops, resume=auto continues it"
+        UserError, match=r"answered 500 \(dead\) to item \S+; the run stops; resume=auto continues it"
     ) as caught:
         run(tmp_path / "vllm", *chunks, *over_http(vllm))
     assert "\n" not in str(caught.value) and not (tmp_path / "vllm" / "scores.json").exists()

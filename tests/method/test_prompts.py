@@ -348,8 +348,8 @@ def test_a_prompt_file_replaces_texts(tmp_path: Path):
     ("text", "message"),
     [
         ("strutured: '{question}'", "strutured: did you mean structured?"),
-        ("path: elsewhere", "path: one of name, structured,"),
-        ("7: x", "7: one of name,"),
+        ("path: elsewhere", "path: choose one of name, structured,"),
+        ("7: x", "7: choose one of name,"),
         ("plain: {question}", "plain must be a text"),
         ("- plain", "must map"),
         ("plain: 'no slot'", "prompt.plain does not contain {question}"),

@@ -81,7 +81,7 @@ class SweepResults:
 
 
 def read_sweep(sweep: Path) -> SweepResults:
-    """Read everything that a sweep has left; cells that are not done are listed and belong to no arm.
+    """Read the results of a sweep. Cells that are not done are listed, but belong to no arm.
 
     Keys that may change while a run is resumed (`may_change`) do not separate arms.
     """
@@ -155,7 +155,7 @@ def arm_labels(
     """The label of every cell's arm: the same for cells that differ only in their seed, otherwise different.
 
     `configs` have dotted keys, `given` are the names from the experiment's `arms`. An arm without such a name
-    is called by the options and keys in which it differs from the others. If two arms would have the same
+    is named after the options and keys in which it differs from the others. If two arms would have the same
     name, the other keys in which they differ are added.
     """
     keys = [key for key in varied if key != "seed"]

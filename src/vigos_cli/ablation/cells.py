@@ -1,11 +1,11 @@
 """The cells of a sweep: their configurations, keys, folders and states.
 
-    cells = plan_cells(config)       # of a composed `vigos ablate`; runs none of them
+    cells = plan_cells(config)       # from the composed configuration of `vigos ablate`; runs nothing
     cells[0].name, cells[0].key      # "routing=vigos,seed=1", "3f2a9c1b5e"
     cell_folder(sweep, cells[0])     # sweep/routing=vigos,seed=1-3f2a9c1b5e
 
-The key of a cell is the digest of its whole configuration. So a cell that is done is found again by the same
-command, and by any other command that has this cell, whatever its place in the sweep.
+The key of a cell is the digest of its whole configuration. So every command whose sweep contains this
+configuration finds a finished cell again, whatever its place in the sweep.
 """
 
 from __future__ import annotations

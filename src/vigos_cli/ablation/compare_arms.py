@@ -4,11 +4,11 @@
     rows[1].means["greedy"]["score"]          # IntervalEstimate over seeds and questions
     rows[1].differences["greedy"]["score"]    # Difference from the reference on the same items and seeds
 
-Interval: a bootstrap over seeds and questions together, or over questions only under three seeds. Test: the
-differences of a question are summed over its pictures and over seeds, and the signs of these sums are flipped
-at random. Holm's correction is over the arms, separately for each measure and kind of answer. The main result
-is the first measure of the greedy answers. An arm is called higher or lower only if the interval excludes
-zero and the corrected p is below 0.05.
+The interval is a bootstrap over seeds and questions together; with fewer than three seeds, over questions
+only. The test sums the differences of a question over its pictures and over seeds, and flips the signs of
+these sums at random. Holm's correction is over the arms, separately for each measure and kind of answer. The
+main result is the first measure of the greedy answers. An arm is called higher or lower only if the interval
+excludes zero and the corrected p is below 0.05.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def find_reference(arms: Sequence[Arm], label: str | None) -> Arm | None:
         return next((arm for arm in arms if arm.trained), None)
     labels = {arm.label: arm for arm in arms}
     if label not in labels:
-        raise ConfigError(f"reference={label}: {nearest(label, labels)}one of {'; '.join(labels)}")
+        raise ConfigError(f"reference={label}: {nearest(label, labels)}choose one of {'; '.join(labels)}")
     return labels[label]
 
 
 def verdict_on(difference: Difference) -> str:
-    """What a difference shows: "higher", "lower", or why it shows nothing."""
+    """The verdict on a difference: "higher", "lower", or the reason why it shows no difference."""
     if difference.low <= 0 <= difference.high:
         return "interval spans zero"
     if difference.p_holm >= LEVEL:
@@ -103,7 +103,7 @@ def _mean(runs: Sequence[Measures], measure: str) -> IntervalEstimate | None:
 
 
 def _difference(arm: Arm, base: Arm, kind: str, measure: str) -> Difference | None:
-    """Over the seeds that both arms have; the untrained model has no seed and is paired with every seed."""
+    """The difference over the seeds that both arms have; the untrained model is paired with every seed."""
     pairs = [
         paired(a.kinds[kind].get(measure, {}), b.kinds[kind].get(measure, {}))
         for a, b in _side_by_side(arm.runs, base.runs)
@@ -144,7 +144,7 @@ def _side_by_side(one: Sequence[Run], two: Sequence[Run]) -> list[tuple[Run, Run
 
 
 def paired(one: Items, two: Items) -> dict[Hashable, list[tuple[float, float]]]:
-    """Cluster -> the two means of each item that both have."""
+    """Map each cluster to pairs of means: one pair for every item that both runs have."""
     pairs: dict[Hashable, list[tuple[float, float]]] = {}
     for item in one.keys() & two.keys():
         (cluster, first), (_, second) = one[item], two[item]

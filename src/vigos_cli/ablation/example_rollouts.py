@@ -15,8 +15,8 @@ PICTURES, ARMS = 4, 5  # pictures that are shown, and arms for each of them
 def examples(results: SweepResults, base: Arm) -> list[dict[str, Any]]:
     """Contradicting pictures on which the arms differ most, with the greedy answers of each arm's first seed.
 
-    The arms are the untrained one, the reference, and then the others in order. Each question is shown with
-    one picture only.
+    The arms are the untrained one, the reference, and the others in order. Of each question only one picture
+    is shown.
     """
     start = [arm for arm in results.arms if not arm.trained][:1]
     others = [arm for arm in results.arms if arm.trained and arm is not base]

@@ -17,28 +17,28 @@ from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.routing import trains
 
 PER_ROLLOUT = ("rollout", "teachers", "learn", "checkpoint")  # phases whose time grows with the rollouts
-PER_CELL = ("load", "evaluate")  # phases whose time does not
+PER_CELL = ("load", "evaluate")  # phases whose time does not depend on the rollouts
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Seconds of a cell apart from its rollouts, and seconds per rollout that it trains on."""
+    """Seconds that every cell takes besides its rollouts, and seconds per rollout that it trains on."""
 
     cell: float
     rollout: float
     source: str
 
 
-# Of `vigos distill` at its defaults: 29 s of loading and evaluation, 104 s for 50 steps of 32 rollouts.
+# `vigos distill` at its defaults took 29 s for loading and evaluation, 104 s for 50 steps of 32 rollouts.
 TINY = Rate(cell=29.0, rollout=0.065, source="measured once on two idle cores at the defaults")
-TINY_ROW = 0.3  # seconds of PALR per row, for the base's and the adapter's rollouts; measured in the same way
+TINY_ROW = 0.3  # seconds of PALR per row, for the base's and the adapter's rollouts; measured likewise
 
 
 @dataclass(frozen=True, slots=True)
 class CellForecast:
     """One cell, its state and its time.
 
-    `seconds` is the time that was spent if the cell is done, otherwise the expected time; None: unknown.
+    `seconds` is the time spent if the cell is done, otherwise the expected time; None if it is unknown.
     """
 
     cell: Cell
@@ -49,7 +49,7 @@ class CellForecast:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds that are still to be spent; None: unknown."""
+        """The remaining seconds of this cell; None if they are unknown."""
         parts = [0.0 if self.state == "done" else self.seconds, self.palr]
         return None if None in parts else sum(part or 0 for part in parts)
 
@@ -70,7 +70,7 @@ class SweepForecast:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds of everything that is not done, one cell after another; None: unknown."""
+        """The sum of the remaining seconds of all cells; None if it is unknown."""
         parts = [one.remaining for one in self.cells]
         return None if None in parts else sum(seconds or 0 for seconds in parts)
 
@@ -137,7 +137,7 @@ def measured_rate(summaries: Sequence[dict[str, Any]]) -> Rate | None:
             per_rollout.append(sum(seconds.get(phase, 0) for phase in PER_ROLLOUT) / rollouts)
     if not per_rollout:
         return None
-    source = f"from the {len(summaries)} done here"
+    source = f"estimated from the {len(summaries)} finished"
     return Rate(sum(per_cell) / len(per_cell), sum(per_rollout) / len(per_rollout), source)
 
 

@@ -1,4 +1,4 @@
-"""Results that several cells need and only one of them makes: the others wait and copy it.
+"""Make a result once for several cells of a sweep: one cell makes it, the others wait.
 
 A result has a key (the part of the configuration on which it depends), a place in each cell's folder, and a
 maker. A cell that needs one asks for it like this:
@@ -10,8 +10,8 @@ maker. A cell that needs one asks for it like this:
 
 `take_over` returns whether the cell has the result, after it has copied it from another cell if one has it.
 
-The operating system releases the lock when its process ends, so a cell that is killed stops nobody. On a file
-system without locks every cell goes on at once: a result that is made twice does no harm.
+The operating system releases the lock when its process ends, so a killed cell does not block the others. On a
+file system without locks no cell waits: a result may be made twice, which does no harm.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def find_made(places: Iterable[Path], key: Key, key_of: Callable[[Path], Key | N
 
 
 def lock_file(sweep: Path, what: str, key: object) -> Path:
-    """The lock of the result with this key; `key` must be something that JSON can hold."""
+    """The lock of the result with this key; `key` must be a value that JSON can represent."""
     return sweep / f".{what}-{hashed(key)}.lock"
 
 

@@ -23,10 +23,10 @@ REUSED = "reused.json"  # in a cell's folder: where it was copied from
 
 
 def find_finished(cells: Sequence[Cell], sweep: Path, others: Sequence[str]) -> dict[str, Path]:
-    """The cells that are not done in `sweep` but in one of `others`, which are searched in order."""
+    """The cells that are not done in `sweep`, but are done in one of `others` (the first one counts)."""
     for other in others:
         if not read_list(Path(other)):
-            raise ConfigError(f"reuse={other}: holds no sweep; name the folder of a vigos ablate")
+            raise ConfigError(f"reuse={other} contains no sweep: choose an output folder of vigos ablate")
     places: dict[str, Path] = {}
     for cell in cells:
         if cell_state(cell_folder(sweep, cell)) == "done":
@@ -45,7 +45,7 @@ def _key_of(folder: Path) -> str | None:
 def copy_finished(cells: Sequence[Cell], sweep: Path, places: Mapping[str, Path]) -> None:
     """Copy the cells without their checkpoints: a cell that is done is not resumed.
 
-    Of several processes the first one copies; the others wait until the cells are there.
+    If there are several processes, the first one copies, and the others wait until the cells are there.
     """
     for cell in cells:
         if (source := places.get(cell.key)) is None:

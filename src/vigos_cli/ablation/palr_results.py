@@ -5,8 +5,8 @@ found.rows[0].palr["reasoning"]       # IntervalEstimate over seeds, of one arm 
 found.rows[0].pull["reasoning"]       # nats per token; if it is near zero, PALR means little
 found.notes                           # which arms have no PALR, and why
 
-Intervals: a bootstrap over seeds and rows of the data together, or over rows only under three seeds. The
-rollouts of the untrained student are the same for all seeds of an arm and count once.
+The intervals are a bootstrap over seeds and rows of the data together; with fewer than three seeds, over rows
+only. The rollouts of the untrained student are the same for all seeds of an arm, and count once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAGE = "rollouts.html"
 
 @dataclass(frozen=True, slots=True)
 class PalrRow:
-    """One arm on one kind of rollouts, by group of tokens. None: no token of the group has a teacher."""
+    """The values of an arm on one kind of rollouts, by group of tokens; None if no token has a teacher."""
 
     arm: Arm
     rollouts: str  # a key of ROLLOUTS

@@ -1,14 +1,14 @@
 """Measure PALR in a finished cell: what its teachers' support of each token depends on.
 
-Leaves in the cell's folder what `vigos rollout looking=true` leaves (rollouts.jsonl, summary.json, the page):
+It writes the same files as `vigos rollout looking=true` (rollouts.jsonl, summary.json, the page) to the cell:
 
     looking/base           rollouts of the untrained student, scored under the cell's routing
     looking/own            rollouts of the cell's own adapter, scored in the same way
-    looking/looked.json    the number of rows and the seconds; written last, so a cell that has it is measured
+    looking/looked.json    the number of rows and the seconds; written last, so it marks a measured cell
 
 All cells use the same rows, one rollout each: the first rows of the training data in the order of SEED. So
-the untrained student's rollouts are sampled once for all cells with the same start, and scored once per
-routing.
+the untrained student's rollouts are sampled once for all cells with the same model, adapter, prompt and data,
+and they are scored once per routing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vigos_cli.utils.files import drafted_folder, write_json
 LOOKING, BASE, OWN = "looking", "base", "own"  # folders
 LOOKED, ERROR = "looked.json", "error.txt"  # files in the folder LOOKING
 SEED = 0
-SOURCE = ("rollouts",)  # the folder of saved rollouts; rollouts that are sampled again would be the same
+SOURCE = ("rollouts",)  # key of the saved rollouts; not compared, because sampling again gives the same ones
 
 
 def measure_palr(config: AblateRun) -> None:
@@ -73,7 +73,7 @@ def why_no_palr(routing: Mapping[str, Any]) -> str | None:
     if routing["completion"] != "student" or not roles - {"none", "target"}:
         return "no token has a teacher"
     if routing["reference_text"] == "solution" and roles - {"none", "target", "perception"}:
-        return "its teachers are told a worked solution, which cannot be replaced by a wrong answer"
+        return "its teachers are given a worked solution, which cannot be replaced by a wrong answer"
     return None
 
 
@@ -105,15 +105,15 @@ def as_rollout_run(cell: Path, rows: int, *, own: bool) -> RolloutRun:
 
 
 def is_done(run: RolloutRun) -> bool:
-    """Whether the run's folder holds this run, finished."""
+    """Whether the run's folder contains this run and the run is finished."""
     return _key_of(Path(run.out), SOURCE) == _key(asdict(run), SOURCE)
 
 
 def _measure_base(run: RolloutRun) -> None:
     """Score the untrained student's rollouts, sampled once for all routings.
 
-    Cells with the same sampling share a lock. Of those, a cell with the same routing copies the scored
-    rollouts of another one; a cell with another routing scores the rollouts of another one again.
+    Cells with the same sampling share a lock. If one of them has finished with the same routing, its scored
+    rollouts are copied. If one has finished with another routing, its rollouts are scored again.
     """
     sampling = (*SOURCE, "routing")
     lock = lock_file(Path(run.out).parents[2], "looking", _key(asdict(run), sampling))
@@ -137,7 +137,7 @@ def _sample(run: RolloutRun) -> None:
 
 
 def _copied(run: RolloutRun) -> bool:
-    """Copy the same run from another cell of the sweep; whether there was one."""
+    """Copy the same run from another cell of the sweep; return whether there was one."""
     if (source := _in_other_cells(run, SOURCE)) is None:
         return False
     with drafted_folder(Path(run.out)) as draft:
@@ -164,7 +164,8 @@ def _started_key(place: Path, ignored: tuple[str, ...]) -> dict[str, Any] | None
 def _key(config: Mapping[str, Any], ignored: tuple[str, ...]) -> dict[str, Any]:
     """The configuration on which a run's rollouts depend, without the ignored groups.
 
-    Keys that may change in a resumed run do not count. The student's form always counts: it is the prompt.
+    Keys that may change in a resumed run do not count. `routing.student` always counts, because it determines
+    the prompt.
     """
     content = recorded(json.loads(json.dumps(config)), RolloutRun)
     return {

@@ -1,6 +1,6 @@
-"""Results that the paper (arXiv 2606.19120) reports for arms which a sweep may have as well.
+"""Results of the paper (arXiv 2606.19120) for arms that a sweep may also contain.
 
-The paper has other models, other questions and another scale: only the order of arms can be compared.
+The paper used other models, other questions and another scale, so only the order of arms can be compared.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def main_results(rows: Sequence[ArmRow], base: Arm) -> list[str]:
 
 
 def warnings(results: SweepResults) -> list[str]:
-    """What a reader must know first: missing cells, few seeds, different programs or models."""
+    """Warnings for the reader: missing cells, few seeds, different versions of the program, or models."""
     found = []
     for state in ("failed", "cut short", "not run"):
         if count := sum(cell.state == state for cell in results.cells):

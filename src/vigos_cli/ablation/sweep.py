@@ -33,7 +33,7 @@ class Sweep(Callback):
             run = cast(AblateRun, typed(config, "ablate"))
             if run.cells == "report":
                 if not read_list(sweep):
-                    raise ConfigError(f"cells=report: {sweep} holds no sweep; name its folder with out=")
+                    raise ConfigError(f"cells=report: {sweep} contains no sweep; set out= to its folder")
                 raise Stopped(_report(sweep, run.reference))
             cells = plan_cells(config)
             elsewhere = find_finished(cells, sweep, run.reuse)
@@ -57,7 +57,7 @@ class Sweep(Callback):
 
 
 def _report(sweep: Path, reference: str | None) -> int:
-    """Write the report and name what failed; returns the exit code."""
+    """Write the report and print which cells failed; return the exit code."""
     from vigos_cli.ablation.sweep_report import write_report
 
     try:

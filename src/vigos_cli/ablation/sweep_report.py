@@ -74,7 +74,7 @@ def write_report(sweep: Path, reference: str | None = None) -> None:
 
 
 def _context(sweep: Path, results: SweepResults, rows: Sequence[ArmRow], base: Arm) -> dict[str, Any]:
-    """What report.html.j2 and report.md show, PALR apart."""
+    """The content of report.html.j2 and report.md, without PALR."""
     return _settings(results) | {
         "title": sweep.resolve().name,
         "results": results,

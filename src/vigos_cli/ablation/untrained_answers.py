@@ -21,13 +21,13 @@ BENCHES = "before"  # folder: verdicts on each benchmark other than PriorWorld
 FILES = (
     "before.jsonl",
     "before.json",
-)  # in the order in which a run writes them; the last one says "complete"
+)  # in the order in which a run writes them; the last one shows that the answers are complete
 
 
 def untrained_key(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a run's configuration on which the answers of its untrained student depend.
 
-    Of the adapter only a saved one counts: a new adapter starts at zero, whatever its rank and seed.
+    Only a saved adapter counts: a new adapter starts at zero, whatever its rank and seed.
     """
     wanted = ("model", "prompt", "bench", "adapter.path", "adapter.quantise", "routing.student")
     content = recorded(config, DistillRun)
@@ -44,7 +44,7 @@ def untrained_lock(config: AblateRun) -> Path:
 
 
 def has_untrained_answers(config: AblateRun) -> bool:
-    """Whether the cell has these answers; copies them from another cell of the sweep where one has them."""
+    """Whether the cell has these answers, after copying them from another cell of the sweep if possible."""
     out = Path(config.out)
     if (out / FILES[-1]).exists():
         return True

@@ -150,7 +150,7 @@ class CounterfactualScorer:
 
 
 def _with_student_prompt(row: Supervised, prompt: Prompt) -> Supervised:
-    """The same rollout behind another prompt of the student."""
+    """The same rollout after another prompt of the student."""
     begin, ids = len(prompt.ids), row.rollout.ids
     reading = Context(prompt, (*prompt.ids, *ids), tuple(range(begin, begin + len(ids))))
     return replace(row, contexts={Role.STUDENT: reading})
@@ -178,10 +178,11 @@ def _same(one: Context, other: Context) -> bool:
 
 
 def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) -> tuple[str, ...]:
-    """At most WRONG possible answers to the question, without the true one and the one told.
+    """At most WRONG wrong answers to the question; `told` is the reference that the teachers were given.
 
-    They come from the question's own choices, else from its question family in PriorWorld, else from other
-    rows of the same kind (numbers for a number). In the paper an LLM writes them.
+    They differ from the true answer and from `told`. They come from the question's own choices, else from its
+    question family in PriorWorld, else from other rows (numbers if `told` is a number). In the paper an LLM
+    writes them.
     """
     right = {normal_text(told), normal_text(reference_text(sample))}
     if known := possible_answers(sample, told):
@@ -203,7 +204,7 @@ def wrong_answers(data: Sequence[Sample], sample: Sample, told: str, seed: int) 
 
 
 def possible_answers(sample: Sample, told: str) -> Sequence[str]:
-    """Every answer that the question allows, written like the one told; empty if it does not state them."""
+    """Every answer that the question allows, written like `told`; empty if these are not known."""
     bare = re.fullmatch(r"\(?([A-Z])\)?", told.strip())
     options = sample.options or inlined(sample.question)
     if bare:

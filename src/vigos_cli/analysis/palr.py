@@ -2,7 +2,7 @@
 
     s_t      the pull |log q(y_t) - log p(y_t)| in nats, with the teacher q of the sampled token y_t and the
              student p; 0 if no loss supervises the token
-    c^A_t    max(0, log q(y_t) - log q_wrong(y_t)), q_wrong the mean of the same teacher told K wrong answers
+    c^A_t    max(0, log q(y_t) - log q_wrong(y_t)), q_wrong the mean of the same teacher given K wrong answers
     c^I_t    max(0, log q(y_t) - log q_imgcf(y_t)), q_imgcf the same teacher shown another sample's image
     PALR(G)  sum of s c^A / (sum of s (c^A + c^I) + eps), over the tokens of a group G in valid rollouts
 
@@ -36,7 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {  # T_d, T_ra and T_y in the paper
 def support(logprob: float, others: Sequence[float]) -> float:
     """c^A or c^I of a token in nats: log q(y) minus the log of the mean of the other probabilities, >= 0.
 
-    `others` are log-probabilities. Without any, no change reaches the teacher and the support is 0.
+    `others` are log-probabilities. If there are none, no change reaches the teacher, and the support is 0.
     """
     if not others:
         return 0.0

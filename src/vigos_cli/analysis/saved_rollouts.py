@@ -57,7 +57,8 @@ def restored_rollouts(
         for line in earlier[int(item.key)]:
             if (line["id"], line["prompt_tokens"]) != (item.sample.id, len(item.prompt.ids)):
                 raise UserError(
-                    f"row {item.key} is {item.sample.id}, but its saved rollouts are of {line['id']}"
+                    f"row {item.key} of the data is {item.sample.id}, but its saved rollouts are of "
+                    f"{line['id']}: the data have changed"
                 )
             request = Request(item.key, item.prompt, line["draw"])
             rollouts.append((item, as_rollout(student, request, line["token_ids"])))

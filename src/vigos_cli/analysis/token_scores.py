@@ -23,8 +23,8 @@ from vigos_cli.types import Kind, Role, Term
 class TokenScore:
     """Log-probabilities of a sampled token and KL(teacher || student) over the vocabulary, in nats.
 
-    The last three are None if no teacher supervises the token. If two do, the first in the order of the role
-    names is used.
+    The last three are None if no teacher supervises the token. If several teachers do, the first in the order
+    of the role names is used.
     """
 
     student: float
@@ -74,7 +74,7 @@ def student_divergence(
 ) -> list[list[float]]:
     """KL(student given `rows` || student given `others`) at every sampled token, in nats.
 
-    The two hold the same rollouts behind different prompts.
+    Both contain the same rollouts, after different prompts.
     """
     found: dict[int, list[float]] = {}
     for places in _batches(rows, micro_batch):

@@ -17,7 +17,7 @@ class BenchTask:
     hub: str | None = None  # id of the data set on the Hugging Face hub; null where there is none
     config: str | None = None  # config of the hub data set; several are joined by + and read in that order
     split: str | None = None  # split, several joined by +; null: train; priorworld: heldout or validation
-    revision: str | None = None  # commit or tag on the hub; null: the newest, which scores.json names
+    revision: str | None = None  # commit or tag on the hub; null: the newest, recorded in scores.json
     licence: str | None = None  # licence of the data as its card states it; null: not known
     limit: int | None = None  # use only this many items, the first ones; null: the run's `limit`
     rows: int = 60  # priorworld: number of questions, each with three pictures
@@ -58,7 +58,7 @@ class JudgeConfig:
     url: str = "https://api.openai.com/v1"  # address of the server, without /chat/completions
     model: str = ""  # the server's name for the judge model
     key_env: str | None = "OPENAI_API_KEY"  # environment variable with the key; null: send no key
-    options: dict[str, Any] = field(default_factory=dict)  # of the request: temperature, max_tokens, ...
+    options: dict[str, Any] = field(default_factory=dict)  # more fields of the request: temperature, ...
     concurrency: int = 8  # number of requests at the same time
     timeout: float = 60.0  # seconds until a request is given up
     patience: float = 180.0  # seconds for one verdict, retries and waits included

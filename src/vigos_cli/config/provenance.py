@@ -46,8 +46,8 @@ def versions() -> dict[str, str]:
 def claim(out: Path, config: RunConfig, **where: Any) -> None:
     """Record the configuration in the run's folder, or compare it with the one recorded there.
 
-    If only keys have changed that may change, config.json gets their new values, and a new line of
-    changes.jsonl keeps the old ones, together with `where`, such as the step. Otherwise `same_run` raises a
+    If all changed keys are keys that may change, config.json gets their new values, and a new line of
+    changes.jsonl records the change together with `where`, such as the step. Otherwise `same_run` raises a
     ConfigError.
     """
     out.mkdir(parents=True, exist_ok=True)

@@ -24,8 +24,8 @@ class RoutingConfig:
     spans: str = "paper"  # paper: only the content of each part; code: the wider spans of the authors' code
     reasoning_sees_description: bool = True  # the reasoning teacher sees the student's description
     perception_sees_prefill: bool = True  # the perception teacher's turn starts with the prefill
-    reference_text: str = "answer"  # told to the teachers: answer, solution, other_answer (control)
-    perception_image: str = "own"  # seen by the perception teacher: own (the sample's), noise (control)
+    reference_text: str = "answer"  # what the teachers are given: answer, solution, other_answer (control)
+    perception_image: str = "own"  # image of the perception teacher: own (the sample's), noise (control)
     completion: str = "student"  # student (rollouts), reference (SFT), two_pass (pasted caption, no training)
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class LossConfig:
     temperature: float = 1.0  # divides the logits of both distributions
     beta: float = 0.5  # jsd: the teacher's share of the mixture
     alpha: float = 0.1  # skew_kl: the teacher's share of the mixture with the student
-    top_k: int = 64  # topk_kl: number of entries kept, the most probable for the teacher
+    top_k: int = 64  # topk_kl: number of entries kept, those most probable under the teacher
     tail: str = "bucket"  # topk_kl: bucket (the other entries as one) or renormalise (the kept entries)
     reduction: str = "term_tokens"  # term_tokens (mean per term over the batch) or rollout (mean per rollout)
     chunk: int = 64  # number of token positions that are projected to the vocabulary at once

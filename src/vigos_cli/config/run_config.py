@@ -59,7 +59,7 @@ class EvalRun(RunConfig):
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     ids: list[str] = field(default_factory=list)  # eval: ids of the items to use; empty: all
     responses: str | None = None  # eval: file of JSON lines (id, response) to grade; no model is loaded
-    compare: list[str] = field(default_factory=list)  # eval: folders of two runs, or of one for this run
+    compare: list[str] = field(default_factory=list)  # eval: folders of two runs, or one to compare with
     diagnostic: str = "none"  # eval: replaces the picture: blind, blank, noise, swap, description_only
 
     def __post_init__(self) -> None:
@@ -110,7 +110,7 @@ class DistillRun(RunConfig):
 class AblateRun(DistillRun):
     """The configuration of `vigos ablate`."""
 
-    cells: str = "run"  # ablate: run the missing cells, list all with their time, or report the finished
+    cells: str = "run"  # ablate: run (the missing cells), list (all, with times), report (the finished)
     label: str | None = None  # ablate: name of the arm in the report; an experiment's arms set it
     reference: str | None = None  # ablate: arm that the others are compared with; null: the first
     reuse: list[str] = field(default_factory=list)  # ablate: sweeps whose finished cells are copied
@@ -133,7 +133,7 @@ class MergeRun(RunConfig):
 
 @dataclass
 class AnyRun(EvalRun, AblateRun, RolloutRun):
-    """Every key of every command. Hydra checks this one, so a model's recipe fits all commands."""
+    """Every key of every command. Hydra checks against this class, so a model's file fits all commands."""
 
 
 def _check_whole_prompts(batch: int, n: int) -> None:

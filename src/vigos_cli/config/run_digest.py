@@ -33,7 +33,7 @@ def hashed(content: Any) -> str:
 
 
 def cell_folder_name(sweep: Path, name: str, key: str) -> str:
-    """The folder of the cell with this key: an existing one, whatever its name part, or a new one."""
+    """The folder name of the cell with this key: of an existing folder, or a new one made from `name`."""
     there = sorted(path.name for path in sweep.glob(f"*-{key}"))
     slug = re.sub(r"[^\w.,=-]+", "_", name.replace("+", ""))[:100]
     return there[0] if there else f"{slug or 'cell'}-{key}"

@@ -1,9 +1,9 @@
 """All names of the configuration, to import from one place.
 
-One dataclass for each group of `conf/`, and one for the whole configuration of each command. The modules
-are named after their groups. The comment after a field is the text of its key in `conf/README.md`, which
-`vigos_cli.cli.explain` generates. Values stand in `conf/<group>/<option>.yaml`; the code below the command
-line reads these dataclasses and never a DictConfig.
+There is one dataclass for each group of `conf/`, and one for the whole configuration of each command. The
+modules are named after their groups. The comment after a field is the text of its key in `conf/README.md`,
+which `vigos_cli.cli.explain` generates. Values are in `conf/<group>/<option>.yaml`. The code outside
+`vigos_cli.cli` reads these dataclasses and never a DictConfig.
 """
 
 from vigos_cli.config.bench_judge import BenchConfig, BenchTask, JudgeConfig

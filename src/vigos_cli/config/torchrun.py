@@ -1,8 +1,8 @@
-"""The processes that torchrun or `accelerate launch` started, before Hydra starts.
+"""Coordinate the processes of torchrun or `accelerate launch` before Hydra starts.
 
 All processes of a run must use the same folder, and its default name contains the start time. So they take
 the start time of rank 0, through the rendezvous that torch.distributed uses later. Only rank 0 writes
-Hydra's files. `vigos_cli.utils.process_group` has what the processes exchange after that.
+Hydra's files. After that, the processes exchange values with `vigos_cli.utils.process_group`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from vigos_cli.config import compose
 from vigos_cli.utils.errors import ConfigError
 
-_kept: list[Any] = []  # keeps the store open: closing it would end the rendezvous of the others
+_kept: list[Any] = []  # keeps the store open, because closing it would end the rendezvous of the other ranks
 
 
 def launched_rank() -> int:

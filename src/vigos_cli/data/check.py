@@ -24,7 +24,7 @@ from vigos_cli.utils import rng
 from vigos_cli.utils.errors import UserError
 
 SECONDS = 30.0  # time limit of the check; the remaining rows are checked when they are used
-NAMED = 5  # rows that are named for each rule
+NAMED = 5  # row numbers that the report lists for each rule
 
 
 def usable_sample(data: Sequence[Sample], index: int, counts: dict[str, int]) -> Sample:

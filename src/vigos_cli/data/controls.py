@@ -3,7 +3,7 @@
     >>> [sample.images for sample in with_control_images(samples, "blind")]
     [(), (), ()]
 
-If answers stay as good without their own picture, they were not read off it.
+If answers stay as good without the sample's own picture, they were not read from it.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@
 `texts` is a digest of the question, answer, solution and id of every row, in order. `pictures` is a digest of
 the size in bytes of every picture, of the path of a picture file inside the folder of the data, and of every
 byte of the pictures of `CONTENT` random rows. So in a large data set it may go unnoticed that a picture was
-replaced by one of the same size. The location and the dates of files do not count: a copy of a folder has the
-same fingerprint.
+replaced by one of the same size. The location and the dates of files do not count, so a copy of a folder has
+the same fingerprint.
 
-PriorWorld needs no fingerprint: it is drawn from the configuration, which is compared by config/provenance.
+PriorWorld needs no fingerprint: it is drawn from the configuration, which `config.provenance` compares.
 """
 
 from __future__ import annotations

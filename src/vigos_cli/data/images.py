@@ -17,7 +17,7 @@ class BadRow(ValueError):
 def usable(image: Image.Image, counts: dict[str, int]) -> Image.Image:
     """The picture in RGB and of a usable size. Repairs are counted in `counts`.
 
-    Raises BadRow: `image_strip` (too long and narrow), `image_unreadable` (Pillow cannot decode it).
+    Raises BadRow with the rule `image_strip` (too long and narrow) or `image_unreadable` (Pillow fails).
     """
     if max(image.size) > MAX_RATIO * max(1, min(image.size)):
         raise BadRow("image_strip")

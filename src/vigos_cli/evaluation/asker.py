@@ -1,4 +1,4 @@
-"""Asks a model the items of benchmarks; the model is loaded once for all of them."""
+"""Ask a model the items of benchmarks; the model is loaded once for all of them."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class Asker:
     ) -> Iterator[tuple[Sample, Response]]:
         """Every item with each of its responses, the greedy one (draw 0) and the sampled ones.
 
-        `prompt` makes the question that the model is asked; `total` estimates the number of items once so
-        many are done. A sample comes with the pictures that the model saw.
+        `prompt` builds the question for the model. `total(done)` estimates the number of all items when
+        `done` of them are finished. Each sample is returned with the pictures that the model saw.
 
-        A response is in the folder's responses.jsonl as soon as it is complete. With resume=auto, responses
-        that are there are not sampled again, unless the item or the adapter has changed. Without a folder
-        nothing is written, and all items are asked at once.
+        A response is written to responses.jsonl in the folder as soon as it is complete. With resume=auto,
+        responses in that file are not sampled again, unless the item or the adapter has changed. Without a
+        folder nothing is written, and all items are asked at once.
         """
         bench, first = self.config.bench, process_group.rank() == 0
         samples = with_control_images(samples, self.config.diagnostic, bench.seed)
@@ -130,7 +130,7 @@ class Asker:
             return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
 
     def _fingerprint(self, sample: Sample, question: str) -> str:
-        """A hash of prompt, pictures and adapter: a saved response is reused only if it is the same."""
+        """A hash of prompt, pictures and adapter; a saved response is reused only if its hash is the same."""
         mark = blake2b(question.encode("utf-8", "replace"), digest_size=8)
         for image in sample.images:
             mark.update(f"{image.mode} {image.size}".encode() + image.tobytes())
@@ -145,16 +145,16 @@ class Asker:
 
 
 class ResponseFile:
-    """responses.jsonl: what an earlier run has left (`known`), and the responses that are added to it."""
+    """The file responses.jsonl: responses of an earlier run (`known`), and those that are added now."""
 
     def __init__(self, path: Path, resume: bool):
         self._path = path
         self.known = _responses(path) if resume else {}
-        if process_group.rank() == 0:  # without a last line that a kill cut short
+        if process_group.rank() == 0:  # drop an incomplete last line of a killed run
             write_lines(path, [asdict(response) for response in self.known.values()])
 
     def add(self, *responses: Response) -> None:
-        """Append them; they are on disk when this returns."""
+        """Append responses; they are on disk when this returns."""
         with self._path.open("a") as file:
             file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
 
@@ -164,7 +164,7 @@ class ResponseFile:
 
 
 def _responses(path: Path) -> dict[tuple[str, int], Response]:
-    """The responses of a file by item and draw, the last of each; refused ones are left out."""
+    """The last response of each item and draw in a file; refused responses are left out."""
     names = {field.name for field in fields(Response)}
     found = {}
     for line in read_lines(path):

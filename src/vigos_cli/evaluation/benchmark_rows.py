@@ -6,13 +6,12 @@
 
 A picture is read when its sample is made.
 
-A folder may be a copy of the hub's repository. Of its parquet files (or else JSON lines) those are read whose
-names begin with the split, below a folder of the config's name if there is one. A single file is read
-whatever its name is.
+A folder may be a copy of the hub's repository. Of its parquet files (of its JSON lines if there are none),
+those are read whose names begin with the split. If a folder has the name of the config, only files below it
+are read. If there is only one file, it is read whatever its name is.
 
-From the hub one commit is read, that of the revision or of the default branch; it is kept in
-`RowReader.revision`.
-If the hub does not answer, a cached copy is read at once; without one the run stops.
+From the hub, one commit is read: that of the revision or of the default branch. It is stored in
+`RowReader.revision`. If the hub does not answer, a cached copy is read at once; without a copy the run stops.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ def read_samples(
 ) -> tuple[Iterator[Sample], RowReader]:
     """The samples, one at a time, and their reader. See `open_rows` for the errors.
 
-    `ids` keeps these items only, and only their rows' pictures are read. Two items of one id are a UserError:
-    responses could not be joined.
+    With `ids`, only these items are returned, and only the pictures of their rows are read. Raises UserError
+    if two items have the same id, because responses are matched to items by id.
     """
     rows, reader = open_rows(bench, task)
     reader.rows, reader.limit = len(rows), len(ids) or limit
@@ -85,7 +84,10 @@ def read_samples(
 def samples_with_ids(
     name: str, id_column: str, samples: Iterator[Sample], ids: Sequence[str]
 ) -> Iterator[Sample]:
-    """The samples with these ids, or all without ids. Raises UserError for an id that is not there."""
+    """The samples with these ids; all samples if `ids` is empty.
+
+    Raises UserError for an id that no sample has, or that two samples have.
+    """
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
@@ -95,13 +97,14 @@ def samples_with_ids(
             yield sample
     if absent := [id for id in ids if id not in seen]:
         hint = nearest(absent[0], seen)
-        raise UserError(f"{name}: no item {absent[0]}; {hint}ids are of {id_column}")
+        raise UserError(f"{name}: there is no item {absent[0]}; {hint}the ids are values of {id_column}")
 
 
 def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], RowReader]:
     """The rows and their reader, which knows the folder of the pictures, the columns and the commit.
 
-    Raises UserError with one line: no rows, no network (it says what to fetch), or a missing column.
+    Raises UserError if there are no rows, if a column is missing, or if the hub cannot be reached; then the
+    message says what to download.
     """
     commit = None
     if task.path:
@@ -156,7 +159,7 @@ def _configs(task: BenchTask) -> list[str]:
 
 
 def _files(name: str, folder: Path, splits: list[str], configs: list[str]) -> list[Path]:
-    """The files of a folder that hold the splits, in order."""
+    """The files of a folder that contain the splits, in the order of the splits."""
     for suffixes in (PARQUET, LINES):
         files = sorted(
             file for file in folder.rglob("*") if file.suffix.lower() in suffixes and file.is_file()
@@ -170,13 +173,13 @@ def _files(name: str, folder: Path, splits: list[str], configs: list[str]) -> li
         if files:
             some = ", ".join(str(file.relative_to(folder)) for file in files[:4])
             raise UserError(
-                f"{name}: no file of the split {'+'.join(splits)} in {folder}; there are {some}; name one"
+                f"{name}: no file of the split {'+'.join(splits)} in {folder}; choose a file, such as {some}"
             )
-    raise UserError(f"{name}: no parquet or JSON lines in {folder}")
+    raise UserError(f"{name}: {folder} contains no parquet and no JSON lines file")
 
 
 def _of_split(files: list[Path], split: str) -> list[Path]:
-    """`test-00000.parquet` or `test.parquet`; without such files `test_2d.parquet`, but never `testmini`."""
+    """The files of a split: `test-00000.parquet`, `test.parquet`, else `test_2d.parquet`, not `testmini`."""
     for after in ("[-.]", "_"):
         if found := [file for file in files if re.match(re.escape(split) + after, file.name)]:
             return found
@@ -192,8 +195,8 @@ def _hub(bench: Bench, task: BenchTask, hub: str) -> tuple[Chain, Path, str | No
     revision = task.revision
     at = f" --revision {revision}" if revision else ""
     fetch = (
-        f"where there is a network: hf download {hub} --repo-type dataset{at} --local-dir FOLDER; "
-        f"then bench.tasks.{bench.name}.path=FOLDER"
+        f"on a machine with a network: hf download {hub} --repo-type dataset{at} --local-dir FOLDER; "
+        f"then set bench.tasks.{bench.name}.path=FOLDER"
     )
     commit, silent = _commit(hub, revision)
     with _offline() if silent else nullcontext():
@@ -203,16 +206,19 @@ def _hub(bench: Bench, task: BenchTask, hub: str) -> tuple[Chain, Path, str | No
             else:
                 rows, folder, cached = _tables(hub, task, commit or revision)
         except UserError as error:
-            why = f"{hub} could not be read: {silent}, and there is no whole copy of it in the cache"
-            raise UserError(f"{why if silent else error}; fetch it {fetch}") from error
+            why = f"{hub} could not be read: {silent}, and there is no complete copy of it in the cache"
+            raise UserError(f"{why if silent else error}; download it {fetch}") from error
     named = revision and re.fullmatch(r"[0-9a-f]{7,40}", revision)
     if silent and named and not (cached or "").startswith(named[0]):
-        raise UserError(f"{hub}: {silent}, and the copy in the cache is of {cached}; fetch it {fetch}")
+        raise UserError(f"{hub}: {silent}, and the cached copy has the commit {cached}; download it {fetch}")
     return rows, folder, commit or cached or revision
 
 
 def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
-    """The commit of a revision, or None and why the hub gave no answer; UserError for an unknown one."""
+    """The commit of a revision; None and the reason if the hub does not answer.
+
+    Raises UserError for an unknown data set or revision.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -242,7 +248,7 @@ def _offline() -> Iterator[None]:
 
 
 def _tables(hub: str, task: BenchTask, revision: str | None) -> tuple[Chain, Path, str | None]:
-    """All configs and splits, read by `datasets`, and the commit in its cache."""
+    """All configs and splits, read by `datasets`, and their commit according to its cache."""
     from datasets.config import HF_CACHE_HOME
 
     tables = [
@@ -258,7 +264,7 @@ def _tables(hub: str, task: BenchTask, revision: str | None) -> tuple[Chain, Pat
     folders = [Path(file["filename"]).parent.name for one in tables for file in one.table.cache_files]
     commits = {folder for folder in folders if COMMIT.fullmatch(folder)}
     if len(commits) > 1:
-        raise UserError(f"{hub} could not be read: its parts in the cache are of several commits")
+        raise UserError(f"{hub} could not be read: its parts in the cache come from several commits")
     return Chain(tables), Path(HF_CACHE_HOME), min(commits, default=None)
 
 
@@ -275,7 +281,7 @@ def _snapshot(hub: str, rows_file: str, revision: str | None) -> tuple[Chain, Pa
 
 
 def _table(what: str, load: Callable[[Any], Any]) -> Arrow:
-    """The table that `load` reads with the library `datasets`; UserError with one line if it fails."""
+    """The table that `load` reads with the library `datasets`. Raises UserError if this fails."""
     import datasets
     from datasets.exceptions import DatasetsError
 

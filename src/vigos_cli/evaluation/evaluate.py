@@ -1,9 +1,9 @@
-"""The whole of `vigos eval`: ask or read responses, grade them, write all verdicts.
+"""Run `vigos eval`: sample or read responses, grade them, and write verdicts and scores.
 
-    responses.jsonl   a line for each response, as soon as it is complete; resume=auto asks the rest
+    responses.jsonl   a line for each response, as soon as it is complete; resume=auto samples the others
     verdicts.jsonl    a line for each: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
-                      judge (0 to 1, or null), which changes none of them; answers (greedy, sampled, saved)
-    scores.json       figures of each benchmark, greedy and sampled, and the judge's beside them
+                      judge (0 to 1, or null), which changes no other field; answers (greedy, sampled, saved)
+    scores.json       figures of each benchmark, greedy and sampled, by the rules and by a judge
     failures.html     a page with the greedy responses that are not right, and their pictures
     judge.jsonl       the scores of a judge, if one was asked
 
@@ -40,7 +40,7 @@ Items = tuple[Iterator[Sample], RowReader]  # the samples of a benchmark, and th
 
 
 def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
-    """Every benchmark's figures, by name. Without an `asker` the model, or the server, is loaded.
+    """The figures of every benchmark, by name. Without `asker`, load the model or connect to the server.
 
     Mistakes that can be found early are reported before any model is loaded.
     """
@@ -85,7 +85,7 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
 
 
 def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
-    """A benchmark's items and their reader; files are opened here, pictures when an item is needed."""
+    """A benchmark's items and their reader; pictures are read later, when their item is needed."""
     limit = task.limit or config.limit
     if name == "priorworld":
         from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
@@ -126,7 +126,7 @@ def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folde
 
 
 def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
-    """Add to the figures how often a description states the answer, greedy and sampled apart."""
+    """Add to the figures how often a description states the answer, separately for greedy and sampled."""
     from vigos_cli.evaluation.leakage import leakage
 
     own = result.figures
@@ -154,10 +154,10 @@ def _against(scores: Mapping[str, dict[str, Any]], run: str, out: str) -> None:
 
 
 def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
-    """The tasks, with `bench.path` set for the only one. ConfigError for an impossible choice."""
+    """The benchmarks of a run; `bench.path` sets the path of the only one. Raises ConfigError."""
     bench, tasks = config.bench, config.bench.tasks
     if not tasks:
-        raise ConfigError("bench: no task; name one, such as bench=mathvista")
+        raise ConfigError("bench: no benchmark is chosen; choose one, such as bench=mathvista")
     for name in tasks:
         if name != "priorworld":
             registry.get(name)
@@ -178,7 +178,7 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
 
 
 def _priorworld(config: EvalRun, items: Items, asker: Asker, folder: Path) -> Result:
-    """PriorWorld's verdicts are on the parts of a parsed response; its pictures are drawn, not read."""
+    """Evaluate PriorWorld, which grades the parts of a parsed response and draws its pictures itself."""
     from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_verdict
     from vigos_cli.evaluation.priorworld_evaluation import evaluate_priorworld
 
@@ -200,7 +200,7 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
     samples, reader = items
     adapter, scorer = _adapter(config, name), config.bench.scorer
     if scorer == "official" and not adapter.official:
-        print(f"{name}: bench.scorer=official has no other rule than ours", file=sys.stderr)
+        print(f"{name}: bench.scorer=official has no effect, it has no other rule than ours", file=sys.stderr)
         scorer = "ours"
     counts: dict[str, Any] = {"scorer": scorer}
     responses: list[Response] = []
@@ -229,14 +229,14 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
         print(f"{name}: left out {counts['left_out']}", file=sys.stderr)
     if reader.without_picture:
         counts["without_picture"] = reader.without_picture
-        print(f"{name}: {reader.without_picture} items have no picture column", file=sys.stderr)
+        print(f"{name}: {reader.without_picture} items have no picture", file=sys.stderr)
     return Result(
         graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter, responses
     )
 
 
 def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
-    """The benchmark's own figures of the greedy responses (draw 0), and under `sampled` of the others."""
+    """The benchmark's figures of the greedy responses (draw 0); those of the others are under `sampled`."""
     scores = bench.summarise([one for one in graded if one.draw == 0])
     drawn = [replace(one, draw=one.draw - 1) for one in graded if one.draw > 0]
     return scores | ({"sampled": bench.summarise(drawn)} if drawn else {})

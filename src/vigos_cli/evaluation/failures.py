@@ -25,7 +25,7 @@ WORDS = {"all": "failures", "format": "answer", "valid": "found", "invalid": "un
 
 
 class Failures:
-    """Collects failures one by one. `student` is the format of the responses; None for saved responses."""
+    """Collects failures one by one. `student` is the responses' format; None if they are saved ones."""
 
     def __init__(self, student: str | None):
         self.student = student
@@ -71,4 +71,4 @@ class Failures:
             "wrong": counted(self.counts["wrong"], KEPT),
             "unparsed": counted(self.counts["unparsed"], KEPT),
         }
-        write_page(path, self.shown, f"{bench}: answers that are not right", facts, WORDS)
+        write_page(path, self.shown, f"{bench}: responses that are not right", facts, WORDS)

@@ -28,7 +28,7 @@ SIZES = (5, 8, 16, 32, 64)  # the k of Pass@k, besides the number of draws
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that k of n samples, c of them right, hold a right one: 1 - C(n-c, k) / C(n, k)."""
+    """The chance that k of n samples contain a right one if c of n are right: 1 - C(n-c, k) / C(n, k)."""
     assert 0 <= c <= n and 1 <= k <= n
     return 1 - comb(n - c, k) / comb(n, k)
 
@@ -59,8 +59,8 @@ def composite(
     """A statistic of sums with its cluster bootstrap; None if it is undefined on all the data.
 
     `parts` has one row for each cluster; `statistic` takes sums over clusters (any leading shape, parts
-    last). n is the number of clusters. Without any spread the interval is Wilson's for as many values as
-    clusters if the statistic is a share, and None otherwise.
+    last). n is the number of clusters. If the bootstrap has no spread, a share gets Wilson's interval, with
+    the number of clusters as the number of values; any other statistic gets the interval None.
     """
     found = bootstrap_statistic(np.asarray(parts, float), statistic)
     if found is None:
@@ -80,7 +80,7 @@ def by_item(graded: Iterable[Graded]) -> dict[str, list[Graded]]:
 
 
 def any_right(graded: Sequence[Graded]) -> list[Graded]:
-    """One verdict for each item, right if any of its draws is: some papers compute figures from Pass@n."""
+    """One graded response for each item, a right one if any draw is right (Pass@n, as in some papers)."""
     best = [max(draws, key=lambda one: one.right) for draws in by_item(graded).values()]
     return [replace(one, draw=0) for one in best]
 

@@ -37,12 +37,12 @@ class Bench(Protocol):
 
     @property
     def rows_file(self) -> str:
-        """The JSON file of the repository that holds the rows, with its pictures beside it; "": tables do."""
+        """The JSON file with the rows, in a repository with picture files; "" if the rows are in tables."""
         ...
 
     @property
     def id_column(self) -> str:
-        """The column with an item's id, or how the id is built; responses are joined on it."""
+        """The column with an item's id, or how the id is built; responses are matched to items by id."""
         ...
 
     @property
@@ -51,7 +51,7 @@ class Bench(Protocol):
         ...
 
     def own_rows(self) -> tuple[Sequence[Row], Path]:
-        """The rows of a benchmark without a source, and the folder of their pictures."""
+        """The rows if the task has neither path nor hub data set, and the folder of their pictures."""
         ...
 
     def samples(
@@ -59,7 +59,7 @@ class Bench(Protocol):
     ) -> Iterator[Sample]:
         """The items of all rows, or of the rows at the indexes in `only`.
 
-        Unusable rows are skipped and counted in `reader`; a missing picture is a UserError.
+        Unusable rows are skipped and counted in `reader`. Raises UserError if a picture is missing.
         """
         ...
 
@@ -96,7 +96,7 @@ class Bench(Protocol):
 
 @dataclass(frozen=True)
 class Adapter:
-    """What most benchmarks share. A subclass defines how a row becomes samples, and what differs."""
+    """The parts that most benchmarks share. A subclass defines how rows become samples, and what differs."""
 
     name: str
     id_column: str
@@ -112,10 +112,10 @@ class Adapter:
         raise NotImplementedError
 
     def own_rows(self) -> tuple[Sequence[Row], Path]:
-        """Raises UserError: most benchmarks have no rows of their own."""
+        """Raise UserError, because most benchmarks do not bring their own rows."""
         raise UserError(
             f"bench.tasks.{self.name} names no data: set its path (a JSON lines or parquet file, or a "
-            f"folder) or its hub; bench={self.name} brings the hub data set where there is one"
+            f"folder) or its hub; bench={self.name} sets the hub data set if there is one"
         )
 
     def samples(

@@ -33,7 +33,7 @@ class PreparedItem:
 
 
 def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> PreparedItem:
-    """Render the prompt with `question`. Raises BadRow for a picture that cannot be shown."""
+    """Render the prompt with `question`. Raises BadRow for a picture that cannot be used."""
     images = prompter.encode([usable(image, {}) for image in sample.images])
     return PreparedItem(sample, images, prompter.render(Role.STUDENT, images, question=question))
 
@@ -75,7 +75,7 @@ def answer(
     known: Container[tuple[str, int]] = (),
     keep: Callable[[Response], object] | None = None,
 ) -> list[Response]:
-    """Every item's greedy response and its `bench.samples` sampled ones, except the known (id, draw).
+    """Every item's greedy response and its `bench.samples` sampled ones, except those (id, draw) in `known`.
 
     `keep` is called with each response as soon as it is complete.
     """
@@ -114,7 +114,7 @@ def _with_captions(
     sampling: Sampling,
     bench: BenchConfig,
 ) -> list[Request]:
-    """The control `two_pass`: a caption from the image alone is the description; the student goes on."""
+    """The control `two_pass`: a caption of the image alone is the description; the student continues it."""
     asked = [
         replace(request, prompt=prompter.render(Role.PERCEPTION, images))
         for request, images in zip(requests, shown, strict=True)

@@ -7,8 +7,8 @@ r"""The prompt that a judge model gets for one response, and how its reply is pa
 (1.0, None)
 
 Question, gold answers and response each stand between two lines with a code: a part of a hash of all three,
-so that none of the texts can contain it. The reply must be one JSON object with a score, or the bare number;
-a thought that ends in `</think>` may precede it. Anything else is no score.
+so that none of the texts can contain it. The reply must be one JSON object with a score, or only the number;
+a chain of thought that ends in `</think>` may come before it. Any other reply has no score.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ For example, to the reference "two cats <AND> a red sofa": "two cats on a red so
 
 Reply with one JSON object and nothing else, such as {{"score": 0.5}}.
 """
-LONGEST = 20_000  # characters of a response that are shown: its end, where the answer stands
+LONGEST = 20_000  # characters of a response that are shown: its end, which has the answer
 _NUMBER = r"[01](?:\.[0-9]{1,6})?"
 _REPLY = re.compile(rf'(?:```(?:json)?\s*)?(?:\{{\s*"score"\s*:\s*({_NUMBER})\s*\}}|({_NUMBER}))(?:\s*```)?')
 
@@ -65,7 +65,7 @@ class Case:
 
 
 def prompt_version(by_share: bool) -> str:
-    """A short hash of the instructions; other words have another version."""
+    """A short hash of the instructions, which changes when their wording changes."""
     return hashlib.sha256((BY_SHARE if by_share else RIGHT_OR_WRONG).encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""A judge model's scores of graded responses, a file of the known ones, and figures.
+"""A judge model's scores of responses, the file that stores them, and their figures.
 
 >>> judge = Judge(config.judge, folder)
 >>> judge.scores(cases)
@@ -9,10 +9,10 @@
  'score': {'mean': 0.61, 'low': .., 'high': .., 'n': 215},
  'agreement': {'mean': 0.95, 'low': .., 'high': .., 'n': 215, 'both right': 125, 'only judge': 6, ..}}
 
-Several questions are open at a time. A question without a score is None; it is not kept, and the next run
-asks it again. When the server refuses every question, or too many in a row have no score, the rest is not
-asked, and one line says why. `n` counts the responses with a score, `null` those without. For `agreement` a
-response that the rules could not parse counts as wrong.
+Several requests are sent at the same time. A case that gets no score is None; this is not stored, so the next
+run asks again. If the server refuses all requests, or too many cases in a row get no score, the remaining
+cases are not sent, and one line says why. `n` counts the responses with a score, `null` those without. For
+`agreement`, a response that the rules could not parse counts as wrong.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from vigos_cli.evaluation.row_parsing import labelled, paragraphs
 from vigos_cli.utils.progress import Bar
 from vigos_cli.utils.server import NoReply, NoServer, Server, key_from_environment
 
-IN_A_ROW = 16  # questions without a score, after which no more are asked
+IN_A_ROW = 16  # cases in a row without a score after which no more are sent
 _PAIRS = {(1, 1): "both right", (0, 1): "only judge", (1, 0): "only rules", (0, 0): "both wrong"}
 
 
 class Judge:
     """A judge model with its key and the file of its known scores.
 
-    Raises ConfigError when the key is missing, before anything is asked.
+    Raises ConfigError if the key is missing, before any request is sent.
     """
 
     def __init__(self, config: JudgeConfig, folder: Path):
@@ -66,23 +66,23 @@ class Judge:
 
 
 class _Round:
-    """One round of questions to the server."""
+    """One round of requests to the server."""
 
     def __init__(self, config: JudgeConfig, key: str | None, known: KnownScores):
         self._config, self._key, self._known = config, key, known
-        self._stopped = ""  # why no more are asked
+        self._stopped = ""  # the reason why no more cases are sent
         self._failures: Counter[str] = Counter()
         self._in_a_row = 0
 
     def run(self, todo: Mapping[str, Case]) -> None:
-        """Ask all of them, and print in one line how many have no score, and why."""
+        """Send all cases; print one line with the number of cases without a score and the reasons."""
         asyncio.run(self._ask_all(todo))
         missing = sum(self._known.get(key) is None for key in todo)
         if missing:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self._failures.most_common(3))
             print(
                 f"judge: {self._config.url} {self._stopped or reasons}; {missing} of {len(todo)} answers "
-                "have no judge's verdict, resume=auto asks again",
+                "have no judge's verdict; resume=auto asks again",
                 file=sys.stderr,
             )
 
@@ -104,7 +104,7 @@ class _Round:
             self._stopped = str(error)
 
     async def _ask(self, server: Server, key: str, case: Case) -> None:
-        """Keep the score of one case, or count why there is none."""
+        """Send one case and store its score, or count the reason why there is none."""
         try:
             score = parse_score(await _reply(server, self._config, case), case.by_share)
             failure = "sent no verdict" if score is None else ""
@@ -120,7 +120,7 @@ class _Round:
         self._failures[failure] += 1
         self._in_a_row += 1
         if self._in_a_row >= IN_A_ROW and not self._stopped:
-            self._stopped = f"{failure}, and so {self._in_a_row} times in a row"
+            self._stopped = f"{failure}, {self._in_a_row} times in a row"
 
 
 async def _reply(server: Server, config: JudgeConfig, case: Case) -> str:
@@ -144,7 +144,7 @@ def _content(body: bytes) -> str:
 
 
 class KnownScores:
-    """The known scores of a JSON-lines file that only grows, one line a score.
+    """The known scores in a JSON-lines file, to which one line is appended for each new score.
 
         {"key": "<sha256>", "score": 0.5, "model": "...", "prompt": "<version>"}
 
@@ -161,17 +161,17 @@ class KnownScores:
                 found = json.loads(line)
                 key, score = found["key"], found["score"]
             except (ValueError, KeyError, TypeError):
-                continue  # a line that a kill cut short: its case is asked again
+                continue  # an incomplete line of a killed run: its case is sent again
             if isinstance(key, str) and isinstance(score, int | float) and 0 <= score <= 1:
                 self._scores[key] = float(score)
         self._torn = bool(text) and not text.endswith("\n")
 
     def get(self, key: str) -> float | None:
-        """The score; None when it is not known."""
+        """The score; None if it is not known."""
         return self._scores.get(key)
 
     def add(self, key: str, score: float, model: str, prompt: str) -> None:
-        """Keep a score; it is on disk when this returns."""
+        """Store a score; it is on disk when this returns."""
         line = json.dumps({"key": key, "score": score, "model": model, "prompt": prompt})
         with self._path.open("a", encoding="utf-8") as file:
             file.write("\n" * self._torn + line + "\n")
@@ -208,7 +208,7 @@ def _case(bench: Bench | None, graded: Graded) -> Case | None:
 
 
 def with_judge(model: str, result: Result) -> dict[str, Any]:
-    """The benchmark's figures with the judge's beside them, for greedy and sampled responses apart."""
+    """The benchmark's figures with those of the judge, separately for greedy and sampled responses."""
     by_share = result.bench.needs_judge if result.bench else False
     scores = result.figures(result.graded)
     drawn = [one for one in result.graded if "sampled" in scores and one.draw > 0]

@@ -43,7 +43,7 @@ def first_description(text: str) -> str | None:
 
 
 def caption_gold(sample: Sample) -> str | None:
-    """The answer as a caption would state it: for a letter its option's text, None if that is unknown."""
+    """The answer as a caption would state it: for a letter the option's text, or None if it is unknown."""
     answer = sample.answer.strip()
     if not re.fullmatch(r"\(?[A-Z]\)?", answer):
         return answer or None
@@ -52,10 +52,10 @@ def caption_gold(sample: Sample) -> str | None:
 
 
 def leakage(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any] | None:
-    """Share of descriptions that state the reference, with n, interval, and the same of another item's.
+    """The share of descriptions that state the reference, with n, interval, and `chance`.
 
-    Of each description the next item's reference
-    that differs is the other. Intervals by item's group. None without descriptions.
+    `chance` is the share of the same descriptions that state another item's reference: the next one that
+    differs. The bootstrap resamples groups of items. None if there are no descriptions.
     """
     golds = {sample.id: known for sample in samples if (known := caption_gold(sample))}
     groups = {sample.id: sample.group or sample.id for sample in samples}
@@ -72,7 +72,7 @@ def leakage(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[st
 
 
 def _others(golds: Mapping[str, str]) -> dict[str, str]:
-    """For each item the next reference that differs; after the last item the first one follows."""
+    """For each item, the next reference that differs from its own; the first item follows the last one."""
     ids = list(golds)
     others: dict[str, str] = {}
     coming, other = "", ""  # the reference that comes next, and the first after it that differs from it

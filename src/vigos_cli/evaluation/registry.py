@@ -36,8 +36,8 @@ WHERE = {  # name -> module and attribute; priorworld is not here, because its i
 
 
 def get(name: str) -> Bench:
-    """The benchmark's adapter; ConfigError with a suggestion for an unknown name."""
+    """The benchmark's adapter. Raises ConfigError, with a suggestion, for an unknown name."""
     if name not in WHERE:
-        raise ConfigError(f"bench.tasks.{name}: {nearest(name, WHERE)}one of {', '.join(WHERE)}")
+        raise ConfigError(f"bench.tasks.{name}: {nearest(name, WHERE)}choose one of {', '.join(WHERE)}")
     module, attribute = WHERE[name].split(".")
     return getattr(import_module(f"vigos_cli.evaluation.benchmarks.{module}"), attribute)

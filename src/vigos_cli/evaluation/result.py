@@ -47,7 +47,7 @@ def verdict_line(bench: str, graded: Graded, answers: tuple[str, str]) -> dict[s
     """A line of verdicts.jsonl.
 
     `judge` is a judge's score, 0 to 1, or null; it changes no other column. `part` says whether the picture
-    agrees with the usual answer or conflicts with it; a bootstrap resamples whole values of `cluster`.
+    agrees with the usual answer or conflicts with it. A bootstrap resamples lines of one `cluster` together.
     """
     sample = graded.sample
     part = "" if sample.prior is None else "agrees" if sample.prior.agrees else "conflicts"

@@ -1,10 +1,10 @@
-r"""Grades a rollout's answer: one rule for `metrics.jsonl` and `rollouts.jsonl`.
+r"""Grade a rollout's answer by one rule, for `metrics.jsonl` and for `rollouts.jsonl`.
 
 >>> verdict(replace(sample, answer="<answer>4</answer>"), parsed(r"... \boxed{4.0}"))
 Verdict(verdict='right', extracted='4.0', rule='number', reason='the same quantity')
 
 The reference is the text that the teachers get: without code fences, `<answer>` tags and boxes. It is always
-the sample's own, even if a control tells the teachers another one. The graders are those of the benchmarks.
+the sample's own, even if a control gives the teachers another one. The graders are those of the benchmarks.
 A rollout that is invalid or has an empty answer is never right.
 """
 

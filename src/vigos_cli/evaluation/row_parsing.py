@@ -1,4 +1,4 @@
-"""Parsers for the fields of rows, and texts of prompts: options, image marks.
+"""Parse the fields of rows, and write options and image marks as text for prompts.
 
 >>> labelled(("red", "blue"))
 '(A) red\\n(B) blue'
@@ -37,7 +37,7 @@ def text_field(row: Mapping[str, Any], column: str) -> str:
 
 
 def required_field(row: Mapping[str, Any], column: str) -> str:
-    """As `text`, but raises BadRow `missing_COLUMN` for an empty text."""
+    """Like `text_field`, but raises BadRow `missing_COLUMN` for an empty text."""
     value = text_field(row, column)
     if not value:
         raise BadRow(f"missing_{column}")
@@ -45,7 +45,7 @@ def required_field(row: Mapping[str, Any], column: str) -> str:
 
 
 def list_field(value: Any, column: str = "options") -> list[str]:
-    """Texts from a list or from a list written as a Python literal; BadRow `COLUMN_unreadable`.
+    """Texts from a list, or from a list written as a Python literal. Raises BadRow `COLUMN_unreadable`.
 
     `ast.literal_eval` parses the text; it accepts only literals and runs no code.
     """
@@ -92,9 +92,9 @@ def labelled(options: Iterable[str]) -> str:
 
 
 def inlined(question: str) -> tuple[str, ...]:
-    """The options listed in the text of a question as `A. x`, `A: x` or `(A) x`, from A on, at least two.
+    """The options listed in the text of a question as `A. x`, `A: x` or `(A) x`; empty if fewer than two.
 
-    An option ends where the next label starts, the last one at its line's end.
+    The labels start with A. An option ends where the next label starts, the last one at the end of its line.
     """
     found: list[re.Match[str]] = []
     for match in LABEL.finditer(question):
@@ -121,12 +121,12 @@ def options_for(gold: str, question: str, options: Sequence[str] = ()) -> tuple[
 
 
 def order_images(texts: Sequence[str], there: Sequence[int] | None) -> tuple[list[str], list[int]]:
-    """The texts with `<image i>` written `[image k]`, and the columns in the order they are shown.
+    """The texts with `<image i>` replaced by `[image k]`, and the columns in the order they are shown.
 
-    Pictures stand before the text, so the order is that in which the texts refer to them, and those that
-    nothing refers to follow. k counts in that order. The mark of an only picture is dropped at a text's
-    ends, where it is not part of a sentence. UserError for a mark without its picture. With `there` None
-    pictures are not read, and those that the texts refer to count as present.
+    All pictures are shown before the text, in the order in which the texts refer to them; pictures without a
+    reference come last. k counts in that order. If there is only one picture, its mark is removed from the
+    start and the end of the question, where it is not part of a sentence. Raises UserError for a mark without
+    its picture. If `there` is None, pictures are not read, and all that the texts refer to count as present.
     """
     mentioned = [int(i) for part in texts for i in PLACE.findall(part)]
     order = list(dict.fromkeys([*mentioned, *(there or ())]))
@@ -143,7 +143,7 @@ def question_and_images(
 ) -> dict[str, Any]:
     """Question, options and pictures of an item; its marks are renumbered in the order of the pictures.
 
-    `pictures` are the row's, by the number in their mark.
+    `pictures` maps the number in a mark to the row's picture.
     """
     try:
         texts, order = order_images([question, *options], list(pictures) if reader.images else None)
@@ -154,5 +154,5 @@ def question_and_images(
 
 
 def without_marks(question: str) -> str:
-    """A text without bare `<image>` marks; line breaks stay."""
+    """A text without `<image>` marks that have no number; line breaks are kept."""
     return BARE.sub(" ", question).strip()

@@ -1,4 +1,4 @@
-"""How a benchmark's rows are read: their pictures, and which rows were left out and why."""
+"""Read the pictures of a benchmark's rows, and record which rows are left out and why."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RowReader:
         return read if self.limit is None else min(self.limit, read)
 
     def image(self, raw: Any, item: str) -> tuple[Image, ...]:
-        """A picture in a tuple; empty if `images` is False. UserError, naming the item, if it is missing."""
+        """A tuple with the picture; empty if `images` is False. Raises UserError if it cannot be read."""
         if not self.images:
             return ()
         from vigos_cli.data.load import read_image

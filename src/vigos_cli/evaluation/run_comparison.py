@@ -4,9 +4,10 @@ With one folder, the current run is compared with it: `vigos eval diagnostic=bli
 Single answers (greedy or saved) are compared with single answers, sampled ones with sampled ones. `same` is
 the share of items whose single answer is the same in both runs.
 
-Tests: McNemar's exact test for one answer per item without clusters; otherwise (several draws, clusters, a
-judge's shares) a test that flips the sign of each cluster's difference at random. Intervals: a bootstrap
-over clusters, or Wilson's if all differences are equal. Holm's correction covers all rows of the table.
+The test is McNemar's exact test if there is one answer per item and no clusters. Otherwise (several draws,
+clusters, a judge's shares) it is a test that flips the sign of each cluster's difference at random. The
+interval is a bootstrap over clusters, or Wilson's if all differences are equal. Holm's correction covers all
+rows of the table.
 """
 
 from __future__ import annotations
@@ -60,12 +61,12 @@ class Difference:
 
 
 def compare_runs(runs: Sequence[str]) -> list[Difference]:
-    """The second run against the first, benchmark by benchmark.
+    """Compare the second run with the first, benchmark by benchmark.
 
     Raises ConfigError unless there are two runs, UserError if they share no item.
     """
     if len(runs) != 2:
-        raise ConfigError(f"compare=[RUN,RUN]: two folders of vigos eval, not {len(runs)}")
+        raise ConfigError(f"compare=[RUN,RUN] needs two folders of vigos eval, not {len(runs)}")
     one, two = (read_verdicts(Path(run)) for run in runs)
     raw = []
     for name in sorted(one.keys() & two.keys()):
@@ -86,7 +87,7 @@ def compare_runs(runs: Sequence[str]) -> list[Difference]:
 def read_verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
     """The verdicts of a run, by benchmark and part (pictures that agree with a usual answer, or do not).
 
-    Raises UserError if an answer is there twice, as in a folder of several runs.
+    Raises UserError if an answer occurs twice, for example because the folder contains several runs.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     places: dict[tuple[str, str, int], Path] = {}
@@ -110,7 +111,7 @@ def read_verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
 def _paired(
     one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[tuple[float, float, int]]]:
-    """Cluster -> (first's accuracy, other's accuracy, answers) of each of its items that both answered."""
+    """Map a cluster to (first accuracy, other accuracy, answers) for each of its items that both answered."""
     sides = []
     for lines in (one, two):
         items: dict[str, tuple[str, list[float]]] = {}
@@ -133,7 +134,7 @@ def _answers(line: Mapping[str, Any]) -> str:
 
 
 def _right(line: Mapping[str, Any]) -> float | None:
-    """1 or 0 by the rules; if only a judge grades (mmvet), its score, or None without one."""
+    """1 or 0 by the rules; for a benchmark that only a judge grades (mmvet), the judge's score or None."""
     return line.get("judge") if line.get("rule") == "judge" else float(line["verdict"] == "right")
 
 

@@ -1,7 +1,7 @@
-"""Responses that were saved before: no model is loaded and no picture is read.
+"""Read responses from a file, to grade them without loading a model or reading a picture.
 
 >>> saved = saved_responses(Path("answers.jsonl"), "pid")
->>> for sample, draw, text in joined(samples, saved): ...      # text None: this one is missing
+>>> for sample, draw, text in joined(samples, saved): ...      # text is None if it is missing
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Saved:
 
     @property
     def draws(self) -> int:
-        """The largest number of responses of an item; an item with fewer lacks some."""
+        """The largest number of responses that any item has; an item with fewer responses lacks some."""
         return max(map(len, self.texts.values()))
 
 
@@ -56,15 +56,17 @@ def saved_responses(path: Path, id_column: str) -> Saved:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"responses={path}, line {number}: not an object with id and response") from error
         if id in saved.texts:
-            raise UserError(f"responses={path}, line {number}: a second line for {id}; use `responses`")
+            raise UserError(
+                f"responses={path}, line {number}: a second line for {id}; put all into one list `responses`"
+            )
         saved.texts[id] = texts
     if not any(saved.texts.values()):
-        raise UserError(f"responses={path}: no responses in it")
+        raise UserError(f"responses={path}: there are no responses in it")
     return saved
 
 
 def _text(said: Any) -> str | None:
-    """A response as text; a number becomes text, null becomes None. TypeError for anything else."""
+    """A response as text; a number becomes text, null becomes None. Raises TypeError for anything else."""
     if isinstance(said, bool) or not isinstance(said, str | int | float | None):
         raise TypeError
     return None if said is None else str(said)
@@ -92,15 +94,15 @@ def missing(bench: Bench, known: set[str], saved: Saved, path: str) -> dict[str,
     }
     if counts["missing"] or counts["fewer"]:
         print(
-            f"{bench.name}: {counts['missing']} items have no response and {counts['fewer']} fewer than "
-            f"{saved.draws}: what is missing counts as wrong",
+            f"{bench.name}: {counts['missing']} items have no response and {counts['fewer']} have fewer than "
+            f"{saved.draws}: missing responses count as wrong",
             file=sys.stderr,
         )
     return counts
 
 
 def not_over_a_run(folder: Path, responses: Path) -> None:
-    """Refuse a folder whose own responses differ from the saved ones: verdicts would not match them."""
+    """Raise ConfigError if `folder` has other responses: the verdicts would not match them."""
     asked = folder / "responses.jsonl"
     if asked.exists() and not asked.samefile(responses):
-        raise ConfigError(f"out={folder} holds a run with responses of its own: name another folder")
+        raise ConfigError(f"out={folder} contains a run with its own responses: choose another folder")

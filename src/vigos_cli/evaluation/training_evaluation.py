@@ -40,7 +40,7 @@ class TrainingEvaluation:
     def run(
         self, folder: Path, *, samples: int | None = None, two_pass: bool = False, again: bool = False
     ) -> tuple[dict[str, Any], list[Response]]:
-        """Figures, and the responses to PriorWorld; results in the folder are reused unless `again`."""
+        """The figures and the responses to PriorWorld. Results in the folder are reused unless `again`."""
         bench = self.config.bench if samples is None else replace(self.config.bench, samples=samples)
         completion = "two_pass" if two_pass else "student"
         config = replace(
@@ -57,7 +57,7 @@ class TrainingEvaluation:
         return figures | ({"benches": benches} if benches else {}), responses
 
     def _bench(self, config: EvalRun, name: str, folder: Path) -> dict[str, Any]:
-        """The figures of another benchmark; with resume=auto those that the folder holds already."""
+        """The figures of a benchmark; with resume=auto they are read from the folder if they are there."""
         scores = folder / "scores.json"
         if scores.exists() and config.resume == "auto":
             return json.loads(scores.read_text())

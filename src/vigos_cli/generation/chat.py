@@ -2,8 +2,8 @@
 
 No weights and no processor are loaded here. The student's pre-fill is sent as the start of the assistant's
 turn if the server can continue a turn. This is tested once in a run: the server must accept the fields, and
-must count fewer prompt tokens than for the same turn closed (a server that ignores the fields counts the same
-number). Otherwise no pre-fill is sent, and the format of the text is judged as the server returns it.
+must count fewer prompt tokens than if the same turn is closed (a server that ignores the fields counts the
+same number). Otherwise no pre-fill is sent, and the format of the text is judged as the server returns it.
 
 Replies are streamed. Servers return a chain of thought separately as `reasoning_content`, and some then drop
 the text before it. In a stream the order of all pieces is known, so the thinking tags can be put back.
@@ -80,7 +80,7 @@ class ChatEngine:
 
     def __init__(self, config: EvalRun):
         if config.adapter.path and not Path(config.adapter.path).is_dir():
-            raise UserError(f"adapter.path={config.adapter.path}: no such folder (its prompt is used)")
+            raise UserError(f"adapter.path={config.adapter.path}: no such folder (to read its prompt)")
         self._config: RolloutConfig = config.rollout
         self._model, self._file = served_name(config), Path(config.out) / FILE
         self._key = key_from_environment("rollout", self._config)

@@ -52,7 +52,7 @@ async def _ask_all(
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
     except (NoReply, NoServer) as error:
-        raise UserError(f"rollout: {config.url} {error}; the run stops, resume=auto continues it") from error
+        raise UserError(f"rollout: {config.url} {error}; the run stops; resume=auto continues it") from error
 
 
 def data_url(image: Any) -> str:

@@ -1,4 +1,4 @@
-"""The interface of an engine, which samples rollouts, and the choice of the engine.
+"""The interface of an engine, which samples rollouts, and the function that chooses one.
 
 >>> engine = engine_of(config, student)
 >>> job = SamplingJob(requests, Sampling(64, temperature=0), key=("bench", 42), batch=32)

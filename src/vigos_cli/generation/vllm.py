@@ -52,7 +52,7 @@ class VllmEngine:
         self._version: tuple[float, ...] = ()  # identifies the current weights
 
     def roll_out(self, job: SamplingJob) -> list[Rollout]:
-        """Sample on the server, under the adapter as it is now; see `Engine`."""
+        """Sample on the server with the current adapter; see `Engine`."""
         self._serve_current_weights(job.requests)
         rollouts: dict[int, Rollout] = {}
 

@@ -1,6 +1,6 @@
 """The requests to a vLLM server, and the checks of its replies.
 
-Checked are:
+The run ends with an error unless
 - the server expands every image to the same placeholder tokens (slots) as the processor here;
 - it reads as many prompt tokens as were sent, and its log-probabilities belong to these tokens;
 - it samples no image placeholder, for which the loss would expect an image.
@@ -23,7 +23,7 @@ from vigos_cli.utils.server import CutShort, NoReply, NoServer, Server
 LARGEST = 1 << 30  # bytes of a reply, which contains the features of images
 RENDER, GENERATE = "/chat/completions/render", "/inference/v1/generate"
 LOAD, UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
-Features = dict[str, Any] | None  # of images, by the server's processor, with their positions in our ids
+Features = dict[str, Any] | None  # image features from the server's processor, with positions in our ids
 
 
 async def image_features(server: Server, model: str, prompt: Prompt, slots: frozenset[int]) -> Features:

@@ -1,4 +1,4 @@
-r"""Where in a response the answer stands.
+r"""Find the answer in a response.
 
 >>> extract("<think> 2 + 2 </think> \\boxed{4}")
 '4'

@@ -1,4 +1,4 @@
-r"""Grades a response: the graders in their order, each with a reason.
+r"""Grade a response: try the graders in a fixed order, and give a reason with the verdict.
 
 >>> grade("0.5", r"So it is \boxed{50\%}.")
 Verdict(verdict='right', extracted='50\\%', rule='number', reason='the same quantity')

@@ -1,5 +1,6 @@
-"""The program of a math worker: reads pairs, one JSON line each, and answers whether math-verify holds them
-equal.
+"""The program of a math worker, which compares pairs of answers with math-verify.
+
+It reads one JSON line for each pair, and answers whether math-verify holds the two equal.
 
     parent                      child
     {"pair": [gold, answer]} -> parse, verify both ways -> {"equal": true | false | null}

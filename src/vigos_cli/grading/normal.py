@@ -1,4 +1,4 @@
-r"""One way to write what people, models and LaTeX write in many: the form in which answers are read.
+r"""Normalise answers: one form for the many ways in which people, models and LaTeX write.
 
 >>> plain(r"$12\,\mathrm{cm}^2$")
 '12 cm^2'

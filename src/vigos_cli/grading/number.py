@@ -1,4 +1,4 @@
-r"""Numbers with what they are numbers of: thousands separators, percent, ratios, number words, units.
+r"""Read numbers with their units: thousands separators, percent, ratios, number words.
 
 >>> same_quantity(quantity("12 cm"), quantity("120 mm"))
 True

@@ -1,4 +1,4 @@
-r"""What the authors of MathVista, MMMU and MMMU-Pro count as right, to put a number beside a published one.
+r"""The official rules of MathVista, MMMU and MMMU-Pro, to compare with published scores.
 
 >>> row = {"question_type": "free_form", "answer_type": "float", "answer": "13.8", "precision": 1}
 >>> official_mathvista(row, "13.80").verdict

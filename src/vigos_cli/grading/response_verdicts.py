@@ -17,7 +17,7 @@ NEGATED = re.compile(r"\b(?:not|isn't|never)\s+(?:\w+\s+)?$")
 
 
 def answer_of(response: str) -> str | None:
-    """The answer that a response holds; None where there is none."""
+    """The answer in a response; None if there is none."""
     from vigos_cli.grading import extract
 
     found = extract(response)
@@ -30,26 +30,27 @@ def no_answer(rule: str = "none") -> Verdict:
 
 
 def by_grading(gold: str, response: str, choices: Sequence[str] = (), **known: Any) -> Verdict:
-    """The shared graders' verdict; `known` are their precision, unit and kind of gold."""
+    """The shared graders' verdict; `known` may give the precision, unit and kind of the gold answer."""
     from vigos_cli.grading import grade
 
     return grade(gold, response, choices=tuple(choices), **known)
 
 
 def by_letter(gold: str, response: str, choices: Sequence[str]) -> Verdict:
-    """The same where the gold answer is a letter, whatever the options look like."""
+    """The shared graders' verdict if the gold answer is a letter, whatever the options look like."""
     return by_grading(gold, response, choices, kind="letter")
 
 
 def best(verdicts: Iterable[Verdict]) -> Verdict:
-    """Of the verdicts against several gold answers, a right one, else a wrong one."""
+    """The best of the verdicts against several gold answers: a right one, else a wrong one."""
     return min(verdicts, key=lambda verdict: RANKS[verdict.verdict])
 
 
 def by_word(response: str, gold: str, words: Sequence[str]) -> Verdict:
-    """Which of a few words the answer is: its first word, or else the only one of them in it.
+    """Grade an answer that must name one of a few words: its first word, or the only one that it contains.
 
-    Two of them, or one behind a negation, abstain. A list of them in front is no answer, as in `Yes/No: No`.
+    An answer with two of the words, or with one word after a negation, is unparsed. A list of the words at
+    the start is skipped, as in `Yes/No: No`.
     """
     rule = "/".join(words)
     answer = answer_of(response)

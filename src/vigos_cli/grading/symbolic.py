@@ -1,4 +1,4 @@
-r"""Which answers may be asked of math-verify, and how they are written for it.
+r"""Choose the answers that math-verify may compare, and write them in LaTeX for it.
 
 >>> latex("x^2 <= 4")
 'x^2 \\le  4'

@@ -1,4 +1,4 @@
-"""Whether two texts are equal without case, surrounding blanks and a final stop."""
+"""Compare two texts without regard to case, extra blanks and a final full stop."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ def normal_text(text: str) -> str:
 
 
 def same_text(answer: str, reference: str) -> bool:
-    """Whether two answers say the same; an empty one is never right."""
+    """Whether two answers are the same text in this form; an empty answer is never right."""
     return normal_text(answer) != "" and normal_text(answer) == normal_text(reference)

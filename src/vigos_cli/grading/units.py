@@ -1,4 +1,4 @@
-"""What a unit measures, and how many of the dimension's own unit it is.
+"""Parse units: the dimension of a unit, and its size in the base unit of that dimension.
 
 >>> unit("cm^2") == unit("square centimetres")
 True

@@ -1,4 +1,4 @@
-r"""Symbolic equality in processes that can be killed.
+r"""Check symbolic equality in worker processes that can be killed.
 
 math-verify hangs, or takes gigabytes, on some inputs.
 

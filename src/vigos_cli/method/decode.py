@@ -3,7 +3,7 @@
     >>> Decoder(tokenizer).decode(prefill + sampled)
     ('<description> A cat', (13, 15, 19))  # the text, and its length after each token
 
-The text is never tokenised again. Rules
+The text is never tokenised again. The rules are:
     - A character belongs to the token that holds its last byte; tokens with only its first bytes have no
       width.
     - Bytes that are not UTF-8 become U+FFFD. It belongs to the token at which they can no longer be valid,

@@ -4,8 +4,8 @@
                                                  |                   |
         grad_NH <---------- grad_CH <---head-- grad_CV <-------------+
 
-The head is frozen and the weight of every token is known before, so the gradient of a chunk can be taken
-at once, while its logits are in memory: no tensor of size V lives longer than a chunk, and nothing is
+The head is frozen and the weight of every token is known in advance, so the gradient of a chunk can be taken
+at once, while its logits are in memory: no tensor of size V is kept longer than a chunk, and nothing is
 recomputed. Within a chunk, `losses.score` gets a few rows at a time, so that the elementwise work stays in
 the processor's cache. Everything is float32, whatever the dtype of the model: in bfloat16 a third of the KLs
 below 0.01 nats came out negative.
@@ -50,7 +50,7 @@ def fused_loss(
     assert not (wanted and head_VH.requires_grad), "the head must be frozen: it would get no gradient"
     N, V, device = len(student_NH), len(head_VH), student_NH.device
     sides = [student_NH] if teacher_NH is None else [student_NH, teacher_NH]
-    rows = max(1, TILE // V) if device.type == "cpu" else chunk  # on a GPU each launch costs
+    rows = max(1, TILE // V) if device.type == "cpu" else chunk  # each launch on a GPU costs time
     weight_N = weight_N.to(device, torch.float32)
     loss = torch.zeros((), device=device)
     grad_NH = torch.zeros(student_NH.shape, device=device) if wanted else None
@@ -63,7 +63,7 @@ def fused_loss(
         for start in range(0, N, chunk):
             chunk_N = slice(start, min(start + chunk, N))
             C = chunk_N.stop - chunk_N.start
-            # Student and teacher in one matrix product, which reads the head once.
+            # One matrix product for student and teacher reads the head only once.
             both = logits[: len(sides) * C]
             project(torch.cat([side[chunk_N] for side in sides]), head_VH, bias_V, out_NV=both)
             student_CV, teacher_CV = both[:C], None if teacher_NH is None else both[C:]

@@ -1,6 +1,6 @@
 """Divergences of the student from a teacher at one token, and their clip.
 
-    logits ---> log-probabilities ---> summands_NK ---clip---> one number a token ---weights---> loss
+    logits ---> log-probabilities ---> summands_NK ---clip---> one number per token ---weights---> loss
 
 The student is p, the teacher q. A divergence returns its summands, one for each vocabulary entry: their sum
 is its value, and one of the clips works on each summand. Everything is differentiable with respect to the
@@ -105,7 +105,7 @@ def skew_kl(logp_NV: Tensor, logq_NV: Tensor, alpha: float) -> Tensor:
 
 
 def topk_kl(logp_NV: Tensor, logq_NV: Tensor, k: int, tail: str) -> Tensor:
-    """KL(q || p) over the teacher's k most likely entries; the rest is one more entry, or left out.
+    """KL(q || p) over the teacher's k most likely entries; all others form one more entry or are left out.
 
     With tail=bucket (one more entry) it is a lower bound of forward_kl. With tail=renormalise both sides sum
     to one over the k entries, and probability that the student puts on other entries has no cost.

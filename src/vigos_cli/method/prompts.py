@@ -1,12 +1,12 @@
 """Render the prompts of the student and its teachers with the model's chat template.
 
     prompter = Prompter(processor, load_prompts(config.prompt), config.routing)
-    images = prompter.encode(sample.images)                                # once a sample
+    images = prompter.encode(sample.images)                                # once per sample
     student = prompter.render(Role.STUDENT, images, question=sample.question)
     teacher = prompter.render(Role.REASONING, images, question=sample.question, reference="red")
     ids, positions = prompter.teacher_sequence(teacher, rollout)
 
-Who is shown what is in sec. 2 and 3 of the paper and in docs/method.md. A prompt is joined from token ids,
+Sec. 2 and 3 of the paper and docs/method.md say what each role is shown. A prompt is joined from token ids,
 never from text, so that no text can change its structure:
 
     part      example                                        tokenised by
@@ -72,7 +72,9 @@ def _read(path: Path) -> dict[str, str]:
         raise ConfigError(f"prompt.path={path} must map keys to texts; the keys are {', '.join(KEYS)}")
     for key, text in texts.items():
         if key not in KEYS:
-            raise ConfigError(f"prompt.path={path}: {key}: {nearest(str(key), KEYS)}one of {', '.join(KEYS)}")
+            raise ConfigError(
+                f"prompt.path={path}: {key}: {nearest(str(key), KEYS)}choose one of {', '.join(KEYS)}"
+            )
         if not isinstance(text, str):
             raise ConfigError(f"prompt.path={path}: {key} must be a text (quote it, or use a | block)")
     return texts
@@ -105,8 +107,8 @@ class PlainText:
 
     A tokenizer finds an added token only in an uncut text, so it is enough to cut the text after the first
     character of each occurrence, overlapping ones included. Added tokens that are not special (`<think>` in
-    some vocabularies) keep their id where the instruction alone writes them, because the model knows them so;
-    text of the data never gets one. Blank added tokens are allowed: they are only white space.
+    some vocabularies) keep their id where the instruction itself contains them, because the model knows them
+    in this form; text from the data never gets one. Added tokens of white space only are allowed.
     """
 
     def __init__(self, tokenizer: Any):

@@ -8,17 +8,17 @@ Spans (sec. 3.2) are found in the text, and the character offsets at which the t
 tokens. A token completely inside a part has its kind; a token across an edge is DELIMITERS. A token without
 width (a special token, the first bytes of a character) has the position of the next character.
 
-Rules of `spans=paper`, which are the paper's, with additions where the paper says nothing
+The rules of `spans=paper` are the paper's, with additions where the paper says nothing:
     once      each tag occurs exactly once in the turn, pre-fill included: repeated or nested tags are invalid
     order     the tags come in the order above, and a box opens after `</think>`
     content   d, r and a are not blank
-    box       the answer is the last box after `</think>` whose braces balance, by its opening; `\{` and `\}`
-              do not count as braces. A wrong answer is valid.
+    box       of the boxes after `</think>` whose braces balance, the one that opens last is the answer; `\{`
+              and `\}` do not count as braces. A wrong answer is valid.
     between   other text before the answer's box (between parts, an earlier box) is DELIMITERS and no error
     end       what follows the box is END; a turn cut by the length limit after its box is valid
 
-Rules of `spans=code`, those of the authors' program: the first occurrence of each tag counts, each searched
-after the one before. The description is everything before `</description>`, and may be blank. Everything from
+Rules of `spans=code`, those of the authors' program: the first occurrence of each tag after the previous tag
+counts. The description is everything before `</description>`, and may be blank. Everything from
 `<think>` to the closing brace of the first box is REASONING, except the content of the box, which is ANSWER;
 a token across an edge of that content is REASONING. r and the box may be empty.
 """
@@ -80,7 +80,7 @@ def unbox(text: str) -> str:
 
 
 def after_think(text: str) -> int | None:
-    """The position after the first `<think>` behind the description, if there is one; None without."""
+    """The position after the first `<think>` that follows the description, if any; None without `<think>`."""
     start = text.find(THINK, max(text.find(DESCRIPTION_END), 0))
     return start + len(THINK) if start >= 0 else None
 

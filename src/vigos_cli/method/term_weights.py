@@ -13,7 +13,7 @@ from vigos_cli.types import Kind, Role, Term
 
 
 def term_name(term: Term) -> str:
-    """The mean of eq. 18-21 in which a term is counted.
+    """The name of the mean in eq. 18-21 in which a term is counted.
 
     Each role that supervises whole rollouts has a mean of its own. For the other roles the segment decides;
     outside the segments (delimiters, invalid rollouts without fallback) the teacher decides.

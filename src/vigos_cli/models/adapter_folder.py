@@ -72,7 +72,7 @@ print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 
 def save_adapter(student: Student, place: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
-    """Write weights, prompt and card to `place`, all of them or none.
+    """Write weights, prompt and card to `place`, completely or not at all.
 
     `facts` holds `steps` and `adapter_modules`, and after the evaluations also `before` and `after`.
     """
@@ -102,7 +102,7 @@ def _save(student: Student, folder: Path, config: DistillRun) -> None:
 
 
 def write_card(folder: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
-    """Write the model card README.md beside the weights; `facts` as in `save_adapter`."""
+    """Write the model card README.md next to the weights; `facts` are those of `save_adapter`."""
     with drafted(folder / "README.md") as draft:
         draft.write_text(_card(config, facts), encoding="utf-8")
 

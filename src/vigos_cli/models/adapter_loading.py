@@ -233,7 +233,7 @@ class _Names:
         return current
 
     def update(self, config: LoraConfig, current: Mapping[str, str]) -> LoraConfig:
-        """Replace patterns over old module names by the current full names, each with its rank and alpha."""
+        """Replace patterns of old module names by the current full names, each with its rank and alpha."""
         former = {_base_module(new): _base_module(old) for old, new in current.items()}
         # LoRA adapts linear layers and embeddings, which have no modules inside.
         leaves = [
@@ -292,6 +292,6 @@ def _line(error: Exception) -> str:
 
 
 def _tell(text: str) -> None:
-    """One line on stderr, by the first process."""
+    """Print one line on stderr, from the first process only."""
     if launched_rank() == 0:
         print(f"vigos: {text}", file=sys.stderr)

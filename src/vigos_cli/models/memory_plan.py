@@ -164,7 +164,7 @@ def print_plan(config: DistillRun) -> bool:
 
 
 def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
-    """The smallest change that makes it fit, as overrides for the command line."""
+    """The smallest change after which the run fits, as overrides for the command line."""
     tried = [config]
 
     def change(group: str, **values: Any) -> None:

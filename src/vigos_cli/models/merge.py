@@ -1,8 +1,8 @@
 """Merge an adapter into its base, for engines that do not load adapters.
 
-Training never merges: 4-bit weights cannot be merged, and bfloat16 weights drift. This merges once, after
-training, and checks on prompts with images that the merged model gives the same distributions as base and
-adapter, and that the saved files give the same result as the merged model.
+Training never merges: 4-bit weights cannot be merged, and bfloat16 weights drift. This module merges once,
+after training. It checks on prompts with images that the merged model gives the same distributions as base
+and adapter, and that the saved files give the same result as the merged model.
 """
 
 from __future__ import annotations

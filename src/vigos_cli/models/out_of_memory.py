@@ -1,7 +1,7 @@
 """Report in which phase memory ran out, and which keys to change to continue the run.
 
-with with_advice(config):           # around a command: ends it with one line
-    with in_phase("learn"):         # around a phase: names it
+with with_advice(config):           # around a command: if memory runs out, it ends with one line of advice
+    with in_phase("learn"):         # around a phase: the advice names this phase
         loss.backward()
 
 out of memory while the student learned: repeat the command with resume=auto out=runs/a
@@ -85,7 +85,7 @@ def advice(config: RunConfig, phase: str) -> str:
         new += ", or use adapter=qlora"
     text = f"out of memory {PHASES[phase]}: "
     if not smaller:
-        return f"{text}no key of this run that would help can be changed; start a new one: {new}"
+        return f"{text}resuming this run with other keys does not help; start a new one: {new}"
     again = "" if isinstance(config, AblateRun) else f"resume=auto out={config.out} "
     also = f" (also possible: {', '.join(smaller[1:])})" if smaller[1:] else ""
     return f"{text}repeat the command with {again}{smaller[0]}{also}; it continues. Or start a new run: {new}"

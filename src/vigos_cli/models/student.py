@@ -123,17 +123,17 @@ class Student:
                 raise ValueError(which)
 
     def recompute_activations(self) -> None:
-        """Switch gradient checkpointing on: keep the input of each layer, recompute the rest backward.
+        """Switch gradient checkpointing on: keep only each layer's input, recompute the rest when needed.
 
         transformers also marks the embeddings of text and images as requiring a gradient, which only its
-        reentrant form needs. This undoes that mark: with it the backward pass would go through every block
-        of the frozen vision tower.
+        reentrant form needs. This method removes the mark, because with it the backward pass would go through
+        every block of the frozen vision tower.
         """
         self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.base.disable_input_require_grads()
 
     def release(self) -> Any:
-        """Take the adapter and the hooks off and return the base model as it was loaded.
+        """Remove the adapter and the hooks, and return the base model as it was loaded.
 
         The student cannot be used afterwards.
         """

@@ -87,7 +87,7 @@ def write_page(
     facts: Mapping[str, str],
     words: Mapping[str, str] = ROLLOUTS,
 ) -> int:
-    """Write the page as a whole (never half of it), and return its size in bytes."""
+    """Write the page, completely or not at all, and return its size in bytes."""
     content = page(rollouts, title, facts, words).encode("utf-8")
     with drafted(path) as draft:
         draft.write_bytes(content)
@@ -102,8 +102,8 @@ def page(
 ) -> str:
     """The page as text.
 
-    `facts` are shown under the title (model, adapter, rates). `words` replace the names of what is shown:
-    the default speaks of rollouts, the page of failures of failures.
+    `facts` are shown under the title (model, adapter, rates). `words` are the names used on the page: by
+    default it calls its entries rollouts, and the page of failures calls them failures.
     """
     images = ImageTable()
     teachers = sorted({token.teacher for r in rollouts for token in r.tokens if token.teacher is not None})

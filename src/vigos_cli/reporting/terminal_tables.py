@@ -16,7 +16,7 @@ def print_priorworld_table(reports: Mapping[str, Mapping[str, Any]], title: str)
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.caption = "\n".join(
         [
-            "PriorWorld, held out: shares with 95 % intervals; n counts answers, several an item if sampled",
+            "PriorWorld, held out: shares with 95 % intervals; n counts answers (sampled: several per item)",
             *(f"{name:<12}{label}" for name, label in LABELS.items()),
         ]
     )

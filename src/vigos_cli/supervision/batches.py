@@ -46,7 +46,7 @@ class Batches:
         self._next: dict[int, Future[tuple[list[Prepared], Counter[str]]]] = {}
 
     def at(self, step: int) -> tuple[list[Prepared], Counter[str]]:
-        """The samples of a step, and the counts of rules that applied to them."""
+        """The samples of a step, and how many were repaired or left out, by rule."""
         if self.pool is None:
             return self._make(step)
         made = self._next.pop(step, None) or self.pool.submit(self._make, step)

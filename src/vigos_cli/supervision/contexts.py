@@ -94,7 +94,7 @@ def _teacher_prompt(role: Role, *, item: Prepared, prompter: Prompter, config: R
 
 
 def _scorable(terms: Sequence[Term], contexts: Mapping[Role, Context]) -> tuple[Term, ...]:
-    """Drop tokens that their teacher does not read: those before `<think>` if its turn begins there."""
+    """Drop tokens that their teacher does not read: those before `<think>` if its turn starts there."""
     kept = []
     for term in terms:
         context = contexts.get(term.role, contexts[Role.STUDENT])

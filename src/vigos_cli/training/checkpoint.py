@@ -3,9 +3,8 @@
     checkpoints/step-000020/
         adapter.safetensors  optimizer.safetensors  ema.safetensors (teacher=ema)  state.json
 
-A checkpoint is written to a temporary folder and then renamed, so every `step-*` folder is complete. Data
-order, sampling and the schedule depend on the step alone, so the step number is all that must be saved of
-them.
+A checkpoint is written to a temporary folder and then renamed, so every `step-*` folder is complete. The
+order of the data, the sampling and the schedule depend only on the step, so they need no state of their own.
 """
 
 from __future__ import annotations

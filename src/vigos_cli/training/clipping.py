@@ -45,8 +45,8 @@ def closing_note(loss: LossConfig, rate: float | None) -> str | None:
 class ClipWatch:
     """Warns once when more than half of the supervised tokens had no gradient for ten steps in a row.
 
-    `lines` are the steps before a resume. A step without supervised tokens neither counts as one of the ten
-    nor breaks the row.
+    `lines` are the steps before a resume. A step without supervised tokens is ignored: it does not count as
+    one of the ten, and it does not interrupt them.
     """
 
     def __init__(self, loss: LossConfig, lines: Iterable[Mapping[str, Any]] = ()):

@@ -1,9 +1,9 @@
 """A whole distillation run: load, measure, train, measure again, and write the results.
 
-Leaves in `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, data.json (by
-which a resumed run detects that its data changed), and every answer of the evaluations: those to PriorWorld
-in before.jsonl and responses.jsonl, those to other benchmarks in before/NAME and after/NAME, as `vigos eval`
-writes them.
+It writes to `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, data.json
+(with which a resumed run detects that its data changed), and every answer of the evaluations: those to
+PriorWorld in before.jsonl and responses.jsonl, those to other benchmarks in before/NAME and after/NAME, as
+`vigos eval` writes them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ from vigos_cli.utils.progress import Bar
 
 
 def distill(config: DistillRun) -> dict[str, Any] | None:
-    """Run it; return the summary (None on processes other than the first, and without training)."""
+    """Run a distillation and return its summary; None on other processes than the first, and for a dry run.
+
+    `plan=true` only prints the estimate of memory, and returns None.
+    """
     out, began = Path(config.out), time.perf_counter()
     settle_prompts(config)
     if (finished := _finished(out, config)) is not None:
@@ -87,7 +90,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
             stack.callback(batches.close)
             _train(learner, batches, prompter, config, around, tracker)
         facts = {"steps": learner.step, "adapter_modules": sum("lora_A" in name for name in student.adapter)}
-        if tracker:  # before the closing evaluation, which may take hours and may fail
+        if tracker:  # before the final evaluation, which may take hours and may fail
             save_adapter(student, out / "adapter", config, facts)
 
         after, responses = _measure_after(out, learner, around, config)
@@ -156,7 +159,7 @@ def _train(
     around: TrainingEvaluation,
     tracker: Tracker | None,
 ) -> None:
-    """Train to the last step; write one line of metrics.jsonl and move the progress bar at each."""
+    """Train to the last step; after each step write its line of metrics.jsonl and move the progress bar."""
     out, steps = Path(config.out), total_steps(config, len(batches.data))
     watch, empty = ClipWatch(config.loss, tracker.lines if tracker else ()), EmptySteps(steps)
     with Bar("distill", steps, learner.step, quiet=tracker is None) as bar:

@@ -65,7 +65,7 @@ def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config
 
 
 def longest(data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> tuple[int, int]:
-    """The row with the longest prompt among the first ones, and its tokens."""
+    """The index and length in tokens of the longest prompt among the first `SEARCHED` rows."""
     counts: Counter[str] = Counter()
     best = (-1, 0)
     for index in range(min(SEARCHED, len(data))):

@@ -43,7 +43,7 @@ class Learner:
             self.seconds[phase] += self._clock() - start
 
     def _clock(self) -> float:
-        """Seconds, read after the GPU has finished all the work that it was given so far."""
+        """The time in seconds, read after the GPU has finished all work that was started before."""
         if self.student.device.type == "cuda":
             torch.cuda.synchronize(self.student.device)
         return time.perf_counter()

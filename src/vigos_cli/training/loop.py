@@ -102,7 +102,7 @@ def resume_learner(learner: Learner, out: Path) -> None:
     if not places:
         return
     file = places[-1] / "adapter.safetensors"
-    # Adapter first: if its shapes differ, its error names the tensor; that of the optimizer does not.
+    # The adapter is loaded first: if shapes differ, its error names the tensor; the optimizer's does not.
     learner.student.load_adapter_state(read_tensors(file), file)
     ema, state = load_checkpoint(places[-1], learner.optimizer)
     if learner.ema is not None and ema is not None:

@@ -1,6 +1,6 @@
-"""Checks for runs that learn nothing, or from less data than their settings say.
+"""Detect runs that would learn nothing, or from less data than their settings say.
 
-    print("\\n".join(notes(config, len(data))))   # allowed settings that may be a mistake, a line each
+    print("\\n".join(notes(config, len(data))))   # one line for each setting that may be a mistake
     empty = EmptySteps(steps)
     empty.see(line)                              # UserError if no row can be used in several steps
 

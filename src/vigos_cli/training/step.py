@@ -95,7 +95,7 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
 def weigh_terms(rows: Sequence[Supervised], loss: LossConfig) -> tuple[list[Supervised], Counter[str]]:
     """Set the weight of each term to what one of its tokens counts in the loss (eq. 18-21).
 
-    Also return what the terms are divided by, summed over processes; it is empty without supervised tokens.
+    Also return the divisors of the terms, summed over all processes; empty if no token is supervised.
     """
     terms = [row.terms for row in rows]
     divisors = process_group.sum_counts(term_counts(terms, loss.reduction))
@@ -108,7 +108,7 @@ def weigh_terms(rows: Sequence[Supervised], loss: LossConfig) -> tuple[list[Supe
 
 
 def micro_batches(rows: Sequence[Supervised], size: int) -> list[list[Supervised]]:
-    """Group the rows that have a term by length, the longest first: if memory is short, it fails at once."""
+    """Group the rows that have a term by length, longest first, so that a lack of memory shows at once."""
     taught = sorted((row for row in rows if row.terms), key=lambda row: -row.length)
     return [taught[i : i + size] for i in range(0, len(taught), size)]
 

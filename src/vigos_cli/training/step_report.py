@@ -1,4 +1,4 @@
-"""What one step reports: its line of metrics.jsonl, summed over all processes."""
+"""The report of one step: its line of metrics.jsonl, summed over all processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vigos_cli.utils import process_group
 
 
 class StepReport:
-    """Collects the figures of one step: make it before the step, and ask for `line` after it."""
+    """Collects the figures of one step: create it before the step, and call `line` after the step."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner

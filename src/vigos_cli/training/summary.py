@@ -1,4 +1,4 @@
-"""What a finished run leaves: `summary.json`, the adapter's card, the curves and the table."""
+"""Write the results of a finished run: summary.json, the adapter's card, curves and table."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Write metrics to `metrics.jsonl`, and to Weights & Biases or TensorBoard if configured.
 
     with Tracker(config.tracking, out, asdict(config), from_step=learner.step) as tracker:
-        tracker.log(line)                 # an exception in the block marks the run as failed in its store
+        tracker.log(line)                 # an exception in the block marks the run as failed
 
-A folder has one wandb run, however often it is resumed: the id is kept in `wandb-run.json`.
+A folder has one wandb run, however often it is resumed; `wandb-run.json` stores the run's id.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Store(Protocol):
 class Tracker:
     """Appends one line for each step and flushes it; on resume, drops the lines after the checkpoint.
 
-    As a context manager it is closed at the end of the block, and its store learns whether the block raised.
+    As a context manager it is closed at the end of the block; it passes on to its store whether an exception
+    was raised in the block.
     """
 
     def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any], *, from_step: int):
@@ -126,7 +127,7 @@ class Wandb:
 
     A resumed folder continues its run, online and in `wandb sync`. Wandb ignores values that are logged at a
     lower step than its last one, and a run resumed from an older checkpoint logs such steps. So the optimizer
-    step is a metric of its own and the x axis of the charts, and wandb counts steps by itself.
+    step is logged as a metric and used as the x axis of the charts, while wandb counts its own steps.
     """
 
     def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any]):

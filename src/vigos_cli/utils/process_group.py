@@ -4,8 +4,8 @@ Each process holds the whole model. With one process, every function returns its
 
 There are two groups of torch.distributed. Gradients use NCCL (gloo on the CPU) with its short time-out,
 because all processes reach that exchange at about the same time. Python objects use gloo without a time-out,
-because a process may have to wait long for another one that has more to sample, read or write. A process
-that dies closes its connections, so the others do not wait for it.
+because a process may have to wait long for another one that has more to sample, read or write. When a process
+ends, its connections are closed, so the others do not wait for it.
 """
 
 from __future__ import annotations

@@ -135,9 +135,10 @@ def crossed_statistic(
 def bootstrap_statistic(
     sums_CP: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
 ) -> tuple[float, tuple[float, float] | None] | None:
-    """A statistic of one run's sums (a row a cluster) and its bootstrap interval; None if it is undefined.
+    """A statistic of one run's sums (one row per cluster) and its bootstrap interval; None if undefined.
 
-    `statistic` takes sums of any leading shape, the parts last. The interval is None without any spread.
+    `statistic` takes sums of any leading shape, the parts last. The interval is None if the bootstrap has no
+    spread.
     """
     if not len(sums_CP):
         return None

@@ -28,4 +28,4 @@ def run(config: RolloutRun) -> None:
     console.print(f"{len(lines)} rollouts, {valid} valid, {right} right", markup=False)
     if config.looking:
         print_palr_table(lines)
-    console.print(f"all rollouts: {config.out}/{PAGE}", markup=False, soft_wrap=True)
+    console.print(f"all rollouts as a page: {config.out}/{PAGE}", markup=False, soft_wrap=True)

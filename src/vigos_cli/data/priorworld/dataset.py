@@ -147,6 +147,6 @@ def make_sample(
 
 
 def with_wrong_answer(sample: Sample, rng: random.Random) -> Sample:
-    """The same sample with a wrong answer of the same family as reference; the solution states only that."""
+    """The sample with a wrong answer of the same family as its reference; the solution states only this."""
     wrong = rng.choice([answer for answer in vocabulary(sample.family) if answer != sample.answer])
     return replace(sample, answer=wrong, solution=f"The answer is {wrong}.")

@@ -3,8 +3,9 @@
     idx  type  task   image      question  choices      answer  prompt             source
     0    2D    Count  <picture>  "How .."  ["0", "3"]   "(C)"   "How .. (A) 0 .."  ADE20K, COCO or Omni3D
 
-`prompt` is used unchanged. The benchmark's score is 1/2 ((ADE20K + COCO) / 2 + Omni3D), of accuracies by
-source; it is `score`, the plain mean is `accuracy`.
+The column `prompt` is used unchanged. The figure `score` is the benchmark's own score,
+1/2 ((ADE20K + COCO) / 2 + Omni3D), where each name stands for the accuracy on that source. `accuracy` is the
+plain mean.
 """
 
 from __future__ import annotations
@@ -57,15 +58,15 @@ class CVBench(Adapter):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """The row's own, which lists the options."""
+        """The prompt of the row, which lists the options."""
         return sample.question
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """A letter or an option's text."""
+        """Accept the letter or the text of the right option."""
         return by_letter(sample.answer, response, sample.options)
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """Both means; with several draws also the benchmark's score from Pass@n."""
+        """`score` and `accuracy`; with several draws also the benchmark's score from Pass@n."""
         figures = {"score": overall(graded), **summary(graded, self.chance, self.groups)}
         if figures["draws"] > 1:
             figures["score of any right"] = overall(any_right(graded))
@@ -73,7 +74,7 @@ class CVBench(Adapter):
 
 
 def overall(graded: Sequence[Graded]) -> Figure | None:
-    """The benchmark's score, bootstrapped over items; None where a source is missing."""
+    """The benchmark's score, bootstrapped over items; None if a source is missing."""
     parts: dict[str, np.ndarray] = {}
     for one in graded:
         part = parts.setdefault(cluster(one.sample), np.zeros(6))

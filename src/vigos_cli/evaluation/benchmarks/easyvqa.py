@@ -4,7 +4,7 @@
     "what is the red shape?"          "triangle"  data/test/images/0.png
     "is there not a black shape ..?"  "yes"
 
-Pictures and questions made by others, small enough for every machine.
+The pictures and questions come from another project, and are small enough for every machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EasyVQA(Adapter):
     groups = {"kind": lambda sample: sample.family}  # noqa: RUF012
 
     def own_rows(self) -> tuple[Sequence[Row], Path]:
-        """The package's test questions; UserError where it is not installed."""
+        """The test questions of the package. Raises UserError if it is not installed."""
         try:
             import easy_vqa  # type: ignore[import-not-found]
         except ImportError as error:
@@ -65,7 +65,7 @@ class EasyVQA(Adapter):
         return paragraphs(sample.question, "The answer is one word.")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """One of the words that a question of this kind can have."""
+        """Accept one of the words that can answer a question of this kind."""
         if sample.family in KINDS:
             return by_word(response.replace("grey", "gray"), sample.answer, KINDS[sample.family])
         answer = answer_of(response)
@@ -75,7 +75,7 @@ class EasyVQA(Adapter):
         return Verdict("right" if right else "wrong", answer, "word", "the same word" if right else "another")
 
     def chance(self, sample: Sample) -> float | None:
-        """A guess among the answers of the question's kind."""
+        """The chance of a guess among the answers to questions of this kind."""
         return 1 / len(KINDS[sample.family]) if sample.family in KINDS else None
 
 

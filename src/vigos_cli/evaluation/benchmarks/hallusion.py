@@ -63,15 +63,15 @@ class Hallusion(Adapter):
         return paragraphs(sample.question, "The answer is yes or no.")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """Yes or no."""
+        """Accept yes or no."""
         return by_word(response, sample.answer, ("yes", "no"))
 
     def chance(self, sample: Sample) -> float:
-        """Yes or no."""
+        """One half, because the answer is yes or no."""
         return 0.5
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """The three accuracies over all draws; with several, from any right too."""
+        """The three accuracies over all draws; with several draws also those of Pass@n (any draw right)."""
         figures = {**accuracies(graded), **summary(graded, self.chance, self.groups)}
         if figures["draws"] > 1:
             figures["of any right"] = accuracies(any_right(graded))

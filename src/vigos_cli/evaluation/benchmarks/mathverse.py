@@ -4,9 +4,8 @@ r"""MathVerse, testmini: 788 problems in five versions with less and less text.
     "9"           "2"            Vision Dominant  "... ()\nChoices:\nA:50°\n..."   <..>   "C"     multi-choice
 
 Vision Only has no question text; its options are read from `question_for_eval`. The rows of
-`mathverse_text_only` have no pictures by design. Gold answers are untidy: `(C)`, `C\nD` (both letters are
-then asked for), an equation, a sentence. The official score is a language model's judgement; ours is by
-rule.
+`mathverse_text_only` have no pictures by design. Gold answers have many forms: `(C)`, `C\nD` (both letters
+are then required), an equation, a sentence. In the official score a language model judges; here a rule does.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class MathVerse(Adapter):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """The unchanged text with its options; without text, a request to answer the one in the image."""
+        """The unchanged question with its options; if it is empty, a request to read it from the image."""
         question = sample.question or "Answer the question in the image."
         if sample.fields["question_type"] != "multi-choice":
             return question

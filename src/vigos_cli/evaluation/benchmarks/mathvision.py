@@ -3,8 +3,8 @@
     id    question                 options                 decoded_image  answer  level  subject
     "4"   "How many <image1> ..."  ["A", "B", ..] or []    <picture>      "C"     2      "counting"
 
-The letter or its option's value is right. Options that are only letters name parts of the picture. The
-official scorer runs `eval` on the model's text; this adapter never does.
+The letter of the right option and its value both count as right. Options that are only letters name parts of
+the picture. The official scorer runs `eval` on the model's text; this adapter never does.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class MathVision(Adapter):
         )
 
     def hint(self, sample: Sample) -> str:
-        """A letter, or a value."""
+        """Ask for a letter, or for a value."""
         return super().hint(sample) or "The answer is a number or an expression."
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """A letter or an option's value; without options, a value."""
+        """Accept the letter or the value of the right option; without options, a value."""
         if sample.options:
             return by_letter(sample.answer, response, sample.options)
         return by_grading(sample.answer, response)

@@ -3,10 +3,10 @@
     pid  question  decoded_image  choices  unit  precision  answer  question_type  answer_type  metadata
     "1"  ...       <picture>      None     "g"   1.0        "1.2"   free_form      float        {...}
 
-A letter names a choice, and the choices' texts are compared, so that a duplicate of the right choice is
-right. Choices that look like letters themselves, `(c)`, are meant where an answer is written exactly so. The
-official scorer takes an unreadable answer for the choice at the least edit distance, which alone scores 31 %
-of the multiple choice; that is `scorer=official`, ours abstains.
+A letter names a choice. The texts of the choices are compared, so a duplicate of the right choice is right as
+well. A choice that looks like a letter itself, such as `(c)`, is meant if an answer is written exactly like
+it. The official scorer (`scorer=official`) maps an answer that it cannot read to the choice with the smallest
+edit distance, which alone scores 31 % on the multiple-choice questions; our rule leaves it unparsed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class MathVista(Adapter):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """Question and unit, choices, hint."""
+        """The question with its unit, the choices, and the hint."""
         unit = sample.fields["unit"]
         question = f"{sample.question} (unit: {unit})" if unit else sample.question
         return super().prompt(replace(sample, question=question))
@@ -83,7 +83,7 @@ class MathVista(Adapter):
         return HINTS.get("integer" if kind == "float" and places == 0 else kind, "")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """Ours, or the official rules on the same extraction."""
+        """Grade by our rules, or by the official rules on the same extracted answer."""
         if scorer == "official":
             from vigos_cli.grading.official import official_mathvista
 

@@ -3,10 +3,13 @@
     id                        question                   options            image_1 .. image_7  answer
     "validation_Accounting_1" "<image 1> Baxter ..."     "['$6', '$7']"     <picture>, None ..  "B"
 
-`options` is a list written as a string; `answer` a letter (to I), or for the open questions a text or a
-list of them, as a string too. `<image 2>` always means the column image_2, and may stand in an option.
-Official parsing is `scorer=official`; where it draws at random, it says unparsed here. It is meant for
-responses in the benchmark's own form: of one with a structure of ours it is given the answer.
+`options` is a list written as a string. `answer` is a letter (A to I); for an open question it is a text, or
+a list of texts that is also written as a string. `<image 2>` always means the column image_2, and may occur
+in an option.
+
+`scorer=official` uses the official parser; where that parser draws a letter at random, the verdict here is
+unparsed. It expects responses in the benchmark's own format, so of a response in our format it gets only the
+answer.
 """
 
 from __future__ import annotations
@@ -62,11 +65,11 @@ class MMMU(Adapter):
         )
 
     def hint(self, sample: Sample) -> str:
-        """A letter, or a word or phrase."""
+        """Ask for a letter, or for a word or phrase."""
         return super().hint(sample) or "The answer is a single word, a number or a short phrase."
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """Ours: right if any gold answer matches; or the official rules on the whole response."""
+        """Our rule (right if any gold answer matches), or the official rules on the whole response."""
         if scorer == "official":
             from vigos_cli.grading.extract import framed
 
@@ -78,13 +81,13 @@ class MMMU(Adapter):
         return best(by_grading(gold, response) for gold in ([golds] if isinstance(golds, str) else golds))
 
     def by_official(self, fields: Mapping[str, Any], response: str) -> Verdict:
-        """The official rules."""
+        """Grade by the official rules."""
         from vigos_cli.grading.official import official_mmmu
 
         return official_mmmu(fields, response)
 
     def golds(self, sample: Sample) -> tuple[str, ...]:
-        """All of the gold answers."""
+        """All gold answers."""
         golds = sample.fields["answer"]
         return tuple(gold for gold in ([golds] if isinstance(golds, str) else golds) if gold)
 

@@ -5,9 +5,9 @@
     standard  id  question  options  image_1 .. image_7  answer  subject      as MMMU
     vision    id  options   image    answer  subject                          no question text
 
-The official protocol asks for a last line `Answer: X`. Which form is asked for belongs to the prompt of the
-model's turn, so ours only says that the answer is a letter, and such a last line is understood, by
-`scorer=official` too.
+The official protocol asks for a last line `Answer: X`. Here the group `prompt` determines the form of the
+answer, so this adapter only says that the answer is a letter. Such a last line is understood all the same,
+also by `scorer=official`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from vigos_cli.types import Sample, Verdict
 
 
 class Pro(MMMU):
-    """Multiple choice throughout."""
+    """The adapter of `mmmu_pro`, in which every question is multiple choice."""
 
     groups = {"subject": lambda sample: sample.family}  # noqa: RUF012
 
     def by_official(self, fields: Mapping[str, Any], response: str) -> Verdict:
-        """The last line `Answer: X` first."""
+        """Grade by the official rules, which first look for a last line `Answer: X`."""
         from vigos_cli.grading.official import official_mmmu_pro
 
         return official_mmmu_pro(fields, response)
 
 
 class Vision(Pro):
-    """The question is in the picture."""
+    """The adapter of `mmmu_pro_vision`, in which the question is part of the picture."""
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
-        """One sample; its options serve the grading and are not put into the prompt."""
+        """One sample; its options are used only for grading and are not in the prompt."""
         name, options, answer = (
             required_field(row, "id"),
             list_field(row.get("options")),
@@ -57,7 +57,7 @@ class Vision(Pro):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """Without the options, which are in the picture."""
+        """A prompt without the options, because they are in the picture."""
         return f"{sample.question} The answer is the letter of one of its options."
 
 

@@ -5,7 +5,7 @@ Guessing scores 25 %.
     id  images                question_type                        question                        answer
     0   [bytes, bytes, ...]   "Positional Relationship (Cam.-..."   "... Options: A: .., B: .., .."  "B"
 
-The options stand in the question. The protocol puts the letter in backticks.
+The question contains the options. The official protocol asks for the letter in backticks.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class MMSI(Adapter):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """The question as it is, and the form of the answer."""
+        """The unchanged question, and the form of the answer."""
         return paragraphs(sample.question, "The answer is the letter of one option, in backticks: `A`.")
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """A letter, in backticks or not, or an option's text."""
+        """Accept the letter (with or without backticks) or the text of the right option."""
         answer = answer_of(response)
         if answer is None:
             return no_answer("choice")
@@ -57,7 +57,7 @@ class MMSI(Adapter):
         return by_letter(sample.answer, answer.replace("`", " ").strip(), options)
 
     def chance(self, sample: Sample) -> float:
-        """Four options, always."""
+        """One quarter, because every question has four options."""
         return 1 / len(LETTERS)
 
 

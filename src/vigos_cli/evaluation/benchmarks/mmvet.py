@@ -3,10 +3,10 @@
     question_id  image      question  answer                      capability
     "v1_0"       <picture>  "What ..." "x<AND>y" or "x<OR>y"      "ocr,math", or a list
 
-A judge (`judge=openai`) gives each answer 0.0 to 1.0: all that `<AND>` joins must be there, one of what
-`<OR>` joins. No rule can replace the judge: by rule every answer is unparsed, and without a
-judge's scores nothing is graded. An item without a response scores 0; an item without a judge's score is
-left out.
+A judge (`judge=openai`) gives each answer a score from 0.0 to 1.0. An answer needs all parts that `<AND>`
+joins, and one of the alternatives that `<OR>` joins. No rule can replace the judge: by rule every answer is
+unparsed, and without a judge nothing is graded. An item without a response scores 0; a response without a
+judge's score is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MMVet(Adapter):
     needs_judge = True
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
-        """One sample; the gold answer is for the judge."""
+        """One sample; only the judge uses its gold answer."""
         name, capability = required_field(row, "question_id"), row.get("capability") or ""
         if isinstance(capability, str):
             capability = capability.split(",")

@@ -3,11 +3,12 @@
     problem        answer             image or images        id, options or choices: where there are any
     "How many?"    "4" or ["4", ..]   a picture, or several  "q1", ["3", "4"]
 
-`question` may stand for `problem`, and `image_1`, `image_2`, .. for `images`; a mark `<image 2>` is of the
-second one. Several answers are alternatives, as a list or as its text (`"['4', 'four']"`; `"[1, 2]"` is one
-answer). Where the answer is a letter, the options may stand in the question. Data without any picture column
-has no pictures by design, and its items are counted. Elsewhere a row without a picture is an error, and so is
-a mark without its picture.
+The column `problem` may also be called `question`, and `images` may be split into `image_1`, `image_2`, ..;
+the mark `<image 2>` refers to the second picture. Several answers are alternatives. They are given as a list,
+or as a list of texts in one string (`"['4', 'four']"`; but `"[1, 2]"` is one answer). If the answer is a
+letter, the options may be listed in the question. Data without any picture column has no pictures by design,
+and its items are counted. In other data a row without a picture is an error, and so is a mark without its
+picture.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Plain(Adapter):
     groups = {"group": lambda sample: sample.family or "all"}  # noqa: RUF012
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
-        """One sample; without an id, its row number."""
+        """One sample; if the row has no id, its number is used."""
         name, golds = text_field(row, "id") or str(index), _golds(row)
         options = list_field(row.get("options") or row.get("choices"))
         question = required_field(row, "problem" if "problem" in row else "question")
@@ -66,11 +67,11 @@ class Plain(Adapter):
         return best(by_grading(gold, response, sample.fields["choices"]) for gold in golds)
 
     def golds(self, sample: Sample) -> tuple[str, ...]:
-        """All of the answers."""
+        """All answers."""
         return tuple(gold for gold in sample.fields["answers"] if gold)
 
     def chance(self, sample: Sample) -> float | None:
-        """A guess among the options, wherever they stand."""
+        """The chance of a guess among the options, also if only the question lists them."""
         return 1 / len(sample.fields["choices"]) if sample.fields["choices"] else None
 
 
@@ -83,7 +84,7 @@ def _golds(row: Row) -> list[str]:
 
 
 def _pictures(row: Row) -> dict[int, Any]:
-    """A row's pictures, counted from 1, or by their columns' numbers."""
+    """The pictures of a row by number: counted from 1, or numbered like their columns."""
     pictures = row.get("images") if row.get("images") is not None else row.get("image")
     if pictures is None:
         columns = [match for match in map(PICTURE.fullmatch, row) if match and match[1]]

@@ -1,6 +1,6 @@
 """PriorWorld's items, verdicts and figures.
 
-Does the answer follow the picture or the usual look?
+The figures show whether answers follow the picture or the usual look.
 
     score        accuracy where the picture contradicts the usual look (two pictures a question)
     prior        accuracy where it agrees (one picture a question)
@@ -48,7 +48,7 @@ def priorworld_verdict(sample: Sample, response: Response) -> Verdict:
 
 
 def observed_measures(sample: Sample, response: Response) -> dict[str, float]:
-    """The value of each measure to which one response counts, from 0 to 1."""
+    """The values, from 0 to 1, that one response contributes to the measures."""
     right = same_text(response.answer, sample.answer)
     observed: dict[str, float] = {"valid": response.valid}
     if sample.prior is None:

@@ -27,7 +27,7 @@ class RealWorldQA(Adapter):
     }
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
-        """One sample; options only where the answer is the letter of one."""
+        """One sample; it has options only if the answer is the letter of one."""
         question, answer = required_field(row, "question"), required_field(row, "answer").rstrip(".")
         options = inlined(question)
         chosen = answer in map(letter, range(len(options)))
@@ -40,11 +40,11 @@ class RealWorldQA(Adapter):
         )
 
     def prompt(self, sample: Sample) -> str:
-        """The question as it is."""
+        """The unchanged question."""
         return sample.question
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """A letter or an option, or a number or text without case and final stop."""
+        """Accept the letter or the text of the right option; without options, a number or a text."""
         if sample.options:
             return by_letter(sample.answer, response, sample.options)
         return by_grading(sample.answer, response)

@@ -3,15 +3,17 @@
     question                                                 image1 answer1  image2 answer2  image3 answer3
     "Fish live in water. From the image, where is the fish?" <..>   "water"  <..>   "tree"   <..>   "sand"
 
-`vilp_f` asks the whole question, `vilp_p` what follows its first sentence, the fact. Answers are one word.
+`vilp_f` asks the whole question. `vilp_p` leaves out its first sentence, which states the usual fact. Answers
+are one word.
 
     score    mean of the accuracies on image2 and image3, which contradict the usual answer
     prior    accuracy on image1
     gap      prior - score
     capture  share of image2 and image3 that get answer1
 
-Words are compared by rule: markup, case, articles, number words, plurals and names for one thing. The
-benchmark's own table accepts more pairs (square and cube, man and person), so our rule is stricter.
+Words are compared by a rule that ignores differences of markup, case, article, number word, plural and
+synonym. The benchmark's own table accepts more pairs (square and cube, man and person), so our rule is
+stricter.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def answer_words(answer: str) -> list[str]:
 
 
 def same_words(one: str, other: str) -> bool:
-    """Whether two answers are the same, word by word; two without a word are not."""
+    """Whether two answers are the same, word by word; False if neither contains a word."""
     pairs = list(zip_longest(answer_words(one), answer_words(other), fillvalue=""))
     return bool(pairs) and all(_meant(a) & _meant(b) for a, b in pairs)
 
@@ -79,7 +81,7 @@ def _meant(part: str) -> set[str]:
 
 
 def _singulars(part: str) -> list[str]:
-    """`ponies` may be of `ponie` (as `cookies` of `cookie`) or of `pony`; the words decide, not the rule."""
+    """All possible singulars of a word: for `ponies` both `ponie` (as in `cookies`) and `pony`."""
     if part in IRREGULAR:
         return [IRREGULAR[part]]
     if len(part) < 4 or part in SINGULAR or not part.endswith("s") or part.endswith(("ss", "us", "is")):
@@ -94,7 +96,7 @@ def _singulars(part: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ViLP(Adapter):
-    """See the module. `fact` says whether the question keeps its first sentence."""
+    """The adapter of ViLP; see the module docstring. `fact`: keep the question's first sentence."""
 
     fact: bool = True
 
@@ -122,7 +124,7 @@ class ViLP(Adapter):
         return f"Answer in one word: {sample.question}"
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """The same word, by rule."""
+        """Compare the words of the answer with the gold answer by rule."""
         answer = answer_of(response)
         if answer is None or not answer_words(answer):
             return no_answer("word")
@@ -131,7 +133,7 @@ class ViLP(Adapter):
         return Verdict("right" if right else "wrong", answer, "word", f"{said!r} against {gold!r}")
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """Score, prior, gap and capture over all draws; with several, score and prior of any right too."""
+        """Score, prior, gap and capture over all draws; with several draws also the first three of Pass@n."""
         contradicting = [one for one in graded if _contradicts(one.sample)]
         figures = {
             **_score(graded),
@@ -146,7 +148,7 @@ class ViLP(Adapter):
 
 
 def _contradicts(sample: Sample) -> bool:
-    """Whether the picture's answer is another than the usual one."""
+    """Whether the answer for this picture differs from the usual one."""
     assert sample.prior
     return not same_words(sample.answer, sample.prior.usual)
 

@@ -10,9 +10,10 @@ Four stages, each with a true and a false statement; a stage is passed only if b
     a  by common sense, on the factual picture         b  the two nouns, on the best counterfactual picture
     c  by the context's text, on the same picture      d  by the picture, on each good one, common sense aside
 
-A picture of 2 votes or more is good; instances without one are left out by design. Figures: a and b over
-all, c given a, d given a, b and c, where an instance counts the share of its good pictures that pass
-(`d`), or each picture counts (`d by picture`). `c of all` and `d of all` are unconditional.
+A picture with 2 votes or more is good; instances without a good picture are left out by design. The figures
+`a` and `b` are over all instances, `c` is over those that pass a, and `d` over those that pass a, b and c. In
+`d` an instance counts with the share of its good pictures that pass; in `d by picture` each picture counts.
+`c of all` and `d of all` are over all instances.
 """
 
 from __future__ import annotations
@@ -91,21 +92,21 @@ class VLind(Adapter):
             )
 
     def prompt(self, sample: Sample) -> str:
-        """Statement and basis, at stage c the context too."""
+        """The statement and what to judge it by; at stage c also the context."""
         stage = sample.fields["stage"]
         context = f"Context: {sample.fields['context']}" if stage == "c" else ""
         return paragraphs(context, f"Statement: {sample.question}", BASIS[stage])
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """True or false."""
+        """Accept true or false."""
         return by_word(response, sample.answer, ("true", "false"))
 
     def chance(self, sample: Sample) -> float:
-        """True or false; of a pair, a quarter."""
+        """One half for each statement; a guess gets both of a pair right with chance one quarter."""
         return 0.5
 
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
-        """The stages over all draws; with several, from any right too."""
+        """The stages over all draws; with several draws also those of Pass@n (any draw right)."""
         figures = {**stages(graded), **summary(graded, self.chance, self.groups)}
         if figures["draws"] > 1:
             figures["of any right"] = stages(any_right(graded))
@@ -115,7 +116,7 @@ class VLind(Adapter):
 def stages(graded: Sequence[Graded]) -> dict[str, Any]:
     """The conditional figures, bootstrapped over instances; n counts instances (and draws) or pictures.
 
-    An instance of which a draw lacks a response is left out, and counted in `incomplete`.
+    If a draw of an instance lacks a response, this draw is left out and counted in `incomplete`.
     """
     runs: dict[tuple[str, int], dict[tuple[str, str], list[Graded]]] = {}
     for one in graded:

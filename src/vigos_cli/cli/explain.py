@@ -156,8 +156,8 @@ def _resume_table() -> Iterator[str]:
     """The table of keys that may change when a run is resumed."""
     yield "## Keys that may change when a run is resumed"
     yield ""
-    yield "`resume=auto` continues the run in the folder `out`. Name it with `out=` at the first start too: its"
-    yield "default contains the time. The class of a key says what happens if its value changes:"
+    yield "`resume=auto` continues the run in the folder `out`. Name it with `out=` at the first start too,"
+    yield "since its default contains the time. The class of a key says what happens if its value changes:"
     yield ""
     groups = {name for name, kind in get_type_hints(AnyRun).items() if is_dataclass(kind)}
     same_bytes = ", ".join(f"`{key}.*`" if key in groups else f"`{key}`" for key in SAME_BYTES)

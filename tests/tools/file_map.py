@@ -14,7 +14,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "vigos_cli"
-SENTENCE = re.compile(r"\.(?=\s+[A-Z`]|$)")  # a full stop that ends a sentence, unlike that of "sec. 2"
+ABBREVIATIONS = ("App", "Fig", "Eq", "Sec", "Tab", "e.g", "i.e", "fig", "eq", "sec", "tab", "cf", "vs")
+# A full stop that ends a sentence, not that of "App. A" or "sec. 2".
+SENTENCE = re.compile("".join(rf"(?<!\b{re.escape(word)})" for word in ABBREVIATIONS) + r"\.(?=\s+[A-Z`]|$)")
 
 
 def first_sentence(module: Path) -> str:

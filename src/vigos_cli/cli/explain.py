@@ -24,9 +24,16 @@ _HEAD = """\
 
 Choose options with `GROUP=OPTION`, set keys with `KEY=VALUE`, add experiments with `+experiment=NAME`:
 `vigos distill model=qwen2vl loss=reverse_kl trainer.lr=1e-5`. Your own options go into a folder with the
-same subfolders; pass it with `--config-dir`. The defaults below are those of `vigos distill`. An option can
-change other defaults; values on the command line have priority. `rollout` and `eval` use only some of the
-groups.
+same subfolders; pass it with `--config-dir`. `rollout` and `eval` use only some of the groups. Values on the
+command line have priority over every default.
+
+**The defaults in the tables are those of `vigos distill` with `model=tiny`.** Each `model` option brings
+defaults of its own. For example, `loss=vigos` sets `loss.clip=token`, but the table shows `none`, because
+`model=tiny` sets `loss.clip=none`; with every other model the default is `token`. Every `model` option except
+`tiny` starts from the settings of `model=qwen2vl`: it chooses `adapter=qlora`, `data=vision_sr1`,
+`prompt=vigos` and `trainer=gpu24`, and sets `rollout.max_new_tokens=1024`, `bench.max_new_tokens=1024` and
+batches of 16 for both. `vigos distill model=qwen2vl --cfg job` prints all values of such a run and does not
+start it.
 """
 
 
@@ -45,7 +52,8 @@ def _arms() -> dict[str, str]:
     arms: dict[str, str] = {}
     for file in sorted(experiments_dir().glob("*.yaml")):
         for name, overrides in yaml.safe_load(file.read_text(encoding="utf-8")).get("arms", {}).items():
-            arms[name] = " ".join(f"{key}={_shown(value)}" for key, value in overrides.items())
+            settings = " ".join(f"{key}={_shown(value)}" for key, value in overrides.items())
+            arms[name] = settings or "the settings of the experiment"
     return arms
 
 
@@ -148,16 +156,19 @@ def _resume_table() -> Iterator[str]:
     """The table of keys that may change when a run is resumed."""
     yield "## Keys that may change when a run is resumed"
     yield ""
-    yield "`resume=auto` resumes the run in its folder. There are three classes of keys:"
+    yield "`resume=auto` continues the run in the folder `out`. Name it with `out=` at the first start too,"
+    yield "since its default contains the time. The class of a key says what happens if its value changes:"
     yield ""
     groups = {name for name, kind in get_type_hints(AnyRun).items() if is_dataclass(kind)}
     same_bytes = ", ".join(f"`{key}.*`" if key in groups else f"`{key}`" for key in SAME_BYTES)
     rounding = ", ".join(f"`{key}`" for key in SAME_UP_TO_ROUNDING)
+    same = "is accepted: the adapter and all responses are byte for byte as without the change"
     changed = (
-        "is accepted: the order of summation changes, and with `adapter.dropout` other units are dropped"
+        "is accepted: sums are taken in another order, so results differ by rounding; "
+        "with `adapter.dropout`, other units are dropped too"
     )
     rows = [
-        ("same bytes", same_bytes, "is accepted: the adapter and all responses stay the same"),
+        ("same bytes", same_bytes, same),
         ("same up to rounding", rounding, changed),
         ("another run", "all other keys", "is refused: choose another folder with `out=`"),
     ]

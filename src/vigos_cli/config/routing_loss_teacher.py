@@ -54,8 +54,8 @@ class LossConfig:
     description_weight: float = 1.0  # weight of the description term
     reasoning_weight: float = 1.0  # weight of the reasoning and answer term
     reference_weight: float = 2.0  # weight of the reference term
-    clip: str = "token"  # none; token, entry: no gradient above clip_value; scale: limited, with gradient
-    clip_value: float = 0.05  # in nats per token (entry: per vocabulary entry); see zero_gradient_rate
+    clip: str = "token"  # above clip_value: none (no limit), token and entry (no gradient), scale (less)
+    clip_value: float = 0.05  # limit in nats for a token's divergence; for entry: of each of its summands
     temperature: float = 1.0  # divides the logits of both distributions
     beta: float = 0.5  # jsd: the teacher's share of the mixture
     alpha: float = 0.1  # skew_kl: the teacher's share of the mixture with the student

@@ -371,3 +371,10 @@ def test_processes_share_the_folder_of_rank_0(tmp_path, starter):
         assert [process.wait(240) for process in started] == [0, 0]
     (folder,) = (tmp_path / "outputs" / "distill").iterdir()
     assert {"rank0", "rank1", ".hydra"} <= {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+def test_a_column_of_the_data_is_named_with_or_without_a_sign(vigos, sign):
+    column = f"{sign}data.columns.question=prompt"
+    done = vigos("distill", "data=jsonl", "data.path=rows.jsonl", column, "--cfg", "job")
+    assert done.code == 0 and "question: prompt" in done.out

@@ -143,7 +143,7 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
     if flags.config_dir and not flags.config_dir.is_dir():
         raise ConfigError(f"--config-dir {flags.config_dir}: there is no such folder")
     mistakes.check_known(command, overrides)
-    overrides = [_quoted(override) for override in overrides]
+    overrides = [_added(_quoted(override)) for override in overrides]
     if command == "ablate" and not mistakes.sweeps(overrides):
         overrides = ["+experiment=main", *overrides]
 
@@ -156,6 +156,11 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
     fixed = ["out", "resume", *mistakes.fixed_keys(overrides)]
     naming = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(fixed))}]"
     return [*arguments, "--", naming, *torchrun.overrides_for_rank(), *overrides]
+
+
+def _added(override: str) -> str:
+    """The override, with the sign that Hydra wants for a key of a mapping whose names the user chooses."""
+    return f"++{override}" if override.startswith(("data.columns.", "judge.options.")) else override
 
 
 def _quoted(override: str) -> str:

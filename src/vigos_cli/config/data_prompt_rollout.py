@@ -21,7 +21,7 @@ class DataConfig:
     size: int = 4096  # priorworld: number of pictures in the training split
     conflict: float = 0.5  # priorworld: share of training pictures that contradict the usual look
     wrong_reference: float = 0.0  # priorworld: share of training samples whose reference is wrong
-    columns: dict[str, str] = field(default_factory=dict)  # name -> column of the data: ++data.columns.id=KEY
+    columns: dict[str, str] = field(default_factory=dict)  # name -> column of the data: data.columns.id=KEY
 
     def __post_init__(self) -> None:
         check_at_least(1, data__size=self.size)

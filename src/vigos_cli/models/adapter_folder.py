@@ -45,7 +45,8 @@ the adapter; see their cards.
 {example}
 ```
 
-With vigos: `vigos eval adapter.path=FOLDER model={model}`; as one model: `vigos merge adapter.path=FOLDER`.
+With vigos: `vigos eval adapter.path=FOLDER model={model}`. As one model:
+`vigos merge adapter.path=FOLDER model={model}`.
 
 ## Configuration
 

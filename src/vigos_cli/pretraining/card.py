@@ -172,7 +172,7 @@ the machinery does, never how large an effect is on real models.
 - no target contradicts its picture. A colour or a pattern looks as usual with probability {usual}, but the
   one that a student's question asks about always does: the prior is one of answers given questions
 - whether that makes a shortcut is chance: seeds 1 and 2 of the same recipe answer 99 and 100 % of the
-  pictures that contradict the usual look rightly (experiments/README.md)
+  pictures that contradict the usual look rightly (docs/results.md)
 
 ## What each prompt mode knows
 

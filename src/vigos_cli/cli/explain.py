@@ -52,8 +52,7 @@ def _arms() -> dict[str, str]:
     arms: dict[str, str] = {}
     for file in sorted(experiments_dir().glob("*.yaml")):
         for name, overrides in yaml.safe_load(file.read_text(encoding="utf-8")).get("arms", {}).items():
-            settings = " ".join(f"{key}={_shown(value)}" for key, value in overrides.items())
-            arms[name] = settings or "the settings of the experiment"
+            arms[name] = " ".join(f"{key}={_shown(value)}" for key, value in overrides.items())
     return arms
 
 
@@ -179,7 +178,8 @@ def _resume_table() -> Iterator[str]:
 
 def _option_table(group: str, default: str | None) -> str:
     rows = [
-        (f"`{name}`{' (default)' if name == default else ''}", summary)
+        # Only an arm has no text: one without settings of its own.
+        (f"`{name}`{' (default)' if name == default else ''}", summary or "the settings of the experiment")
         for name, summary in options(group).items()
     ]
     return markdown_table(("option", "meaning"), rows)

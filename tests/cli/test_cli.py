@@ -328,8 +328,10 @@ def test_help_takes_at_most_half_longer_than_a_bare_typer_app(tmp_path):
 # ---- several processes
 
 RANKED = """
-import sys, types
+import os, sys, time, types
 from pathlib import Path
+if os.environ["RANK"] == "1":
+    time.sleep(3)  # rank 0 would have ended by then if it did not wait
 def run(config):
     import os, time
     while os.environ["RANK"] != "0" and not Path(config.out, "rank0").exists():

@@ -8,12 +8,14 @@ Hydra's files. After that, the processes exchange values with `vigos_cli.utils.p
 from __future__ import annotations
 
 import os
+import time
 from datetime import datetime
 from typing import Any
 
 from vigos_cli.config import compose
 from vigos_cli.utils.errors import ConfigError
 
+PATIENCE = 300.0  # seconds that rank 0 waits for the other processes to start
 _kept: list[Any] = []  # keeps the store open, because closing it would end the rendezvous of the other ranks
 
 
@@ -61,3 +63,10 @@ def agree_on_start_time() -> None:
     if launched_rank() == 0:
         store.set(key, compose.started.isoformat())
     compose.started = datetime.fromisoformat(store.get(key).decode())
+    store.add(f"{key}/read", 1)
+    # Rank 0 may serve the store. If it ended before the others have read the time, they would wait for long.
+    deadline = time.monotonic() + PATIENCE
+    while (
+        launched_rank() == 0 and store.add(f"{key}/read", 0) < _world_size() and time.monotonic() < deadline
+    ):
+        time.sleep(0.01)

@@ -160,7 +160,7 @@ def _arguments(command: str, overrides: list[str], flags: Flags) -> list[str]:
 
 def _added(override: str) -> str:
     """The override, with the sign that Hydra wants for a key of a mapping whose names the user chooses."""
-    return f"++{override}" if override.startswith(("data.columns.", "judge.options.")) else override
+    return f"++{override}" if override.startswith(mistakes.open_mappings()) else override
 
 
 def _quoted(override: str) -> str:

@@ -36,6 +36,11 @@ def keys(schema: Any, prefix: str = "") -> Iterator[str]:
             yield key
 
 
+def open_mappings() -> tuple[str, ...]:
+    """The beginnings, such as `data.columns.`, of keys whose last part is a name of the user's own."""
+    return tuple(key[:-1] for key in keys(AnyRun) if key.endswith(".*"))
+
+
 def groups(command: str) -> list[str]:
     """The configuration groups that a command uses, in the order of its schema."""
     hints = get_type_hints(COMMANDS[command])

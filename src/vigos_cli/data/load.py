@@ -29,7 +29,7 @@ from vigos_cli.config.schema import DataConfig
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.types import Sample
-from vigos_cli.utils.errors import ConfigError, UserError, nearest
+from vigos_cli.utils.errors import ConfigError, UserError, nearest, one_line
 
 COLUMNS = ("question", "answer", "images", "solution", "id")
 ALSO = {"question": "problem", "images": "image"}  # other names that many data sets use
@@ -243,5 +243,5 @@ def _arrow(config: DataConfig, path: Path) -> tuple[Arrow, Path]:
             else "; download it on a machine with a network, or use data=jsonl with a local file"
         )
         raise UserError(
-            f"the data set {config.path} could not be read: {' '.join(str(error).split())[:160]}{hint}"
+            f"the data set {config.path} could not be read: {one_line(error, 160)}{hint}"
         ) from error

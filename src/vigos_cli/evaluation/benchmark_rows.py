@@ -29,7 +29,7 @@ from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample
-from vigos_cli.utils.errors import ConfigError, UserError, nearest
+from vigos_cli.utils.errors import ConfigError, UserError, nearest, one_line
 from vigos_cli.utils.quiet import quieten_hub
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -225,9 +225,9 @@ def _commit(hub: str, revision: str | None) -> tuple[str | None, str]:
     try:
         return HfApi().dataset_info(hub, revision=revision, timeout=PATIENCE).sha, ""
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise UserError(f"{hub} could not be read: {_line(error)}") from error
+        raise UserError(f"{hub} could not be read: {one_line(error, 160)}") from error
     except Exception as error:  # without a network: the error type depends on the hub library's version
-        return None, f"the hub does not answer ({_line(error)})"
+        return None, f"the hub does not answer ({one_line(error, 160)})"
 
 
 @contextmanager
@@ -275,7 +275,7 @@ def _snapshot(hub: str, rows_file: str, revision: str | None) -> tuple[Chain, Pa
     try:
         root = Path(snapshot_download(hub, repo_type="dataset", revision=revision))
     except (OSError, ValueError, RuntimeError) as error:  # its errors derive from all three
-        raise UserError(f"{hub} could not be read: {_line(error)}") from error
+        raise UserError(f"{hub} could not be read: {one_line(error, 160)}") from error
     file = root / rows_file
     return Chain([Lines(file)]), file.parent, root.name if COMMIT.fullmatch(root.name) else None
 
@@ -288,8 +288,4 @@ def _table(what: str, load: Callable[[Any], Any]) -> Arrow:
     try:
         return Arrow(load(datasets))
     except (OSError, ConnectionError, ValueError, RuntimeError, DatasetsError) as error:
-        raise UserError(f"{what} could not be read: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f"{what} could not be read: {one_line(error, 160)}") from error

@@ -34,7 +34,7 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 from vigos_cli.config.schema import AdapterConfig
 from vigos_cli.config.torchrun import launched_rank
 from vigos_cli.models.adapter_layers import lora_config
-from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.errors import UserError, one_line
 from vigos_cli.utils.files import read_tensors
 
 PREFIX = "base_model.model."  # PEFT adds it before the names of the base model's modules
@@ -135,7 +135,7 @@ def _read_config(file: Path) -> LoraConfig:
         values = json.loads(file.read_text(encoding="utf-8"))
         kind = values["peft_type"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged: {_line(error)}") from error
+        raise UserError(f"{file} is damaged: {one_line(error)}") from error
     if kind != "LORA":
         raise UserError(f"{file}: peft_type={kind}: only LORA adapters can be loaded")
     if unknown := sorted(k for k in values.keys() - {f.name for f in fields(LoraConfig)} if values[k]):
@@ -144,7 +144,7 @@ def _read_config(file: Path) -> LoraConfig:
     try:
         config = LoraConfig(**known)
     except Exception as error:  # PEFT raises errors of many kinds for invalid values
-        raise UserError(f"{file} is damaged: {_line(error)}") from error
+        raise UserError(f"{file} is damaged: {one_line(error)}") from error
     for name, changes in (
         ("bias", config.bias != "none"),
         ("init_lora_weights", config.init_lora_weights not in NEUTRAL_INITS),
@@ -164,7 +164,7 @@ def _inject(base: Any, config: LoraConfig, folder: Path) -> PeftModel:
         return PeftModel(base, config)
     except Exception as error:  # PEFT checks a configuration against the model with errors of many kinds
         file = folder / "adapter_config.json"
-        raise UserError(f"{file} does not fit this model: {_line(error)}") from error
+        raise UserError(f"{file} does not fit this model: {one_line(error)}") from error
 
 
 def _saved_names(net: PeftModel) -> dict[str, Tensor]:
@@ -185,7 +185,7 @@ def _from_checkpoint(base: Any, adapter: AdapterConfig, file: Path) -> PeftModel
         keys = ("r", "alpha", "dropout", "targets", "vision")
         own = replace(adapter, **{key: saved[key] for key in keys}, path=saved.get("path"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{run} is damaged: {_line(error)}") from error
+        raise UserError(f"{run} is damaged: {one_line(error)}") from error
     tensors = read_tensors(file)
     current = _Names(base).translate(tensors, file)
     if own.path is None:
@@ -284,11 +284,6 @@ def _renaming(old: str, new: str) -> str:
     while len(before) > 1 and len(after) > 1 and before[-1] == after[-1]:
         del before[-1], after[-1]
     return f"{'.'.join(before)} is read as {'.'.join(after)}"
-
-
-def _line(error: Exception) -> str:
-    """An error's text on one line, at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _tell(text: str) -> None:

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vigos_cli.config.paths import TINY
 from vigos_cli.config.schema import ModelConfig
-from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.errors import UserError, one_line
 
 
 def fetch(load: Any, config: ModelConfig, **options: Any) -> Any:
@@ -38,10 +38,10 @@ def fetch(load: Any, config: ModelConfig, **options: Any) -> Any:
     try:
         return load(path, revision=config.revision, trust_remote_code=False, **options)
     except ImportError as error:  # a processor needs a package that is not installed (SmolVLM: num2words)
-        raise UserError(f"model.path={path}: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"model.path={path}: {one_line(error)}") from error
     except (OSError, ConnectionError) as error:
         if Path(path).is_dir():
-            raise UserError(f"model.path={path}: {' '.join(str(error).split())[:200]}") from error
+            raise UserError(f"model.path={path}: {one_line(error)}") from error
         raise UserError(
             f"the weights of {path} are not in the local cache and could not be fetched: "
             f"run `hf download {path}` while connected to a network, or set model.path= to a folder"

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from vigos_cli.config.schema import TrackingConfig
 from vigos_cli.types import Response, Sample
-from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.errors import UserError, one_line
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 
 SHOWN = 32  # items in a table of completions
@@ -148,7 +148,7 @@ class Wandb:
         try:
             self._run = start(config.mode)
         except (UsageError, CommError) as error:
-            reason = " ".join(str(error).split())[:100]
+            reason = one_line(error, 100)
             print(f"vigos: wandb runs offline ({reason}); upload later with: wandb sync", file=sys.stderr)
             self._run = start("offline")
         self._run.define_metric(STEP)

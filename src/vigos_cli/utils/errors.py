@@ -29,6 +29,11 @@ class Stopped(BaseException):
         self.code = code
 
 
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """The text of an error on one line of at most `limit` characters; its type if it has no text."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """`did you mean x? ` if a word is similar to the one that was typed, otherwise an empty text."""
     close = get_close_matches(str(word), list(words), n=1)

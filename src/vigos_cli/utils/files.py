@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,4 +70,4 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged or incomplete: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"{file} is damaged or incomplete: {one_line(error)}") from error

@@ -152,11 +152,34 @@ def test_options(gold: str, response: str, choices: tuple[str, ...], verdict: st
     assert grade(gold, response, choices=choices).verdict == verdict
 
 
-def test_a_gold_that_is_a_letter_whatever_the_options_look_like() -> None:
+def test_a_lone_letter_is_a_label_where_the_options_are_letters() -> None:
     options = ("B", "A", "C")
-    assert grade("A", "(A)", choices=options, kind="letter").verdict == "right"
-    assert grade("A", "(B)", choices=options).verdict == "right"  # the option written `A`
-    assert grade("A", "A", choices=options).verdict == "unparsed"  # a label, or an option's text
+    for kind in ("letter", None):
+        assert grade("A", "(A)", choices=options, kind=kind).verdict == "right"
+        assert grade("A", "A", choices=options, kind=kind).verdict == "right"
+        assert grade("A", "(B)", choices=options, kind=kind).verdict == "wrong"  # the option written `A`
+
+
+def test_only_a_label_tells_equal_options_apart_where_golds_are_letters() -> None:
+    assert grade("C", "(C)", choices=TWINS, kind="letter").verdict == "right"
+    assert grade("C", "D", choices=TWINS, kind="letter").verdict == "wrong"
+    assert grade("C", "18", choices=TWINS, kind="letter").verdict == "unparsed"
+    assert grade("B", "12", choices=TWINS, kind="letter").verdict == "right"
+
+
+@pytest.mark.parametrize(
+    ("response", "verdict"),
+    [
+        (r"\boxed{B}. Answer: B", "right"),
+        (r"\boxed{B}. Answer: C", "unparsed"),  # the readings differ
+        (r"\boxed{x+1}. Answer: B", "right"),
+        (r"Answer: C. So \boxed{B}", "right"),  # the last one counts
+        (r"<think>no</think> \boxed{B} Answer: C", "right"),  # after the structured prompt the box counts
+        (r"\boxed{B} Wait, that is wrong.", "unparsed"),
+    ],
+)
+def test_a_box_and_a_sentence(response: str, verdict: str) -> None:
+    assert grade("B", response, choices=WORDS).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -325,7 +348,7 @@ def test_a_bomb_in_math_verify_ends_its_process_and_the_next_pair_is_answered() 
         worker = grader.pool.workers[0]
         first = worker.process
         assert first is not None
-        verdict = grader.grade("y+1", "y+9^{9^{9^{9}}}")
+        verdict = grader.grade("(x+y+z)^{60}", "(x+y+z)^{61}")
         assert verdict.verdict == "unparsed" and "longer than" in verdict.reason
         assert first.returncode is not None  # waited for: no zombie
         assert grader.grade("x+1", "1+x").verdict == "right"
@@ -411,7 +434,7 @@ TEXTS = st.one_of(st.text(ALPHABET, max_size=60), st.lists(st.sampled_from(PIECE
 class NoMath(Pool):
     """Decides nothing: hypothesis is to search our own graders, not sympy."""
 
-    def equal(self, gold: str, answer: str) -> Answer:
+    def equal(self, gold: str, answer: str, seconds: float | None = None) -> Answer:
         return Answer(None, "not asked")
 
 

@@ -46,6 +46,13 @@ _COMMANDS = {  # LaTeX for which there is a plain sign
     "emptyset": "∅", "varnothing": "∅", "triangle": "△", "mid": "|",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
+_MATRIX = re.compile(
+    r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*?)\\end\{\1\}", re.DOTALL
+)  # a determinant, `vmatrix`, is a number
+_ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
+_BRACED = re.compile(
+    r"(?<=[\d}π!)])\{([a-zA-Z]{2,}(?: [a-zA-Z]+){0,2}(?:\^\{?\d\}?)?)\}(?=[\s.]*$)"
+)  # `69{degrees}`
 _WRAPPED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|bf|rm|mbox|operatorname|emph)\s*\{([^{}]*)\}"
 )
@@ -55,6 +62,7 @@ _BOLD = re.compile(r"(?<![\w)])(?:\*\*|__)|(?:\*\*|__)(?![\w(\-])|^#+ +")  # `2*
 _ITALIC = re.compile(r"^([*_])([^*_]+)\1[.,]?$")
 _MATH = re.compile(r"\$\$|\\[()\[\]]")
 _DOLLARS = re.compile(r"\$(?!\s)([^$]*[^$\s\\])\$(?!\d)")  # `$5 to $6` is money
+_STRAY = re.compile(r"(?<!\\)\$(?=[A-Za-z(])(?=[^$]*$)")  # a dollar sign that never closes
 _LEAD = re.compile(
     r"^(?:(?:so|thus|hence|therefore|well|ok|okay|answer|final answer)\b[\s,:]*)*"
     r"(?:(?:(?:the|my) )?(?:final |correct |right |best )?(?:answer|option|choice|result|value)"
@@ -67,6 +75,7 @@ _INFINITY = re.compile(r"\b(?:positive )?infinity\b")
 _RANGE = re.compile(r"(?<=\d) ?(?:to|-) ?(?=\d)")
 _SUBSCRIPT = re.compile(r"(?<=[^\W\d_])_(?:\{(\w+)\}|(\w))")
 _FIGURE = re.compile(r"(?:\b(tri)?angle |(△)|∠) ?(?=\w)")
+_MARKS = re.compile(r"^[\s†‡✅✔☑→➡•★\ufe0f]+")  # signs that people put before an answer
 _STARTS = " \t\r\n,;:'\""  # no stop: `.5` is a number
 _ENDS = " \t\r\n.。!,;:'\""
 
@@ -77,22 +86,39 @@ def plain(text: str) -> str:
 
     A set's braces, `\{` and `\}`, become `⦃` and `⦄`; those that group stay.
     """
-    text = text[:LONGEST]
+    text = _MATRIX.sub(lambda m: _rows(m[2]), text[:LONGEST])
+    if not text.isascii():
+        text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
     text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m[0]), text)
     text = _SUPERSCRIPT.sub(lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
     text = text.replace("º", "°").translate(_CHARACTERS)
     normal = unicodedata.normalize("NFKC", text)
     text = (normal if len(normal) <= LONGEST else text).translate(_CHARACTERS)  # one sign may become eighteen
     text = _DOLLARS.sub(r"\1", _MATH.sub(lambda m: "$" if m[0] == "$$" else "", text.strip()))
+    text = _STRAY.sub("", text)
     for _ in range(4):  # wrappers nest: \textbf{\text{(A)}}
-        text, changed = _WRAPPED.subn(r" \1 ", text)
+        text, changed = _WRAPPED.subn(_unwrapped, text)
         if not changed:
             break
     for written, sign in (("\\%", "%"), ("\\$", "$"), ("{,}", ","), ("\\{", "⦃"), ("\\}", "⦄")):
         text = text.replace(written, sign)
     text = _COMMAND.sub(lambda m: _COMMANDS.get(m[1], m[0]), _SPACES.sub(" ", text))
-    text = _BOLD.sub("", _DEGREES.sub("°", text).strip())
-    return " ".join(_ITALIC.sub(r"\2", text).split())
+    text = _BRACED.sub(r" \1", _BOLD.sub("", _DEGREES.sub("°", text).strip()))
+    return " ".join(_ITALIC.sub(r"\2", _MARKS.sub("", text)).split())
+
+
+def _unwrapped(match: re.Match[str]) -> str:
+    r"""The content of `\text{}`; a single letter, as in `3\mathrm{i}`, stays beside what is before it."""
+    before = match.string[match.start() - 1 : match.start()]
+    return match[1] if len(match[1]) == 1 and not before.isalpha() else f" {match[1]} "
+
+
+def _rows(body: str) -> str:
+    """The rows of a matrix as lists in a list; a single row or column as a list."""
+    rows = [[entry.strip() for entry in row.split("&")] for row in _ROW.split(body) if row.strip()]
+    if len(rows) == 1 or all(len(row) == 1 for row in rows):
+        return f"({', '.join(entry for row in rows for entry in row)})"
+    return "[" + ", ".join(f"[{', '.join(row)}]" for row in rows) + "]"
 
 
 @lru_cache(maxsize=4096)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from vigos_cli.grading.expression import NotClosed, Value, equal, prefix
+from vigos_cli.grading.expression import NotClosed, TooLarge, Value, equal, power, prefix, rational, times
 from vigos_cli.grading.normal import plain, words
 from vigos_cli.grading.units import NAMES, Unit, bare, unit
 
@@ -38,19 +38,9 @@ NAME = re.compile(r"^[^\W\d\\][\w\s{}()∠△',.]{0,40}$|^m?[∠△].{1,8}$")  #
 GENERAL = "the of a an answer result value total it final so thus measure"
 LETTER = re.compile(r"(?<![^\W\d_\\])([^\W\d_])(?![^\W\d_])")  # alone: a variable or a unit
 ARTICLE = re.compile(r"\b[aI](?= [^\W\d_])", re.IGNORECASE)
-COMPARES = re.compile("[<>≤≥≠!]=?|\\\\not")  # `x <= 4` is no 4
-TWICE = re.compile(r"[=≈][^=≈]*[,;]\s*[^=≈,;]*[=≈]")  # two equations
-INSIDE = re.compile(r"(?<![\w.,:^/{\\-])[$€£]?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?(?![\w^/{]|[.,:-]\d)")
-HEDGE = re.compile(
-    r"\b(?:not|never|no|cannot|neither|nor|except|than|least|most|between|or|either"
-    r"|(?:figure|table) \d+)\b|n't\b",
-    re.I,
-)
-FORMULA = re.compile(r"[\\^{}=]")  # no prose
 COMMAND = re.compile(r"\\[a-zA-Z]+|\bsqrt\b")
-SPOKEN = re.compile(rf"\b(?:{'|'.join([*WORDS, *SCALES])})\b", re.IGNORECASE)
-ONE = re.compile(r"\b(?:is|only|exactly|just) one\b(?! of\b)", re.IGNORECASE)  # else a pronoun, mostly
-LOOSE = 300  # characters of prose in which a single number is the answer
+COMPARES = re.compile("[<>≤≥≠]|!=|\\\\not")  # `x <= 4` is no 4
+TWICE = re.compile(r"[=≈][^=≈]*[,;]\s*[^=≈,;]*[=≈]")  # two equations
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +55,7 @@ class Quantity:
 @lru_cache(maxsize=4096)
 def quantity(text: str) -> Quantity | None:
     """The one quantity that a text is; None if it is anything else. Never raises."""
-    text = plain(text).lstrip(" ;!\"'").rstrip(" .;!\"'")
+    text = plain(text).lstrip(" ;!\"'").rstrip(" .;\"'")
     name = ""
     if COMPARES.search(text) or TWICE.search(text):
         return None
@@ -112,7 +102,7 @@ def _read(text: str, nested: int = 0) -> Quantity | None:
     except NotClosed:
         return None
     if scale := SCALE.match(rest):
-        value, rest = value * SCALES[scale[1].lower()], rest[scale.end() :]
+        value, rest = times(value, Fraction(SCALES[scale[1].lower()])), rest[scale.end() :]
     rest = bare(rest)
     if not rest:
         return Quantity(value, unit(money[2].lower()) if money else None)
@@ -130,8 +120,25 @@ def _compound(value: Value, name: str, more: Quantity | None) -> Quantity | None
     measured = unit(name)
     if not (measured and more and more.unit and measured.dimension == more.unit.dimension):
         return None
-    share = more.unit.factor / measured.factor
-    return Quantity(value + more.value * share, measured) if share < 1 else None
+    if more.unit.factor >= measured.factor:
+        return None
+    return Quantity(value + converted(more.value, more.unit, measured), measured)
+
+
+def converted(value: Value, one: Unit, other: Unit) -> Value:
+    """A value in one unit as it is in another unit of the same dimension."""
+    return times(times(value, one.factor), power(other.factor, Fraction(-1)))
+
+
+def too_large(text: str) -> bool:
+    """Whether a text begins with a closed form that is too large to compare it with certainty."""
+    try:
+        prefix(plain(text))
+    except TooLarge:
+        return True
+    except NotClosed:
+        return False
+    return False
 
 
 def number_word(text: str) -> tuple[Value, str] | None:
@@ -153,31 +160,6 @@ def number_word(text: str) -> tuple[Value, str] | None:
     return (Fraction(total + part), " ".join(tokens[used:])) if used else None
 
 
-@lru_cache(maxsize=1024)
-def only_number(text: str) -> Quantity | None:
-    """The single number that a short piece of prose mentions; None with two, or where it is hedged.
-
-    One that is written as a word counts where no digits are.
-    """
-    text = plain(text)
-    if len(text) > LOOSE or HEDGE.search(text) or FORMULA.search(text):
-        return None
-    found = {match[0].rstrip("%"): match for match in INSIDE.finditer(text)}
-    if not found and not any(char.isdigit() for char in text):
-        spoken = {match[0].lower() for match in SPOKEN.finditer(text)}
-        single = len(spoken) == 1 and (spoken != {"one"} or ONE.search(text))
-        return quantity(spoken.pop()) if single else None
-    if len(found) != 1:
-        return None
-    (match,) = found.values()
-    after = re.match(r"\s?(\S+(?: \S+)?)", text[match.end() :])
-    for tail in (after[1], after[1].split()[0]) if after else ():
-        read = quantity(f"{match[0]} {tail}")
-        if read and read.unit and not read.unit.dimension[0][0].startswith("counted"):
-            return read
-    return quantity(match[0])
-
-
 def with_unit(read: Quantity, name: str | None) -> Quantity:
     """A bare quantity with the item's unit, if it has one."""
     return read if read.unit or not name else Quantity(read.value, unit(plain(name)), read.name)
@@ -194,7 +176,7 @@ def same_quantity(a: Quantity | None, b: Quantity | None, precision: int | None 
     if a.unit is None or b.unit is None:
         plain_one, other = (a, b) if a.unit is None else (b, a)
         share = other.unit is not None and other.unit.dimension == (("share", 1),)
-        if share and other.unit and _close(plain_one.value, other.value * other.unit.factor, precision):
+        if share and other.unit and _close(plain_one.value, times(other.value, other.unit.factor), precision):
             return True
         return _close(a.value, b.value, precision) and not (
             share and abs(plain_one.value) <= 1 and plain_one.value
@@ -204,10 +186,10 @@ def same_quantity(a: Quantity | None, b: Quantity | None, precision: int | None 
     if a.unit.factor == b.unit.factor:
         return _close(a.value, b.value, precision)
     try:
-        return _close(a.value, b.value * b.unit.factor / a.unit.factor, precision) or _close(
-            b.value, a.value * a.unit.factor / b.unit.factor, precision
+        return _close(a.value, converted(b.value, b.unit, a.unit), precision) or _close(
+            b.value, converted(a.value, a.unit, b.unit), precision
         )
-    except OverflowError:
+    except NotClosed:
         return False
 
 
@@ -236,7 +218,4 @@ def _close(a: Value, b: Value, precision: int | None) -> bool:
         return True
     if precision is None or not 0 <= precision <= 30:
         return False
-    try:
-        return abs(Fraction(a) - Fraction(b)) <= Fraction(1, 2 * 10**precision)
-    except (OverflowError, ValueError):
-        return False
+    return abs(rational(a) - rational(b)) <= Fraction(1, 2 * 10**precision)

@@ -1,4 +1,4 @@
-r"""Answers of several parts: tuples, lists, sets, intervals, inequalities, and "5 or -5".
+r"""Answers of several parts: tuples, lists, sets, matrices, intervals, inequalities, and "5 or -5".
 
 >>> same_group(group("2014, 2016"), group("[2014, 2016]"))
 True
@@ -6,11 +6,14 @@ True
 False
 >>> same_group(group("x <= 4"), group(r"(-\infty, 4]"))
 True
+
+A matrix is a list of its rows. Parts are compared as words and quantities, and then by `same_expression`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +28,8 @@ BOUND = r"([^<>≤≥=]{1,80})"
 LESS, MORE = r"(<=|≤|<)", r"(>=|≥|>)"
 ONE = re.compile(rf"^{BOUND}(<=|≤|<|>=|≥|>){BOUND}$")
 TWO = re.compile(rf"^{BOUND}(?:{LESS}{BOUND}{LESS}|{MORE}{BOUND}{MORE}){BOUND}$")
+SCALED = re.compile(r"^([^\[\](),=<>]{1,40}?) ?\*? ?(\[\[.{1,400}\]\])$")
+ENTRY = re.compile(r"[^\[\],]+(?=[,\]])")
 VARIABLE = re.compile(r"^\s*[a-zA-Z]\s*$")
 NAMED = re.compile(r"^\s*([a-zA-Z])\s*=\s*")
 BOTH = re.compile(r"^(.*?)±(.+)$")
@@ -53,6 +58,9 @@ def group(text: str) -> tuple[Group, ...]:
         parts = tuple(part.strip() for part in text.split("∪", MANY + 1))
         return (Group("∪", "∪", parts, ordered=False),) if len(parts) <= MANY else ()
     text = BUILDER.sub(r"\1", text)
+    if match := SCALED.match(text):  # a number times a matrix
+        factor, matrix = match.groups()
+        text = ENTRY.sub(lambda entry: f"({factor})*({entry[0].strip()})", matrix)
     if interval := _inequality(text):
         return (interval,)
     either = tuple(re.split(r"\s+or\s+", text))
@@ -87,23 +95,39 @@ def group(text: str) -> tuple[Group, ...]:
     )
 
 
-def same_group(a: tuple[Group, ...], b: tuple[Group, ...], precision: int | None = None) -> bool:
+def same_group(
+    a: tuple[Group, ...],
+    b: tuple[Group, ...],
+    precision: int | None = None,
+    same_expression: Callable[[str, str], bool] = lambda _a, _b: False,
+) -> bool:
     """Whether two texts of several parts say the same, in any of their readings."""
-    return any(_same(x, y, precision, 0) for x in a for y in b)
 
+    def same_part(a: str, b: str, depth: int) -> bool:
+        if a == b or words(a) == words(b) != "":
+            return True
+        first, second = quantity(a), quantity(b)
+        if first and second:
+            return same_quantity(first, second, precision)
+        inner = [(x, y) for x in group(a) for y in group(b)]
+        if inner:
+            return depth < 3 and any(same(x, y, depth + 1) for x, y in inner)
+        return same_expression(a, b)
 
-def _same(a: Group, b: Group, precision: int | None, depth: int) -> bool:
-    if len(a.parts) != len(b.parts) or not _brackets(a, b):
-        return False
-    if a.ordered and b.ordered:
-        return all(_part(x, y, precision, depth) for x, y in zip(a.parts, b.parts, strict=True))
-    left = list(b.parts)
-    for part in a.parts:
-        found = next((i for i, other in enumerate(left) if _part(part, other, precision, depth)), None)
-        if found is None:
+    def same(a: Group, b: Group, depth: int) -> bool:
+        if len(a.parts) != len(b.parts) or not _brackets(a, b):
             return False
-        del left[found]
-    return True
+        if a.ordered and b.ordered:
+            return all(same_part(x, y, depth) for x, y in zip(a.parts, b.parts, strict=True))
+        left = list(b.parts)
+        for part in a.parts:
+            found = next((i for i, other in enumerate(left) if same_part(part, other, depth)), None)
+            if found is None:
+                return False
+            del left[found]
+        return True
+
+    return any(same(x, y, 0) for x in a for y in b)
 
 
 def _brackets(a: Group, b: Group) -> bool:
@@ -117,14 +141,6 @@ def _brackets(a: Group, b: Group) -> bool:
     if "" in kinds:
         return kinds <= {"", "()", "[]", "{}"} and not any("∞" in part for part in (*a.parts, *b.parts))
     return kinds == {"()", "[]"} and len(a.parts) > 2  # of two parts they are different intervals
-
-
-def _part(a: str, b: str, precision: int | None, depth: int) -> bool:
-    if a == b or words(a) == words(b) != "":
-        return True
-    if same_quantity(quantity(a), quantity(b), precision):
-        return True
-    return depth < 3 and any(_same(x, y, precision, depth + 1) for x in group(a) for y in group(b))
 
 
 def _split(text: str, comma: str) -> tuple[str, ...]:

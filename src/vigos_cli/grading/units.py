@@ -12,7 +12,6 @@ itself.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from vigos_cli.grading.expression import Value
+from vigos_cli.grading.expression import REAL, Value, power, times
 
 F = Fraction
 TABLE: Mapping[str, Mapping[str, Value]] = {  # by dimension: names and symbols, and what each is worth
@@ -41,7 +40,7 @@ TABLE: Mapping[str, Mapping[str, Value]] = {  # by dimension: names and symbols,
         "day": F(86400), "week wk": F(604800), "µs us microsecond": F(1, 10**6), "ns nanosecond": F(1, 10**9),
     },
     "year": {"year yr yrs": F(1), "month": F(1, 12), "decade": F(10), "century centuries": F(100)},
-    "angle": {"° degree deg": F(1), "rad radian": 180 / math.pi, "度": F(1)},
+    "angle": {"° degree deg": F(1), "rad radian": 180 / REAL.pi, "度": F(1)},
     "current": {"A amp ampere": F(1), "mA milliamp milliampere": F(1, 1000)},
     "voltage": {"V volt": F(1), "mV millivolt": F(1, 1000), "kV kilovolt": F(1000)},
     "resistance": {"Ω ohm": F(1), "kΩ kohm kiloohm": F(1000), "MΩ": F(10**6)},
@@ -71,7 +70,7 @@ ATOM = re.compile(r"\s*(?P<join>per |/|\*|-(?=[a-zA-Z]))?\s*(?P<power>square |cu
 DEGREES = re.compile(
     r"(?:°|\bdegrees?|\bdeg\.?) ?(c(?=elsius\b|\b)|f(?=ahrenheit\b|\b))[a-z]*", re.IGNORECASE
 )
-WORD = re.compile(r"[^\W\d_][\w'-]*(?: [^\W\d_][\w'-]*){0,3}")
+WORD = re.compile(r"[^\W\d_][\w'-]*(?: [^\W\d_][\w'-]*){0,5}")
 NO_UNIT = "and or not to than more less fewer plus minus if is are was but between over no"
 POWERS = {"sq": 2, "sq.": 2, "square": 2, "cu": 3, "cu.": 3, "cubic": 3, "squared": 2, "cubed": 3}
 
@@ -116,7 +115,7 @@ def _known(text: str) -> Unit | None:
             exponent *= POWERS.get((written or "").strip(), 1)
         exponent = -exponent if below else exponent
         worth, bases = found
-        factor = factor * worth**exponent
+        factor = times(factor, power(worth, Fraction(exponent)))
         for base, count in bases.items():
             dimension[base] += count * exponent
     return Unit(factor, tuple(sorted((b, n) for b, n in dimension.items() if n)))
@@ -138,7 +137,7 @@ def _look_up(name: str) -> tuple[Value, Mapping[str, int]] | None:
 
 
 def _opaque(text: str) -> Unit | None:
-    """Things that are counted: one to four words, none of which says that the number is not the answer."""
+    """Things that are counted: one to six words, none of which says that the number is not the answer."""
     lower = text.lower()
     if (
         (len(text) < 3 and text.isascii())

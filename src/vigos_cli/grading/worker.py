@@ -3,7 +3,7 @@ r"""Check symbolic equality in worker processes that can be killed.
 math-verify hangs, or takes gigabytes, on some inputs.
 
 >>> Pool().equal("x^2-1", "(x+1)(x-1)")
-Answer(equal=True, reason='math-verify holds them equal')
+Answer(equal=True, reason='the expressions are equal')
 
 A pair has a second of processor time, an expression a largest length, and a process 512 MB; one that takes
 more ends, and a new one is started for the next pair. Safe to use from any thread; nothing is started before
@@ -53,9 +53,9 @@ class Worker:
     def equal(self, gold: str, answer: str, seconds: float) -> Answer:
         """Ask; the process is killed, by itself or from here, if it does not answer in time."""
         try:
-            process = self._running(seconds)
+            process = self._running()
             assert process.stdin
-            process.stdin.write(json.dumps({"pair": [gold, answer]}).encode() + b"\n")
+            process.stdin.write(json.dumps({"pair": [gold, answer], "seconds": seconds}).encode() + b"\n")
             process.stdin.flush()
             line = self._line(PATIENCE)
         except TimeoutError:
@@ -63,12 +63,12 @@ class Worker:
             return Answer(None, "math-verify's process did not answer")
         except (OSError, EOFError):
             if self.close() == -signal.SIGPROF:
-                return Answer(None, f"math-verify took longer than {seconds:g} s")
+                return Answer(None, f"comparing them took longer than {seconds:.1g} s")
             return Answer(None, "math-verify's process ended, out of memory or unable to start")
         result = json.loads(line)["equal"]
         if result is None:
-            return Answer(None, "math-verify could not parse them")
-        return Answer(result, f"math-verify holds them {'equal' if result else 'different'}")
+            return Answer(None, "the expressions could not be compared with certainty")
+        return Answer(result, f"the expressions are {'equal' if result else 'different'}")
 
     def close(self) -> int | None:
         """End the process and wait for it, so that none is left behind; how it ended, None without one."""
@@ -85,12 +85,12 @@ class Worker:
                     pipe.close()
         return code
 
-    def _running(self, seconds: float) -> subprocess.Popen[bytes]:
+    def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:
             self.close()
             self.ended = False
             self.process = subprocess.Popen(
-                [sys.executable, "-P", str(PROGRAM), str(seconds)],
+                [sys.executable, "-P", str(PROGRAM)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -129,8 +129,11 @@ class Pool:
         self.lock = threading.Lock()
         atexit.register(self.close)
 
-    def equal(self, gold: str, answer: str) -> Answer:
-        """Whether two expressions are the same; waits while all workers are lent. Never raises."""
+    def equal(self, gold: str, answer: str, seconds: float | None = None) -> Answer:
+        """Whether two expressions or equations are the same; waits while all workers are lent. Never raises.
+
+        `seconds` of processor time, at most those of the pool, are given to the pair.
+        """
         if max(len(gold), len(answer)) > LONGEST:
             return Answer(None, f"longer than {LONGEST} characters")
         if max(_depth(gold), _depth(answer)) > DEEPEST:
@@ -138,7 +141,7 @@ class Pool:
         self._own()
         worker = self.free.get()
         try:
-            return worker.equal(gold, answer, self.seconds)
+            return worker.equal(gold, answer, min(self.seconds, seconds or self.seconds))
         finally:
             self.free.put(worker)
 

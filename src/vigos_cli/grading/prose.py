@@ -1,0 +1,156 @@
+r"""Read what a sentence claims, and notice where a response takes its answer back.
+
+>>> claim("So the number of dogs in the picture is 4.")
+'4'
+>>> claim("Blue is the correct answer.")
+'Blue'
+>>> withdrawn("No, wait, that is wrong.")
+'takes its answer back'
+
+The rules for whole sentences are for English. A response in another language is read where it states its
+answer in words that `extract` knows.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vigos_cli.grading.normal import LONGEST, plain
+
+
+def any_of(*phrases: str) -> re.Pattern[str]:
+    """A pattern of whole phrases, in any case."""
+    return re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})", re.IGNORECASE)
+
+
+SENTENCE = re.compile(r"(?<=[.!?。])(?<!\b[A-Z]\.)\s+|\n+")  # `H. Baroque` is one
+COURTESY = any_of(r"hope (?:this|that|it)\b", "let me know", "feel free", "happy to help", r"[^?]*\?\W*$")
+STATES = re.compile(
+    r"\b(?:is|are|was|were|be|has|have|equals|equal to|becomes|comes to|amounts to|totals)\b:?"
+    r"(?: a total of)?"
+)
+ASIDE = re.compile(r",? (?:which|because|since)\b|, as\b")
+LEAD = re.compile(r"^.*[,:] |^(?:so|thus|hence|therefore) ", re.IGNORECASE)
+TITLE = re.compile(  # `the correct answer` in `X is the correct answer`
+    r"^(?:the |an? )?(?:(?:only|most|final|correct|right|best|likely|suitable|appropriate|one|valid) ?)*"
+    r"(?:answer|option|choice|one|correct|right)(?: here| (?:to|of|for) (?:the|this) (?:question|problem))?$",
+    re.IGNORECASE,
+)
+LONG = 400  # characters of a sentence
+
+DENIED = re.compile(
+    r"\b(?:not|never|neither|nor|incorrect|wrong|cannot|except|without|no longer)\b|n't\b|\bno\b(?= \w)",
+    re.IGNORECASE,
+)
+MODAL = any_of(r"(?:might|may|could|perhaps|maybe|possibly|either|guess)\b")
+UNSURE = re.compile(  # right before "be" or "is"
+    r"(?:\b(?:might|may|could|perhaps|maybe|possibly|not|never|cannot)|n't)\W*(?:\w{1,6}\W*)?$", re.IGNORECASE
+)
+CONDITION = any_of(
+    r"if(?! (?:we|you|i|one)\b)\b",
+    r"(?:unless|suppose|supposing|whether|in case|would have)\b",
+    r"were (?:\w+ing|to)\b",
+    r"(?:si|wenn|falls|если)\b",
+    *("如果", "假如", "もし", "만약", "إذا", "यदि", "अगर"),
+)
+DOUBTED = re.compile(
+    r"(?:\bnot|n't|\bnever|\bhardly)\b(?: \w+)? (?:think|thought|believe|say|sure|certain|claim|mean|agree"
+    r"|convinced|true|clear|know|the case|correct|right)\b",
+    re.IGNORECASE,
+)
+CANNOT = r"(?:cannot|can't|can not|could not|couldn't|(?:im|not )possible to|(?:un|not )able to|no way to)"
+UNDECIDED = (
+    rf"{CANNOT} (?:\w+ ){{0,2}}?(?:determine|tell|answer|say|know|decide"
+    r"|be (?:\w+ )?(?:determined|told|answered|known|decided|said))\b",
+    r"(?:insufficient|not enough) (?:information|data|detail)",
+    *("无法", "不能确定"),
+)
+DECLINED = any_of(*UNDECIDED)
+REFUSED = any_of(
+    *UNDECIDED,
+    rf"{CANNOT} (?:\w+ )?(?:see|view|open|process|access|read|identify|help|assist|provide)\b",
+    r"sorry,? (?:but )?(?:i|we|no|this|the)\b",
+    r"i (?:cannot|can't|am unable|am not able|(?:do not|don't) (?:have|know))\b",
+    r"(?:please|(?:could|can|would) you) (?:please )?"
+    r"(?:provide|give|send|share|upload|tell|attach|describe)\b",
+    r"(?:unknown|no (?:answer|information|image|picture))\b",
+    r"not (?:provided|given|enough|visible|sure|clear|specified|available)\b",
+)
+OPTIONS = r"(?:options?|choices?|answers?|alternatives?)"
+NO_FIT = any_of(
+    rf"(?:none|neither|not? one)(?: of)?(?: (?:the|these|those|them|any))?(?: \w+){{0,2}}"
+    rf" (?:{OPTIONS}|candidates?|listed|match(?:es)?|fits?)\b",
+    rf"no (?!other)(?:\w+ )?{OPTIONS}\b",
+    r"not (?:\w+ ){0,3}(?:among|in|one of|any of|listed|offered|match)(?: \w+){0,4}"
+    rf" (?:{OPTIONS}|list)\b",
+    rf"(?:{CANNOT}|(?:does|do) not|(?:does|do)n't|fails? to) (?:\w+ )?(?:match|fit|correspond to|agree with)"
+    r" (?:any|one|either|the (?:options|choices))\b",
+    r"not (?:listed|offered)\b",
+    r"all (?:of )?(?:the |these )?(?:options|choices|answers) are (?:wrong|incorrect)\b",
+)
+RETRACTED = any_of(
+    r"(?:wait|hold on|scratch that|strike that|on second thoughts?|my mistake)\b",
+    r"i (?:was|am) (?:wrong|mistaken)\b",
+    r"(?:i|let me) (?:correct|retract|take (?:that|it) back|made (?:a|an) (?:\w+ )?(?:mistake|error))\b",
+    r"(?:that|this|it)(?: (?:is|was|can(?:not| not)|must be|seems|answer is)|'s|n't)*(?: not|n't)?"
+    r" ?(?:wrong|incorrect|a mistake|not (?:it|right|correct|so)|be (?:right|correct))\b",
+    r"(?:isn't|is not|can't be|cannot be|wasn't) (?:right|correct|it)\b",
+)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences that say something, without the questions and courtesies at the end."""
+    found = [part.strip() for part in SENTENCE.split(text[-LONGEST:].strip()) if any(map(str.isalnum, part))]
+    while len(found) > 1 and COURTESY.search(found[-1]):
+        found.pop()
+    return found
+
+
+def last_sentence(text: str) -> str:
+    """The last sentence that may hold an answer; empty without one."""
+    found = sentences(text)
+    return found[-1] if found else ""
+
+
+def claims(sentence: str) -> list[str]:
+    """What a sentence says that its subject is, the longest reading first.
+
+    Of `X is the correct answer`, it is X. Empty where the sentence claims nothing, denies it or supposes it.
+    """
+    text = plain(ASIDE.split(sentence, maxsplit=1)[0]).strip(" .!")
+    if len(text) > LONG or CONDITION.search(text) or DOUBTED.search(text):
+        return []
+    found = []
+    for match in STATES.finditer(text):
+        subject, predicate = text[: match.start()], text[match.end() :].strip(" :")
+        if TITLE.match(predicate):
+            predicate = LEAD.sub("", subject.strip(" ,"))
+        elif UNSURE.search(subject):
+            continue
+        if predicate and not DENIED.match(predicate):
+            found.append(predicate)
+    return found
+
+
+def claim(sentence: str) -> str | None:
+    """The shortest of the claims of a sentence; None without one."""
+    found = claims(sentence)
+    return found[-1] if found and not DENIED.search(found[-1]) else None
+
+
+def declines(text: str) -> str | None:
+    """Why a text without a stated answer gives none: it refuses, asks, or says that no option fits."""
+    text = text.replace("’", "'")
+    if REFUSED.search(text):
+        return "the response declines to answer"
+    return "the response says that no option fits" if NO_FIT.search(text) else None
+
+
+def withdrawn(after: str) -> str | None:
+    """Why what follows a stated answer takes it back; None where it does not."""
+    after = after.replace("’", "'")
+    if RETRACTED.search(after):
+        return "takes its answer back"
+    if DECLINED.search(after):
+        return "says that it cannot be answered"
+    return "says that no option fits" if NO_FIT.search(after) else None

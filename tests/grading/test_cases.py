@@ -1,9 +1,9 @@
 """Responses that show one kind of grading fault each, with the verdict that a careful reader gives.
 
 `cases/reported.jsonl` has the reported pairs. The pairs of `cases/further.jsonl` and `cases/unseen.jsonl`
-show the same kinds in other words; they were written without knowledge of the grader, and about half of them are
-right. The rules were written with the further pairs in view. Of the 174 unseen ones 164 had the expected
-verdict when they were first graded.
+show the same kinds in other words; they were written without knowledge of the grader, and about half of
+them are right. The rules were written with the further pairs in view. Of the 174 unseen ones 164 had the
+expected verdict when they were first graded.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ LANGUAGES = {
 SPACED = ("English", "Spanish", "French", "German", "Portuguese", "Italian", "Russian")
 BETWEEN = (  # words between "answer" and "is"
     "to (?:the|this|your) (?:question|problem)|option|choice|letter"
-    "|here|therefore|thus|then|simply|clearly|definitely|final|correcta|correcte|correta|corretta|définitive|finale|definitiva|auf die frage|a la pregunta"
+    "|here|therefore|thus|then|simply|clearly|definitely|final"
+    "|correcta|correcte|correta|corretta|définitive|finale|definitiva|auf die frage|a la pregunta"
     "|à la question|alla domanda|para a pergunta|на вопрос|الصحيحة|الصحيح|النهائية|النهائي"
 )
 

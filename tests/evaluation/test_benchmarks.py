@@ -229,24 +229,47 @@ def test_mmmu_malformed_rows_are_counted_and_nothing_is_evaluated():
     }
 
 
-def test_mmmu_pictures_come_in_the_order_the_text_refers_to_them():
+def test_mmmu_pictures_come_in_the_order_of_their_columns():
     sample = samples("mmmu")["validation_Art_Theory_2"]
-    assert sample.question == "Compare [image 1] with [image 2], and [image 1] again."
+    assert sample.question == "Compare [image 2] with [image 1], and [image 2] again."
     assert sample.options == ("[image 3]", "neither")
-    assert colours(sample) == [GREEN, RED, BLUE]
+    assert colours(sample) == [RED, GREEN, BLUE]
 
 
-def test_mmmu_pictures_without_a_reference_come_last():
-    row = data.mmmu("validation_Art_1", "See <image 2>.", "['a', 'b']", "A", "red", "green", "blue")
-    sample = samples("mmmu", None, [row])["validation_Art_1"]
-    assert colours(sample) == [GREEN, RED, BLUE]
-    assert sample.question == "See [image 1]."
+def test_mmmu_a_mark_has_the_number_of_its_picture_as_the_model_sees_it():
+    row = data.mmmu(
+        "validation_Art_1", "See <image 2>.", "['<image 4>', 'b']", "A", "red", "green", None, "blue"
+    )
+    for reader in (None, RowReader(images=False)):
+        sample = samples("mmmu", reader, [row])["validation_Art_1"]
+        assert (sample.question, sample.options) == ("See [image 2].", ("[image 3]", "b"))
+    assert colours(samples("mmmu", None, [row])["validation_Art_1"]) == [RED, GREEN, BLUE]
+
+
+@pytest.mark.parametrize(
+    "question, shown",
+    [
+        ("<image 1> is a symbol of", "[image 1] is a symbol of"),
+        ("The artist who made <image 1>", "The artist who made [image 1]"),
+        ("What is the style of <image 1>?<image 1>", "What is the style of [image 1]?[image 1]"),
+        ("<image1>\nWhich?", "[image 1]\nWhich?"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mmmu", "mmmu_pro", "mathvision", "plain"])
+def test_a_numbered_mark_stays_in_its_sentence(name: str, question: str, shown: str):
+    row = data.mmmu("a_1", question, "['war', 'peace']", "A", "red", subject="Art")
+    if name == "mathvision":
+        row = data.mathvision("a_1", question, ["war", "peace"], "A")
+    (sample,) = samples(name, None, [row]).values()
+    assert registry.get(name).prompt(sample).startswith(f"{shown}\n(A) war")
 
 
 def test_mmmu_a_mark_without_its_picture_is_an_error():
     row = data.mmmu("validation_Art_1", "See <image 2>.", "['a', 'b']", "A", "red")
     with pytest.raises(UserError, match="item validation_Art_1: refers to image 2"):
         samples("mmmu", None, [row])
+    (sample,) = samples("mmmu", RowReader(images=False), [row]).values()  # saved responses need no pictures
+    assert sample.question == "See [image 2]."
 
 
 def test_mmmu_gold_lists_letters_to_i_and_subjects():
@@ -258,7 +281,7 @@ def test_mmmu_gold_lists_letters_to_i_and_subjects():
     assert verdict("mmmu", "validation_Biology_4", "part i") == "right"
     assert items["validation_Art_Theory_2"].family == "Art_Theory"
     assert items["validation_Accounting_1"].options == ("$6", "$7", "it's $8")
-    assert items["validation_Accounting_1"].question == "What is the cost?"
+    assert items["validation_Accounting_1"].question == "[image 1] What is the cost?"
 
 
 def test_mmmu_official_reads_the_whole_response():
@@ -294,7 +317,7 @@ def test_mmmu_pro_has_1_to_12_options_and_a_last_line():
     assert registry.get("mmmu_pro").chance(samples("mmmu_pro")["test_History_1"]) == 1
     assert verdict("mmmu_pro", "test_Art_2", "It could be (B).\nAnswer: L") == "right"
     assert verdict("mmmu_pro", "test_Art_2", "Answer: A") == "wrong"  # A is the label of the option `l`
-    assert colours(samples("mmmu_pro")["test_Art_2"]) == [GREEN, RED]
+    assert colours(samples("mmmu_pro")["test_Art_2"]) == [RED, GREEN]
 
 
 def test_mmmu_pro_vision_has_the_question_only_in_the_picture():
@@ -422,6 +445,27 @@ def test_realworldqa_letters_numbers_and_words():
     assert verdict("realworldqa", "1", "3") == "wrong"
     assert verdict("realworldqa", "2", "yes") == "right"
     assert registry.get("realworldqa").chance(items["1"]) is None
+
+
+def test_realworldqa_a_gold_answer_that_is_the_text_of_an_option():
+    rows = [
+        {
+            **data.REALWORLDQA[0],
+            "question": "Which slope?\n\nA. Uphill\nB. Downhill\nC. Flat",
+            "answer": "Uphill",
+        },
+        {**data.REALWORLDQA[0], "question": "Who may pass?\nA. All\nB Only cars\nC. None", "answer": "B"},
+        {**data.REALWORLDQA[0], "question": "Which?\nA. Left\nB. Right", "answer": "C"},
+        {**data.REALWORLDQA[0], "question": "Which?\nA. Left.\nB. Right.", "answer": "right."},
+    ]
+    bench, items = registry.get("realworldqa"), list(samples("realworldqa", None, rows).values())
+    assert [item.answer for item in items] == ["A", "B", "C", "B"]
+    assert [item.options for item in items][1:3] == [("All", "Only cars", "None"), ()]
+    for item, right, wrong in zip(items[:2], ("A", "B"), ("B", "C"), strict=True):
+        text = item.options[ord(right) - ord("A")]
+        assert {bench.grade(item, said).verdict for said in (right, f"{right}.", text)} == {"right"}
+        assert bench.grade(item, wrong).verdict == "wrong"
+    assert bench.chance(items[0]) == 1 / 3
 
 
 def test_cvbench_uses_its_own_prompt():
@@ -568,7 +612,7 @@ def test_hallusion_questions_with_a_figure_are_asked_with_it():
 
 def test_mathvision_letter_or_value():
     items = samples("mathvision")
-    assert items["4"].question == "Which piece fits [image 1]?"
+    assert items["4"].question == "[image 1]\nWhich piece fits [image 1]?"
     assert items["5"].question == "How long is the side in [image 1]?"
     assert verdict("mathvision", "4", "C") == "right"
     assert verdict("mathvision", "5", "A") == "right"
@@ -578,12 +622,95 @@ def test_mathvision_letter_or_value():
     assert verdict("mathvision", "6", "12") == "right"
 
 
-def test_a_gold_letter_is_a_label_even_if_an_option_has_that_text():
+def test_mathvision_options_that_are_pictures_stay_distinct():
     bench = registry.get("mathvision")
-    (item,) = samples("mathvision", None, [data.mathvision("7", "Which?", ["B", "A"], "A")]).values()
-    assert bench.grade(item, "(A)").verdict == "right"  # the label of the option B
-    assert bench.grade(item, "(B)").verdict == "wrong"
-    assert bench.grade(item, "A").verdict == "unparsed"  # a label and another option
+    pictures = [f"<image{i}>" for i in range(2, 7)]
+    row = data.mathvision("8", "<image1>\nWhich piece completes the square?", pictures, "D")
+    (item,) = samples("mathvision", None, [row]).values()
+    assert bench.prompt(item).startswith(
+        "[image 1]\nWhich piece completes the square?\n(A) [image 2]\n(B) [image 3]\n(C) [image 4]"
+    )
+    for letter in "ABCDE":
+        right = "right" if letter == "D" else "wrong"
+        for response in (letter, rf"\boxed{{{letter}}}", f"<answer>({letter})</answer>"):
+            assert bench.grade(item, response).verdict == right, response
+
+
+EQUAL = {  # a benchmark and a row with equal options, of which C is right
+    "mathvision": data.mathvision("e", "How long is <image1>?", ["5 cm", "7 cm", "5  cm"], "C"),
+    "mmmu": data.mmmu("validation_Art_1", "<image 1>?", "['5 cm', '7 cm', '5 cm']", "C", "red"),
+    "mmmu_pro": data.mmmu("test_Art_1", "<image 1>?", "['5 cm', '7 cm', '5 cm']", "C", "red", subject="Art"),
+    "mmmu_pro_vision": {**data.MMMU_PRO_VISION[0], "options": "['5 cm', '7 cm', '5 cm']", "answer": "C"},
+    "mathverse": data.mathverse(
+        1, 1, "Text Lite", "How long?\nChoices:\nA:5 cm\nB:7 cm\nC:5 cm", "C", question_type="multi-choice"
+    ),
+    "mmsi": data.mmsi(1, "C", question="Which?\nOptions: A: 5 cm, B: 7 cm, C: 5 cm, D: 8 cm"),
+    "realworldqa": {**data.REALWORLDQA[0], "question": "How long?\nA. 5 cm\nB. 7 cm\nC. 5 cm"},
+    "cvbench": data.cvbench(0, "ADE20K", "(C)", ["5 cm", "7 cm", "5 cm"]),
+    "plain": {
+        "problem": "How long?",
+        "options": ["5 cm", "7 cm", "5 cm"],
+        "answer": "C",
+        "image": cell("red"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_equal_options_are_told_apart_only_by_their_label(name: str):
+    bench = registry.get(name)
+    (item,) = samples(name, None, [EQUAL[name]]).values()
+    for response in ("C", "(C)", r"\boxed{C}", "(C) 5 cm", "The answer is C."):
+        assert bench.grade(item, response).verdict == "right", response
+    for response in ("A", "(A)", r"\boxed{A}", "(A) 5 cm", "B", "7 cm"):
+        assert bench.grade(item, response).verdict == "wrong", response
+    for response in ("5 cm", r"\boxed{5\text{ cm}}", "50 mm", "The answer is 5 cm."):
+        assert bench.grade(item, response).verdict != "right", response
+
+
+def test_equal_options_are_not_confused_with_an_option_that_is_a_letter():
+    bench = registry.get("mathvision")
+    (item,) = samples("mathvision", None, [data.mathvision("7", "Which?", ["x", "A", "x"], "B")]).values()
+    assert bench.grade(item, "(B)").verdict == "right"
+    assert bench.grade(item, "(A)").verdict == "wrong"
+
+
+@pytest.mark.xfail(
+    reason="the grader takes a lone letter for a label and for the option that is this letter", strict=False
+)
+@pytest.mark.parametrize("name", ["mmmu_pro", "mmmu", "mmmu_pro_vision", "mathvision"])
+def test_a_lone_letter_is_our_label_if_the_options_are_letters_in_another_order(name: str):
+    options, bench = ["E", "C", "D", "A", "B"], registry.get(name)
+    rows = {
+        "mmmu": data.mmmu("validation_Art_1", "Which of <image 1>?", str(options), "A", "red"),
+        "mmmu_pro": data.mmmu("test_Art_1", "Which of <image 1>?", str(options), "A", "red", subject="Art"),
+        "mmmu_pro_vision": {**data.MMMU_PRO_VISION[0], "options": str(options), "answer": "A"},
+        "mathvision": data.mathvision("7", "Which?", options, "A"),
+    }
+    (item,) = samples(name, None, [rows[name]]).values()
+    for response in ("A", r"\boxed{A}", "(A)", "Answer: A", "(A) E"):
+        assert bench.grade(item, response).verdict == "right", response
+    for response in ("E", r"\boxed{D}", "(D)", "(D) A"):  # D is the label of the option A
+        assert bench.grade(item, response).verdict == "wrong", response
+
+
+@pytest.mark.parametrize(
+    "gold, right, wrong",
+    [
+        ("69{degrees}", ("69", "69 degrees", r"$69^\circ$", r"\boxed{69^{\circ}}"), ("96", "69 cm")),
+        (
+            r"\frac{3}{4}\pi{inches}",
+            (r"$\frac{3}{4}\pi$", r"\boxed{\frac{3\pi}{4}}", r"\frac{3}{4}\pi \text{ inches}"),
+            (r"\frac{4}{3}\pi", r"\frac{3}{4}\pi \text{ cm}"),
+        ),
+    ],
+)
+@pytest.mark.xfail(reason="the grader does not read every unit in braces", strict=False)
+def test_mathvision_units_in_braces(gold: str, right: tuple[str, ...], wrong: tuple[str, ...]):
+    bench = registry.get("mathvision")
+    (item,) = samples("mathvision", None, [data.mathvision("9", "How large is it?", [], gold)]).values()
+    assert [bench.grade(item, response).verdict for response in right] == ["right"] * len(right)
+    assert "right" not in [bench.grade(item, response).verdict for response in wrong]
 
 
 def test_mathvision_never_evaluates(tmp_path: Path):
@@ -654,8 +781,8 @@ def test_plain_pictures_in_numbered_columns():
     assert colours(item) == [RED, GREEN, BLUE]
     marked = {**row, "problem": "See <image 10>.", "options": ["<image 2>", "none"]}
     (item,) = samples("plain", None, [marked]).values()
-    assert colours(item) == [BLUE, GREEN] and registry.get("plain").prompt(item).count("[image") == 2
-    assert (item.question, item.options) == ("See [image 1].", ("[image 2]", "none"))
+    assert colours(item) == [GREEN, BLUE] and registry.get("plain").prompt(item).count("[image") == 2
+    assert (item.question, item.options) == ("See [image 2].", ("[image 1]", "none"))
 
 
 def test_plain_options_in_a_column_or_in_the_question():
@@ -701,6 +828,12 @@ def test_plain_an_empty_picture_column_is_an_error(images: Any):
 @pytest.mark.parametrize(
     "text, options",
     [
+        (
+            "Which may pass?\nA. Only buses\nB Only cars\nC. Both\nAnswer.",
+            ("Only buses", "Only cars", "Both"),
+        ),
+        ("Which may pass?\nA Only buses\nB Only cars", ("Only buses", "Only cars")),
+        ("A cat sits.\nWhere?\nA. here\nB there\nPlease answer.", ("here", "there")),
         ("Which?\nA. Left\nB. Right\nPlease answer.", ("Left", "Right")),
         ("Options: A: up, B: down, C: to the left, D: out", ("up", "down", "to the left", "out")),
         ("Which? (A) red (B) blue", ("red", "blue")),
@@ -711,6 +844,27 @@ def test_plain_an_empty_picture_column_is_an_error(images: Any):
 )
 def test_options_inside_a_question(text: str, options: tuple[str, ...]):
     assert row_parsing.inlined(text) == options
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("<image>How many?", "How many?"),
+        ("<image> <image>\nHow many?", "How many?"),
+        ("How many? <image>", "How many?"),
+        ("How many?\n<image>\nA. one", "How many?\n \nA. one"),
+        ("In <image>, how many?", "In [image 1], how many?"),
+        ("<image>\nIs <image> like <image><image>?", "Is [image 2] like [image 3][image 4]?"),
+        ("Is <image 2> there?", "Is <image 2> there?"),
+        ("<image>", ""),
+    ],
+)
+def test_marks_without_a_number(text: str, shown: str):
+    assert row_parsing.without_marks(text) == shown
+
+
+def test_long_runs_of_blanks_and_marks_are_read_in_time():
+    assert row_parsing.without_marks(" " * 200_000 + "x" + "<image>x" * 20_000).endswith("[image 20000]x")
 
 
 @pytest.mark.parametrize("value", ["[1, ", "{'a': 1}", "open('x')", "[" * 5000, "3"])

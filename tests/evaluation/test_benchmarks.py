@@ -131,6 +131,14 @@ def test_a_combined_option_contains_the_single_ones_and_keys_can_be_set():
     assert all(task == data.task_of(name) for name, task in tasks.items() if name != "mathvista")
 
 
+def test_each_part_of_mmmu_pro_has_an_option_of_its_own():
+    parts = {"mmmu_pro_standard": ["mmmu_pro"], "mmmu_pro_vision": ["mmmu_pro_vision"]}
+    for option, names in {**parts, "mmmu_pro": ["mmmu_pro", "mmmu_pro_vision"]}.items():
+        config: Any = job("eval", [f"bench={option}"])
+        assert list(config.bench.tasks) == names
+        assert all(config.bench.tasks[name] == data.task_of(name) for name in names)
+
+
 def test_benchmarks_with_a_different_official_rule_have_it():
     official = {name for name in (*ROWS, "vlind", "easyvqa") if registry.get(name).official}
     assert official == {"mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision"}

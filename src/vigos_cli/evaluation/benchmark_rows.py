@@ -10,12 +10,15 @@ A folder may be a copy of the hub's repository. Of its parquet files (of its JSO
 those are read whose names begin with the split. If a folder has the name of the config, only files below it
 are read. If there is only one file, it is read whatever its name is.
 
+A JSON file may also be one object whose values are the rows, such as MathVista's own `data/testmini.json`.
+
 From the hub, one commit is read: that of the revision or of the default branch. It is stored in
 `RowReader.revision`. If the hub does not answer, a cached copy is read at once; without a copy the run stops.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -36,10 +39,24 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 PATIENCE = 10  # seconds to wait for the hub before it counts as unreachable
 
 
+class Keyed(Sequence[Row]):
+    """The rows of a JSON object that maps each item's id to its row."""
+
+    def __init__(self, rows: Sequence[Row]):
+        self.rows = rows
+        self.names = list(dict.fromkeys(name for row in rows for name in row))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
+        return self.rows[index]
+
+
 class Chain(Sequence[Row]):
     """Several tables as one sequence of rows."""
 
-    def __init__(self, tables: Sequence[Lines | Arrow]):
+    def __init__(self, tables: Sequence[Lines | Arrow | Keyed]):
         self.tables = tables
         self.names = list(dict.fromkeys(name for table in tables for name in table.names))
 
@@ -139,15 +156,28 @@ def _local(bench: Bench, task: BenchTask, path: Path) -> tuple[Chain, Path]:
     return Chain([_file(path)]), path.parent
 
 
-def _file(path: Path) -> Lines | Arrow:
+def _file(path: Path) -> Lines | Arrow | Keyed:
     suffix = path.suffix.lower()
     if suffix in LINES:
-        return Lines(path)
+        return _keyed(path) or Lines(path)
     if suffix not in PARQUET:
         raise ConfigError(f"bench.path={path}: expected one of {', '.join(LINES + PARQUET)}")
     return _table(
         f"{path}", lambda datasets: datasets.load_dataset("parquet", data_files=str(path), split="train")
     )
+
+
+def _keyed(path: Path) -> Keyed | None:
+    """The rows of a `.json` file that is one object whose values are all objects; None for other files."""
+    with path.open("rb") as file:
+        if path.suffix.lower() != ".json" or not file.read(64).lstrip().startswith(b"{"):
+            return None
+    try:
+        whole = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):  # JSON lines
+        return None
+    rows = list(whole.values())
+    return Keyed(rows) if rows and all(isinstance(row, dict) for row in rows) else None
 
 
 def _splits(task: BenchTask) -> list[str]:

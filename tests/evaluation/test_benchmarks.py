@@ -141,7 +141,9 @@ def test_each_part_of_mmmu_pro_has_an_option_of_its_own():
 
 def test_benchmarks_with_a_different_official_rule_have_it():
     official = {name for name in (*ROWS, "vlind", "easyvqa") if registry.get(name).official}
-    assert official == {"mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision"}
+    assert official == {
+        "mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision", "hallusion", "vilp_f", "vilp_p",
+    }  # fmt: skip
 
 
 def test_an_unknown_name_gets_a_suggestion():
@@ -185,6 +187,13 @@ def test_mathvista_numbers_are_rounded_and_our_rule_reads_separators():
     assert verdict("mathvista", "7", "3,000", "official") == "wrong"  # float() reads no separators
     assert verdict("mathvista", "506", "2014, 2016") == "right"
     assert verdict("mathvista", "506", "2014, 2016", "official") == "wrong"
+
+
+def test_mathvista_the_official_rule_gets_an_answer_that_was_extracted_once():
+    assert verdict("mathvista", "7", "The answer is 3000.", "official") == "right"
+    assert verdict("mathvista", "7", r"\boxed{3000}", "official") == "right"
+    assert verdict("mathvista", "7", r"\boxed{The answer is 3000.}", "official") == "wrong"  # no float()
+    assert verdict("mathvista", "7", r"Answer: The answer is 3000.", "official") == "wrong"
 
 
 def test_mathvista_hints_name_the_form_of_the_answer():
@@ -547,6 +556,27 @@ def test_vilp_grades_by_the_rule():
     assert verdict("vilp_f", "0:2", r"\boxed{\text{trees}}") == "right"
 
 
+@pytest.mark.parametrize(
+    "gold, response, ours, official",
+    [
+        ("glass", "glasses", "right", "wrong"), ("glass", "Crystal.", "wrong", "right"),
+        ("glasses", "goggles", "wrong", "right"), ("cube", "a square", "wrong", "wrong"),
+        ("cube", "Square", "wrong", "right"), ("tables", "table", "right", "wrong"),
+        ("Two", "2", "right", "right"), ("tree", r"\boxed{Trees}", "right", "right"),
+        ("none", "None", "right", "wrong"), ("U.S.A.", "usa", "wrong", "wrong"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["vilp_f", "vilp_p"])
+def test_vilp_by_our_rule_and_by_the_official_tables(
+    name: str, gold: str, response: str, ours: str, official: str
+):
+    item = samples(name, None, [data.vilp("What is it?", gold, "b", "c")])["0:1"]
+    bench = registry.get(name)
+    assert bench.grade(item, response).verdict == ours
+    assert bench.grade(item, response, "official").verdict == official
+    assert bench.grade(item, "", "official").verdict == "unparsed"
+
+
 # ---------------------------------------------------------------- vlind, hallusion
 
 
@@ -613,6 +643,71 @@ def test_hallusion_questions_with_a_figure_are_asked_with_it():
     for listed in ("Yes/No: No", "Yes or no? No", "**Yes/No**: no."):
         assert verdict("hallusion", "VS_chart_0_1_0", listed) == "wrong", listed
         assert verdict("hallusion", "VD_figure_0_0_0", listed) == "right", listed
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "I don't know.", "I can’t tell without the chart.", "It cannot be determined.", "Unclear",
+        "There is no way to tell.", "No image is provided, so I am unable to answer.",
+        "It depends on the year.",
+        "Yes or no: not enough information", r"\boxed{\text{unknown}}", "<think>No?</think>I am not sure.",
+        "There is no figure.", "That does not say so; maybe.",
+    ],
+)  # fmt: skip
+def test_hallusion_does_not_know(response: str):
+    for item in samples("hallusion"):
+        assert verdict("hallusion", item, response) == "unparsed"
+        official = verdict("hallusion", item, response, "official")
+        assert official == ("right" if item == "VS_chart_0_0_0" else "unparsed")
+
+
+@pytest.mark.parametrize(
+    "response, said",
+    [
+        ("Yes, although the scale is not given.", "yes"), ("No.", "no"), ("**No**, that is not clear.", "no"),
+        ("No, there is no way that they are equal.", "no"),
+        ("The answer is yes. I am not sure, though.", "yes"),
+        ("", None), ("The left circle.", None), ("<think>I don't know", None),
+    ],
+)  # fmt: skip
+def test_hallusion_knows_or_says_something_else(response: str, said: str | None):
+    for name, item in samples("hallusion").items():
+        want = "unparsed" if said is None else "right" if said == item.answer else "wrong"
+        assert (
+            verdict("hallusion", name, response) == verdict("hallusion", name, response, "official") == want
+        )
+
+
+def test_hallusion_accuracies_by_hand():
+    """Two sets. VD_table_3 has figures 0 and 1, each with two questions. VS_map_5 has no figure 0.
+
+                     figure 0              figure 1
+    VD_table_3  q0   right                 right                 q0: all right
+                q1   right                 does not know         q1: not
+    VS_map_5    q0   does not know         right                 q0: all right only by the official rule
+                q1   wrong                 right                 q1: not
+
+    Figures VD 0, VD 1 and VS 1 are left: VD 0 and VS 1 are all right.
+    """
+    said = {
+        "VD_table_3_0_0": "yes", "VD_table_3_0_1": "no", "VD_table_3_1_0": "no",
+        "VD_table_3_1_1": "I don't know", "VS_map_5_0_0": "I don't know", "VS_map_5_0_1": "yes",
+        "VS_map_5_1_0": "yes", "VS_map_5_1_1": "no",
+    }  # fmt: skip
+    rows = [
+        data.hallusion("VD", "table", "3", "0", "0", "1"), data.hallusion("VD", "table", "3", "0", "1", "0"),
+        data.hallusion("VD", "table", "3", "1", "0", "0"), data.hallusion("VD", "table", "3", "1", "1", "1"),
+        data.hallusion("VS", "map", "5", "0", "0", "0"), data.hallusion("VS", "map", "5", "0", "1", "0"),
+        data.hallusion("VS", "map", "5", "1", "0", "1"), data.hallusion("VS", "map", "5", "1", "1", "0"),
+    ]  # fmt: skip
+    bench, items = registry.get("hallusion"), samples("hallusion", None, rows)
+    for scorer, a, q, f in (("ours", 5 / 8, 1 / 4, 2 / 3), ("official", 6 / 8, 2 / 4, 2 / 3)):
+        graded = [Graded(item, 0, bench.grade(item, said[name], scorer)) for name, item in items.items()]
+        figures = bench.summarise(graded)
+        assert [figures[name]["n"] for name in ("aAcc", "qAcc", "fAcc")] == [8, 4, 3]
+        for name, value in (("aAcc", a), ("qAcc", q), ("fAcc", f)):
+            assert figures[name]["mean"] == pytest.approx(value), (scorer, name)
 
 
 # ---------------------------------------------------------------- mathvision, easyvqa, plain

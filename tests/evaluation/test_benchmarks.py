@@ -156,7 +156,7 @@ def test_an_unknown_name_gets_a_suggestion():
 
 def test_mathvista_choices_that_look_like_letters():
     prompt = registry.get("mathvista").prompt(samples("mathvista")["168"])
-    assert "(A) (c)\n(B) (a)\n(C) (e)\n(D) (d)\n(E) (b)" in prompt
+    assert "(A) (c)\n(B) (a)\n(C) (e)\n(D) (d)\n(E) (b)\nThe answer is the letter before one option" in prompt
     assert verdict("mathvista", "168", "(b)") == "right"  # the text of the choice
     assert verdict("mathvista", "168", "E") == "right"  # the label of that choice
     assert verdict("mathvista", "168", r"\boxed{(E)}") == "right"
@@ -968,6 +968,20 @@ def test_marks_without_a_number(text: str, shown: str):
 
 def test_long_runs_of_blanks_and_marks_are_read_in_time():
     assert row_parsing.without_marks(" " * 200_000 + "x" + "<image>x" * 20_000).endswith("[image 20000]x")
+
+
+@pytest.mark.parametrize(
+    "options, clear",
+    [
+        (["A", "B", "C"], True), (["E", "C", "D", "A", "B"], False), (["(c)", "(a)", "(b)"], False),
+        (["red", "blue"], True), (["x", "y"], True), (["none", "A"], False), ([], True),
+    ],
+)  # fmt: skip
+def test_the_hint_says_which_letter_is_meant_if_options_are_letters(options: list[str], clear: bool):
+    (item,) = samples("mathvision", None, [data.mathvision("7", "Which?", options, "A")]).values()
+    prompt = registry.get("mathvision").prompt(item)
+    assert prompt.endswith("not the letter that is its text.") is not clear
+    assert ("letter of one option" in prompt) is (clear and bool(options))
 
 
 @pytest.mark.parametrize("value", ["[1, ", "{'a': 1}", "open('x')", "[" * 5000, "3"])

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import summary
 from vigos_cli.evaluation.graded import Graded
-from vigos_cli.evaluation.row_parsing import labelled, paragraphs
+from vigos_cli.evaluation.row_parsing import labelled, letters_in_another_order, paragraphs
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
@@ -140,6 +140,8 @@ class Adapter:
 
     def hint(self, sample: Sample) -> str:
         """One sentence about the form of the answer."""
+        if letters_in_another_order(sample.options):
+            return "The answer is the letter before one option, not the letter that is its text."
         return "The answer is the letter of one option." if sample.options else ""
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:

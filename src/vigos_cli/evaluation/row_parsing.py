@@ -94,6 +94,13 @@ def labelled(options: Iterable[str]) -> str:
     return "\n".join(f"({letter(i)}) {option}" for i, option in enumerate(options))
 
 
+def letters_in_another_order(options: Sequence[str]) -> bool:
+    """Whether an option is a single letter that is the label of another option, as in `(A) E`."""
+    labels = [letter(i) for i in range(len(options))]
+    texts = [option.strip("() .").upper() for option in options]
+    return any(text in labels and text != label for text, label in zip(texts, labels, strict=True))
+
+
 def inlined(question: str) -> tuple[str, ...]:
     """The options listed in the text of a question as `A. x`, `A: x` or `(A) x`; empty if fewer than two.
 

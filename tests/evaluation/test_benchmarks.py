@@ -75,6 +75,19 @@ def test_no_prompt_contains_an_image_mark_or_none(name: str):
         assert prompt == prompt.strip()
 
 
+QUESTION = {"cvbench": "prompt", "plain": "problem"}  # the column of the question, if it has another name
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "mmmu_pro_vision"])
+@pytest.mark.parametrize("mark", ["<image 1>", "<image1>", "<image_1>"])
+def test_a_numbered_mark_becomes_text_in_every_benchmark(name: str, mark: str):
+    column = QUESTION.get(name, "question")
+    row = {**ROWS[name][0], column: f"{ROWS[name][0][column]} Look at {mark} again."}
+    prompts = [registry.get(name).prompt(sample) for sample in samples(name, None, [row]).values()]
+    assert prompts and all("Look at [image 1] again." in prompt for prompt in prompts)
+    assert not any("<image" in prompt for prompt in prompts)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_saved_responses_are_graded_without_pictures(name: str):
     rows = [{k: v for k, v in row.items() if "image" not in k or k == "image_id"} for row in ROWS[name]]

@@ -22,7 +22,7 @@ from vigos_cli.utils.errors import UserError
 if TYPE_CHECKING:
     from vigos_cli.evaluation.row_reader import RowReader
 
-PLACE = re.compile(r"<image\s*(\d{1,3})>")
+PLACE = re.compile(r"<image[\s_]*(\d{1,3})>")
 MARKS = re.compile(r"(?<![ \t])[ \t]*(?:<image>[ \t]*)+")  # without a number, and the blanks around them
 LABEL = re.compile(  # `A. x`, `A: x`, `(A) x`, or at the start of a line `A x`
     r"(?:^|(?<=[\s,;]))\(?(?P<marked>[A-Z])[.:)]\s*|^(?P<bare>[A-Z])[ \t]+(?=\S)", re.MULTILINE

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.row_parsing import letter, list_field, number_marks, required_field
+from vigos_cli.evaluation.row_parsing import letter, list_field, required_field
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.grading.response_verdicts import by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
@@ -30,12 +30,11 @@ class MathVision(Adapter):
     }
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
-        """One sample. Its marks keep their own numbers, so that options which are pictures stay distinct."""
+        """One sample. Its marks get their own numbers, so that options which are pictures stay distinct."""
         name, question = required_field(row, "id"), required_field(row, "question")
         options, answer = list_field(row.get("options")), required_field(row, "answer")
         if options and answer not in map(letter, range(len(options))):
             raise BadRow("answer_not_an_option")
-        question, *options = number_marks([question, *options], None)
         yield Sample(
             id=name,
             question=question,

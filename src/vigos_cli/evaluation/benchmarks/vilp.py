@@ -38,6 +38,7 @@ from vigos_cli.grading.response_verdicts import answer_of, no_answer
 from vigos_cli.types import Prior, Sample, Verdict
 
 PLACES = (1, 2, 3)
+# The official program cuts at the first dot of any kind, also in `3.5`, and drops all after the second dot.
 FIRST_END = re.compile(r"(?<!\b[A-Z])(?<!\bSt)(?<!\bMr)(?<!\bDr)(?<!\bMrs)\.(?!\d)\s*")  # not in 3.5 or U.S.
 IRREGULAR = {
     "leaves": "leaf", "wolves": "wolf", "loaves": "loaf", "shelves": "shelf", "calves": "calf",

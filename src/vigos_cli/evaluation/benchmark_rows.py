@@ -18,7 +18,6 @@ From the hub, one commit is read: that of the revision or of the default branch.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,6 +29,7 @@ from typing import Any
 from vigos_cli.config.schema import BenchTask
 from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
 from vigos_cli.evaluation.interface import Bench
+from vigos_cli.evaluation.keyed_rows import KeyedRows, keyed_rows
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError, nearest, one_line
@@ -39,24 +39,10 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 PATIENCE = 10  # seconds to wait for the hub before it counts as unreachable
 
 
-class Keyed(Sequence[Row]):
-    """The rows of a JSON object that maps each item's id to its row."""
-
-    def __init__(self, rows: Sequence[Row]):
-        self.rows = rows
-        self.names = list(dict.fromkeys(name for row in rows for name in row))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Row:  # type: ignore[override]
-        return self.rows[index]
-
-
 class Chain(Sequence[Row]):
     """Several tables as one sequence of rows."""
 
-    def __init__(self, tables: Sequence[Lines | Arrow | Keyed]):
+    def __init__(self, tables: Sequence[Lines | Arrow | KeyedRows]):
         self.tables = tables
         self.names = list(dict.fromkeys(name for table in tables for name in table.names))
 
@@ -156,28 +142,15 @@ def _local(bench: Bench, task: BenchTask, path: Path) -> tuple[Chain, Path]:
     return Chain([_file(path)]), path.parent
 
 
-def _file(path: Path) -> Lines | Arrow | Keyed:
+def _file(path: Path) -> Lines | Arrow | KeyedRows:
     suffix = path.suffix.lower()
     if suffix in LINES:
-        return _keyed(path) or Lines(path)
+        return keyed_rows(path) or Lines(path)
     if suffix not in PARQUET:
         raise ConfigError(f"bench.path={path}: expected one of {', '.join(LINES + PARQUET)}")
     return _table(
         f"{path}", lambda datasets: datasets.load_dataset("parquet", data_files=str(path), split="train")
     )
-
-
-def _keyed(path: Path) -> Keyed | None:
-    """The rows of a `.json` file that is one object whose values are all objects; None for other files."""
-    with path.open("rb") as file:
-        if path.suffix.lower() != ".json" or not file.read(64).lstrip().startswith(b"{"):
-            return None
-    try:
-        whole = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):  # JSON lines
-        return None
-    rows = list(whole.values())
-    return Keyed(rows) if rows and all(isinstance(row, dict) for row in rows) else None
 
 
 def _splits(task: BenchTask) -> list[str]:

@@ -320,6 +320,8 @@ def test_mmmu_official_reads_the_whole_response():
     assert verdict("mmmu", "validation_Accounting_1", response, "official") == "right"
     assert verdict("mmmu", "validation_Accounting_1", "hm", "official") == "unparsed"  # official: random
     assert verdict("mmmu", "validation_Math_3", "So it is 1.06.", "official") == "right"
+    text = "After a long look I would say [image 3]"  # an option as the prompt shows it
+    assert verdict("mmmu", "validation_Art_Theory_2", text, "official") == "right"
 
 
 @pytest.mark.parametrize(
@@ -737,6 +739,34 @@ def test_mathvision_letter_or_value():
     assert verdict("mathvision", "5", "0.5") == "right"
     assert verdict("mathvision", "5", "1") == "wrong"
     assert verdict("mathvision", "6", "12") == "right"
+
+
+def test_mathvision_rows_like_the_published_ones():
+    """Several marks in one text, options that are letters in the picture, and a letter without options."""
+    bench = registry.get("mathvision")
+    rows = [
+        data.mathvision(
+            "33", "The ant <image1> goes home <image2>.\nWhere to?\n<image6>\n<image7>", list("ABCDE"), "A"
+        ),
+        data.mathvision("59", "<image1>\nThe sides are:\n<image2>\nWhich is opposite to <image3>?", [], "C"),
+        data.mathvision(
+            "79", "Which piece is left?\n<image1>\n<image2>", ["A", "B", "C", "D", "C or D"], "A"
+        ),
+        data.mathvision("91", "How long is it? <image1>", ["$6 \\mathrm{~m}$", "$12 \\mathrm{~m}$"], "B"),
+    ]
+    ant, cube, piece, room = samples("mathvision", None, rows).values()
+    assert ant.question == "The ant [image 1] goes home [image 2].\nWhere to?\n[image 6]\n[image 7]"
+    assert bench.prompt(cube).endswith("The answer is a number, an expression or a letter.")
+    for item, right, wrong in (
+        (ant, ("A", "(A)"), ("E",)),
+        (cube, ("C", r"\boxed{C}", "The answer is (C)."), ("A", "3")),
+        (piece, ("A", r"\boxed{A}"), ("C", "E", "C or D")),
+        (room, ("B", "12 m", "$12\\,\\mathrm{m}$", "1200 cm"), ("A", "6 m", "12 cm")),
+    ):
+        for said in right:
+            assert bench.grade(item, said).verdict == "right", (item.id, said)
+        for said in wrong:
+            assert bench.grade(item, said).verdict != "right", (item.id, said)
 
 
 def test_mathvision_options_that_are_pictures_stay_distinct():

@@ -46,8 +46,8 @@ class MathVision(Adapter):
         )
 
     def hint(self, sample: Sample) -> str:
-        """Ask for a letter, or for a value."""
-        return super().hint(sample) or "The answer is a number or an expression."
+        """Ask for a letter, or for a value; some rows without options ask for a letter in the picture."""
+        return super().hint(sample) or "The answer is a number, an expression or a letter."
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
         """Accept the letter or the value of the right option; without options, a value."""

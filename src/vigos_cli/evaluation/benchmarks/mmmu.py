@@ -53,14 +53,15 @@ class MMMU(Adapter):
         pictures = {i: row[f"image_{i}"] for i in PICTURES if row.get(f"image_{i}") is not None}
         if not pictures:
             reader.image(None, name)
+        item = question_and_images(pictures, required_field(row, "question"), options, name, reader)
         yield Sample(
             id=name,
-            **question_and_images(pictures, required_field(row, "question"), options, name, reader),
+            **item,
             answer=golds[0] if golds else "",
             family=text_field(row, "subject") or name.split("_", 1)[-1].rsplit("_", 1)[0],
             fields={
                 "answer": golds if len(golds) != 1 else golds[0],
-                "options": options,
+                "options": list(item["options"]),  # as the model sees them
                 "question_type": "multiple-choice" if options else "open",
             },
         )

@@ -21,7 +21,8 @@ Row = dict[str, Any]
 
 def task_of(name: str, **keys: Any) -> BenchTask:
     """The task of `bench=NAME` with these keys changed."""
-    file = config_dir() / "bench" / f"{name}.yaml"
+    option = "mmmu_pro_standard" if name == "mmmu_pro" else name  # the option mmmu_pro has both parts
+    file = config_dir() / "bench" / f"{option}.yaml"
     return BenchTask(**{**yaml.safe_load(file.read_text())["tasks"][name], **keys})
 
 

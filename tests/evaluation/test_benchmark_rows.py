@@ -84,6 +84,56 @@ def test_a_path_outside_the_folder_is_refused(tmp_path: Path):
         next(read("mathvista", path=str(path))[0])
 
 
+def test_an_object_of_rows_such_as_mathvistas_own_file(tmp_path: Path):
+    (tmp_path / "images").mkdir()
+    items = {}
+    for row in data.MATHVISTA:
+        picture("blue").save(tmp_path / "images" / f"{row['pid']}.jpg")
+        (row,) = saved([row], image=row["image"])
+        items[row["pid"]] = {column: value for column, value in row.items() if column != "query"}
+    path = tmp_path / "testmini.json"
+    path.write_text(json.dumps(items, indent=4))
+    for place in (path, tmp_path):
+        samples, reader = read("mathvista", path=str(place))
+        found = list(samples)
+        assert [sample.id for sample in found] == list(items) and reader.left_out == {}
+        assert abs(colour_of(found[0].images[0])[2] - 255) < 5
+    path.write_text(json.dumps({**items, "168": {**items["168"], "question": ""}}))
+    samples, reader = read("mathvista", path=str(path), images=False)
+    assert len(list(samples)) == len(items) - 1 and reader.left_out == {"missing_question": ["168"]}
+
+
+@pytest.mark.parametrize("items", [saved(data.MATHVISTA[:1]), saved(data.MATHVISTA[:2])])
+def test_json_lines_in_a_json_file_are_not_an_object_of_rows(tmp_path: Path, items: list[dict[str, Any]]):
+    path = write_lines(tmp_path / "testmini.json", items)
+    assert len(list(read("mathvista", path=str(path), images=False)[0])) == len(items)
+
+
+@pytest.mark.parametrize("columns", [{}, {"image": ""}, {"question_for_eval": data.ANGLE}])
+def test_the_text_only_rows_of_mathverse(tmp_path: Path, columns: dict[str, str]):
+    published = (
+        "sample_index", "problem_index", "problem_version", "question", "answer", "question_type", "metadata",
+        "query_wo", "query_cot",
+    )  # fmt: skip
+    items = []
+    for version in ("Text Only", "Text_Only"):
+        for question in (data.ANGLE, "Find the parabola's equation.", ""):
+            row = data.mathverse(len(items) + 1, len(items) + 1, version, question, "C")
+            items.append({**{column: row[column] for column in published}, **columns})
+    path = write_parquet(tmp_path / "testmini_text_only.parquet", items)
+    (tmp_path / "testmini_text_only.json").write_text(
+        json.dumps(items)
+    )  # the form in the authors' repository
+    for place in (path, tmp_path, path.with_suffix(".json")):
+        samples, reader = read("mathverse_text_only", path=str(place))
+        found = list(samples)
+        assert [sample.id for sample in found] == ["1", "2", "4", "5"]
+        assert reader.left_out == {"missing_question": ["3", "6"]} and reader.without_picture == 0
+        assert not any(sample.images for sample in found)
+        assert {sample.fields["version"] for sample in found} == {"Text Only"}
+        assert found[0].options == ("50°", "60°", "65°", "90°") and found[1].options == ()
+
+
 @pytest.mark.parametrize(
     "raw", [picture("red"), stored("red"), data.cell("red"), {"bytes": None, "path": "a.png"}, "a.png"]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,19 @@ def test_no_prompt_contains_an_image_mark_or_none(name: str):
         assert prompt == prompt.strip()
 
 
+QUESTION = {"cvbench": "prompt", "plain": "problem"}  # the column of the question, if it has another name
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if name != "mmmu_pro_vision"])
+@pytest.mark.parametrize("mark", ["<image 1>", "<image1>", "<image_1>"])
+def test_a_numbered_mark_becomes_text_in_every_benchmark(name: str, mark: str):
+    column = QUESTION.get(name, "question")
+    row = {**ROWS[name][0], column: f"{ROWS[name][0][column]} Look at {mark} again."}
+    prompts = [registry.get(name).prompt(sample) for sample in samples(name, None, [row]).values()]
+    assert prompts and all("Look at [image 1] again." in prompt for prompt in prompts)
+    assert not any("<image" in prompt for prompt in prompts)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_saved_responses_are_graded_without_pictures(name: str):
     rows = [{k: v for k, v in row.items() if "image" not in k or k == "image_id"} for row in ROWS[name]]
@@ -131,9 +145,19 @@ def test_a_combined_option_contains_the_single_ones_and_keys_can_be_set():
     assert all(task == data.task_of(name) for name, task in tasks.items() if name != "mathvista")
 
 
+def test_each_part_of_mmmu_pro_has_an_option_of_its_own():
+    parts = {"mmmu_pro_standard": ["mmmu_pro"], "mmmu_pro_vision": ["mmmu_pro_vision"]}
+    for option, names in {**parts, "mmmu_pro": ["mmmu_pro", "mmmu_pro_vision"]}.items():
+        config: Any = job("eval", [f"bench={option}"])
+        assert list(config.bench.tasks) == names
+        assert all(config.bench.tasks[name] == data.task_of(name) for name in names)
+
+
 def test_benchmarks_with_a_different_official_rule_have_it():
     official = {name for name in (*ROWS, "vlind", "easyvqa") if registry.get(name).official}
-    assert official == {"mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision"}
+    assert official == {
+        "mathvista", "mmmu", "mmmu_pro", "mmmu_pro_vision", "hallusion", "vilp_f", "vilp_p",
+    }  # fmt: skip
 
 
 def test_an_unknown_name_gets_a_suggestion():
@@ -146,7 +170,7 @@ def test_an_unknown_name_gets_a_suggestion():
 
 def test_mathvista_choices_that_look_like_letters():
     prompt = registry.get("mathvista").prompt(samples("mathvista")["168"])
-    assert "(A) (c)\n(B) (a)\n(C) (e)\n(D) (d)\n(E) (b)" in prompt
+    assert "(A) (c)\n(B) (a)\n(C) (e)\n(D) (d)\n(E) (b)\nThe answer is the letter before one option" in prompt
     assert verdict("mathvista", "168", "(b)") == "right"  # the text of the choice
     assert verdict("mathvista", "168", "E") == "right"  # the label of that choice
     assert verdict("mathvista", "168", r"\boxed{(E)}") == "right"
@@ -177,6 +201,13 @@ def test_mathvista_numbers_are_rounded_and_our_rule_reads_separators():
     assert verdict("mathvista", "7", "3,000", "official") == "wrong"  # float() reads no separators
     assert verdict("mathvista", "506", "2014, 2016") == "right"
     assert verdict("mathvista", "506", "2014, 2016", "official") == "wrong"
+
+
+def test_mathvista_the_official_rule_gets_an_answer_that_was_extracted_once():
+    assert verdict("mathvista", "7", "The answer is 3000.", "official") == "right"
+    assert verdict("mathvista", "7", r"\boxed{3000}", "official") == "right"
+    assert verdict("mathvista", "7", r"\boxed{The answer is 3000.}", "official") == "wrong"  # no float()
+    assert verdict("mathvista", "7", r"Answer: The answer is 3000.", "official") == "wrong"
 
 
 def test_mathvista_hints_name_the_form_of_the_answer():
@@ -229,24 +260,47 @@ def test_mmmu_malformed_rows_are_counted_and_nothing_is_evaluated():
     }
 
 
-def test_mmmu_pictures_come_in_the_order_the_text_refers_to_them():
+def test_mmmu_pictures_come_in_the_order_of_their_columns():
     sample = samples("mmmu")["validation_Art_Theory_2"]
-    assert sample.question == "Compare [image 1] with [image 2], and [image 1] again."
+    assert sample.question == "Compare [image 2] with [image 1], and [image 2] again."
     assert sample.options == ("[image 3]", "neither")
-    assert colours(sample) == [GREEN, RED, BLUE]
+    assert colours(sample) == [RED, GREEN, BLUE]
 
 
-def test_mmmu_pictures_without_a_reference_come_last():
-    row = data.mmmu("validation_Art_1", "See <image 2>.", "['a', 'b']", "A", "red", "green", "blue")
-    sample = samples("mmmu", None, [row])["validation_Art_1"]
-    assert colours(sample) == [GREEN, RED, BLUE]
-    assert sample.question == "See [image 1]."
+def test_mmmu_a_mark_has_the_number_of_its_picture_as_the_model_sees_it():
+    row = data.mmmu(
+        "validation_Art_1", "See <image 2>.", "['<image 4>', 'b']", "A", "red", "green", None, "blue"
+    )
+    for reader in (None, RowReader(images=False)):
+        sample = samples("mmmu", reader, [row])["validation_Art_1"]
+        assert (sample.question, sample.options) == ("See [image 2].", ("[image 3]", "b"))
+    assert colours(samples("mmmu", None, [row])["validation_Art_1"]) == [RED, GREEN, BLUE]
+
+
+@pytest.mark.parametrize(
+    "question, shown",
+    [
+        ("<image 1> is a symbol of", "[image 1] is a symbol of"),
+        ("The artist who made <image 1>", "The artist who made [image 1]"),
+        ("What is the style of <image 1>?<image 1>", "What is the style of [image 1]?[image 1]"),
+        ("<image1>\nWhich?", "[image 1]\nWhich?"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mmmu", "mmmu_pro", "mathvision", "plain"])
+def test_a_numbered_mark_stays_in_its_sentence(name: str, question: str, shown: str):
+    row = data.mmmu("a_1", question, "['war', 'peace']", "A", "red", subject="Art")
+    if name == "mathvision":
+        row = data.mathvision("a_1", question, ["war", "peace"], "A")
+    (sample,) = samples(name, None, [row]).values()
+    assert registry.get(name).prompt(sample).startswith(f"{shown}\n(A) war")
 
 
 def test_mmmu_a_mark_without_its_picture_is_an_error():
     row = data.mmmu("validation_Art_1", "See <image 2>.", "['a', 'b']", "A", "red")
     with pytest.raises(UserError, match="item validation_Art_1: refers to image 2"):
         samples("mmmu", None, [row])
+    (sample,) = samples("mmmu", RowReader(images=False), [row]).values()  # saved responses need no pictures
+    assert sample.question == "See [image 2]."
 
 
 def test_mmmu_gold_lists_letters_to_i_and_subjects():
@@ -258,7 +312,7 @@ def test_mmmu_gold_lists_letters_to_i_and_subjects():
     assert verdict("mmmu", "validation_Biology_4", "part i") == "right"
     assert items["validation_Art_Theory_2"].family == "Art_Theory"
     assert items["validation_Accounting_1"].options == ("$6", "$7", "it's $8")
-    assert items["validation_Accounting_1"].question == "What is the cost?"
+    assert items["validation_Accounting_1"].question == "[image 1] What is the cost?"
 
 
 def test_mmmu_official_reads_the_whole_response():
@@ -266,6 +320,8 @@ def test_mmmu_official_reads_the_whole_response():
     assert verdict("mmmu", "validation_Accounting_1", response, "official") == "right"
     assert verdict("mmmu", "validation_Accounting_1", "hm", "official") == "unparsed"  # official: random
     assert verdict("mmmu", "validation_Math_3", "So it is 1.06.", "official") == "right"
+    text = "After a long look I would say [image 3]"  # an option as the prompt shows it
+    assert verdict("mmmu", "validation_Art_Theory_2", text, "official") == "right"
 
 
 @pytest.mark.parametrize(
@@ -294,7 +350,7 @@ def test_mmmu_pro_has_1_to_12_options_and_a_last_line():
     assert registry.get("mmmu_pro").chance(samples("mmmu_pro")["test_History_1"]) == 1
     assert verdict("mmmu_pro", "test_Art_2", "It could be (B).\nAnswer: L") == "right"
     assert verdict("mmmu_pro", "test_Art_2", "Answer: A") == "wrong"  # A is the label of the option `l`
-    assert colours(samples("mmmu_pro")["test_Art_2"]) == [GREEN, RED]
+    assert colours(samples("mmmu_pro")["test_Art_2"]) == [RED, GREEN]
 
 
 def test_mmmu_pro_vision_has_the_question_only_in_the_picture():
@@ -424,6 +480,27 @@ def test_realworldqa_letters_numbers_and_words():
     assert registry.get("realworldqa").chance(items["1"]) is None
 
 
+def test_realworldqa_a_gold_answer_that_is_the_text_of_an_option():
+    rows = [
+        {
+            **data.REALWORLDQA[0],
+            "question": "Which slope?\n\nA. Uphill\nB. Downhill\nC. Flat",
+            "answer": "Uphill",
+        },
+        {**data.REALWORLDQA[0], "question": "Who may pass?\nA. All\nB Only cars\nC. None", "answer": "B"},
+        {**data.REALWORLDQA[0], "question": "Which?\nA. Left\nB. Right", "answer": "C"},
+        {**data.REALWORLDQA[0], "question": "Which?\nA. Left.\nB. Right.", "answer": "right."},
+    ]
+    bench, items = registry.get("realworldqa"), list(samples("realworldqa", None, rows).values())
+    assert [item.answer for item in items] == ["A", "B", "C", "B"]
+    assert [item.options for item in items][1:3] == [("All", "Only cars", "None"), ()]
+    for item, right, wrong in zip(items[:2], ("A", "B"), ("B", "C"), strict=True):
+        text = item.options[ord(right) - ord("A")]
+        assert {bench.grade(item, said).verdict for said in (right, f"{right}.", text)} == {"right"}
+        assert bench.grade(item, wrong).verdict == "wrong"
+    assert bench.chance(items[0]) == 1 / 3
+
+
 def test_cvbench_uses_its_own_prompt():
     items = samples("cvbench")
     assert registry.get("cvbench").prompt(items["0"]) == data.CVBENCH[0]["prompt"]
@@ -495,6 +572,27 @@ def test_vilp_grades_by_the_rule():
     assert verdict("vilp_f", "0:2", r"\boxed{\text{trees}}") == "right"
 
 
+@pytest.mark.parametrize(
+    "gold, response, ours, official",
+    [
+        ("glass", "glasses", "right", "wrong"), ("glass", "Crystal.", "wrong", "right"),
+        ("glasses", "goggles", "wrong", "right"), ("cube", "a square", "wrong", "wrong"),
+        ("cube", "Square", "wrong", "right"), ("tables", "table", "right", "wrong"),
+        ("Two", "2", "right", "right"), ("tree", r"\boxed{Trees}", "right", "right"),
+        ("none", "None", "right", "wrong"), ("U.S.A.", "usa", "wrong", "wrong"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["vilp_f", "vilp_p"])
+def test_vilp_by_our_rule_and_by_the_official_tables(
+    name: str, gold: str, response: str, ours: str, official: str
+):
+    item = samples(name, None, [data.vilp("What is it?", gold, "b", "c")])["0:1"]
+    bench = registry.get(name)
+    assert bench.grade(item, response).verdict == ours
+    assert bench.grade(item, response, "official").verdict == official
+    assert bench.grade(item, "", "official").verdict == "unparsed"
+
+
 # ---------------------------------------------------------------- vlind, hallusion
 
 
@@ -563,12 +661,77 @@ def test_hallusion_questions_with_a_figure_are_asked_with_it():
         assert verdict("hallusion", "VD_figure_0_0_0", listed) == "right", listed
 
 
+@pytest.mark.parametrize(
+    "response",
+    [
+        "I don't know.", "I can’t tell without the chart.", "It cannot be determined.", "Unclear",
+        "There is no way to tell.", "No image is provided, so I am unable to answer.",
+        "It depends on the year.",
+        "Yes or no: not enough information", r"\boxed{\text{unknown}}", "<think>No?</think>I am not sure.",
+        "There is no figure.", "That does not say so; maybe.",
+    ],
+)  # fmt: skip
+def test_hallusion_does_not_know(response: str):
+    for item in samples("hallusion"):
+        assert verdict("hallusion", item, response) == "unparsed"
+        official = verdict("hallusion", item, response, "official")
+        assert official == ("right" if item == "VS_chart_0_0_0" else "unparsed")
+
+
+@pytest.mark.parametrize(
+    "response, said",
+    [
+        ("Yes, although the scale is not given.", "yes"), ("No.", "no"), ("**No**, that is not clear.", "no"),
+        ("No, there is no way that they are equal.", "no"),
+        ("The answer is yes. I am not sure, though.", "yes"),
+        ("", None), ("The left circle.", None), ("<think>I don't know", None),
+    ],
+)  # fmt: skip
+def test_hallusion_knows_or_says_something_else(response: str, said: str | None):
+    for name, item in samples("hallusion").items():
+        want = "unparsed" if said is None else "right" if said == item.answer else "wrong"
+        assert (
+            verdict("hallusion", name, response) == verdict("hallusion", name, response, "official") == want
+        )
+
+
+def test_hallusion_accuracies_by_hand():
+    """Two sets. VD_table_3 has figures 0 and 1, each with two questions. VS_map_5 has no figure 0.
+
+                     figure 0              figure 1
+    VD_table_3  q0   right                 right                 q0: all right
+                q1   right                 does not know         q1: not
+    VS_map_5    q0   does not know         right                 q0: all right only by the official rule
+                q1   wrong                 right                 q1: not
+
+    Figures VD 0, VD 1 and VS 1 are left: VD 0 and VS 1 are all right.
+    """
+    said = {
+        "VD_table_3_0_0": "yes", "VD_table_3_0_1": "no", "VD_table_3_1_0": "no",
+        "VD_table_3_1_1": "I don't know", "VS_map_5_0_0": "I don't know", "VS_map_5_0_1": "yes",
+        "VS_map_5_1_0": "yes", "VS_map_5_1_1": "no",
+    }  # fmt: skip
+    rows = [
+        data.hallusion("VD", "table", "3", "0", "0", "1"), data.hallusion("VD", "table", "3", "0", "1", "0"),
+        data.hallusion("VD", "table", "3", "1", "0", "0"), data.hallusion("VD", "table", "3", "1", "1", "1"),
+        data.hallusion("VS", "map", "5", "0", "0", "0"), data.hallusion("VS", "map", "5", "0", "1", "0"),
+        data.hallusion("VS", "map", "5", "1", "0", "1"), data.hallusion("VS", "map", "5", "1", "1", "0"),
+    ]  # fmt: skip
+    bench, items = registry.get("hallusion"), samples("hallusion", None, rows)
+    for scorer, a, q, f in (("ours", 5 / 8, 1 / 4, 2 / 3), ("official", 6 / 8, 2 / 4, 2 / 3)):
+        graded = [Graded(item, 0, bench.grade(item, said[name], scorer)) for name, item in items.items()]
+        figures = bench.summarise(graded)
+        assert [figures[name]["n"] for name in ("aAcc", "qAcc", "fAcc")] == [8, 4, 3]
+        for name, value in (("aAcc", a), ("qAcc", q), ("fAcc", f)):
+            assert figures[name]["mean"] == pytest.approx(value), (scorer, name)
+
+
 # ---------------------------------------------------------------- mathvision, easyvqa, plain
 
 
 def test_mathvision_letter_or_value():
     items = samples("mathvision")
-    assert items["4"].question == "Which piece fits [image 1]?"
+    assert items["4"].question == "[image 1]\nWhich piece fits [image 1]?"
     assert items["5"].question == "How long is the side in [image 1]?"
     assert verdict("mathvision", "4", "C") == "right"
     assert verdict("mathvision", "5", "A") == "right"
@@ -578,12 +741,134 @@ def test_mathvision_letter_or_value():
     assert verdict("mathvision", "6", "12") == "right"
 
 
-def test_a_gold_letter_is_a_label_even_if_an_option_has_that_text():
+def test_mathvision_rows_like_the_published_ones():
+    """Several marks in one text, options that are letters in the picture, and a letter without options."""
     bench = registry.get("mathvision")
-    (item,) = samples("mathvision", None, [data.mathvision("7", "Which?", ["B", "A"], "A")]).values()
-    assert bench.grade(item, "(A)").verdict == "right"  # the label of the option B
-    assert bench.grade(item, "(B)").verdict == "wrong"
-    assert bench.grade(item, "A").verdict == "unparsed"  # a label and another option
+    rows = [
+        data.mathvision(
+            "33", "The ant <image1> goes home <image2>.\nWhere to?\n<image6>\n<image7>", list("ABCDE"), "A"
+        ),
+        data.mathvision("59", "<image1>\nThe sides are:\n<image2>\nWhich is opposite to <image3>?", [], "C"),
+        data.mathvision(
+            "79", "Which piece is left?\n<image1>\n<image2>", ["A", "B", "C", "D", "C or D"], "A"
+        ),
+        data.mathvision("91", "How long is it? <image1>", ["$6 \\mathrm{~m}$", "$12 \\mathrm{~m}$"], "B"),
+    ]
+    ant, cube, piece, room = samples("mathvision", None, rows).values()
+    assert ant.question == "The ant [image 1] goes home [image 2].\nWhere to?\n[image 6]\n[image 7]"
+    assert bench.prompt(cube).endswith("The answer is a number, an expression or a letter.")
+    for item, right, wrong in (
+        (ant, ("A", "(A)"), ("E",)),
+        (cube, ("C", r"\boxed{C}", "The answer is (C)."), ("A", "3")),
+        (piece, ("A", r"\boxed{A}"), ("C", "E", "C or D")),
+        (room, ("B", "12 m", "$12\\,\\mathrm{m}$", "1200 cm"), ("A", "6 m", "12 cm")),
+    ):
+        for said in right:
+            assert bench.grade(item, said).verdict == "right", (item.id, said)
+        for said in wrong:
+            assert bench.grade(item, said).verdict != "right", (item.id, said)
+
+
+def test_mathvision_options_that_are_pictures_stay_distinct():
+    bench = registry.get("mathvision")
+    pictures = [f"<image{i}>" for i in range(2, 7)]
+    row = data.mathvision("8", "<image1>\nWhich piece completes the square?", pictures, "D")
+    (item,) = samples("mathvision", None, [row]).values()
+    assert bench.prompt(item).startswith(
+        "[image 1]\nWhich piece completes the square?\n(A) [image 2]\n(B) [image 3]\n(C) [image 4]"
+    )
+    for letter in "ABCDE":
+        right = "right" if letter == "D" else "wrong"
+        for response in (letter, rf"\boxed{{{letter}}}", f"<answer>({letter})</answer>"):
+            assert bench.grade(item, response).verdict == right, response
+
+
+EQUAL = {  # a benchmark and a row with equal options, of which C is right
+    "mathvision": data.mathvision("e", "How long is <image1>?", ["5 cm", "7 cm", "5  cm"], "C"),
+    "mmmu": data.mmmu("validation_Art_1", "<image 1>?", "['5 cm', '7 cm', '5 cm']", "C", "red"),
+    "mmmu_pro": data.mmmu("test_Art_1", "<image 1>?", "['5 cm', '7 cm', '5 cm']", "C", "red", subject="Art"),
+    "mmmu_pro_vision": {**data.MMMU_PRO_VISION[0], "options": "['5 cm', '7 cm', '5 cm']", "answer": "C"},
+    "mathverse": data.mathverse(
+        1, 1, "Text Lite", "How long?\nChoices:\nA:5 cm\nB:7 cm\nC:5 cm", "C", question_type="multi-choice"
+    ),
+    "mmsi": data.mmsi(1, "C", question="Which?\nOptions: A: 5 cm, B: 7 cm, C: 5 cm, D: 8 cm"),
+    "realworldqa": {**data.REALWORLDQA[0], "question": "How long?\nA. 5 cm\nB. 7 cm\nC. 5 cm"},
+    "cvbench": data.cvbench(0, "ADE20K", "(C)", ["5 cm", "7 cm", "5 cm"]),
+    "plain": {
+        "problem": "How long?",
+        "options": ["5 cm", "7 cm", "5 cm"],
+        "answer": "C",
+        "image": cell("red"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_equal_options_are_told_apart_only_by_their_label(name: str):
+    bench = registry.get(name)
+    (item,) = samples(name, None, [EQUAL[name]]).values()
+    for response in ("C", "(C)", r"\boxed{C}", "(C) 5 cm", "The answer is C."):
+        assert bench.grade(item, response).verdict == "right", response
+    for response in ("A", "(A)", r"\boxed{A}", "(A) 5 cm", "B", "7 cm"):
+        assert bench.grade(item, response).verdict == "wrong", response
+    for response in ("5 cm", "5  cm", r"\boxed{5\text{ cm}}", "50 mm", "The answer is 5 cm."):
+        assert bench.grade(item, response).verdict != "right", response
+
+
+def test_equal_options_and_an_option_that_is_a_letter():
+    bench = registry.get("mathvision")
+    for gold in ("A", "B", "C"):
+        (item,) = samples(
+            "mathvision", None, [data.mathvision("7", "Which?", ["x", "A", "x"], gold)]
+        ).values()
+        for said in ("(A) x", "(B) A", "(C) x"):
+            assert bench.grade(item, said).verdict == ("right" if gold == said[1] else "wrong"), (gold, said)
+
+
+def test_mathvista_a_gold_letter_is_a_text_that_two_choices_may_have():
+    bench = registry.get("mathvista")
+    (item,) = samples("mathvista", None, [data.mathvista("1", choices=["A", "x", "x"], answer="x")]).values()
+    assert {bench.grade(item, said).verdict for said in ("B", "C", "x")} == {"right"}
+    (item,) = samples("mathvista", None, [data.mathvista("1", choices=["D", "B", "B"], answer="B")]).values()
+    assert {bench.grade(item, said).verdict for said in ("(B)", "(C)")} == {"right"}
+
+
+@pytest.mark.xfail(
+    reason="the grader takes a lone letter for a label and for the option that is this letter", strict=False
+)
+@pytest.mark.parametrize("name", ["mmmu_pro", "mmmu", "mmmu_pro_vision", "mathvision"])
+def test_a_lone_letter_is_our_label_if_the_options_are_letters_in_another_order(name: str):
+    options, bench = ["E", "C", "D", "A", "B"], registry.get(name)
+    rows = {
+        "mmmu": data.mmmu("validation_Art_1", "Which of <image 1>?", str(options), "A", "red"),
+        "mmmu_pro": data.mmmu("test_Art_1", "Which of <image 1>?", str(options), "A", "red", subject="Art"),
+        "mmmu_pro_vision": {**data.MMMU_PRO_VISION[0], "options": str(options), "answer": "A"},
+        "mathvision": data.mathvision("7", "Which?", options, "A"),
+    }
+    (item,) = samples(name, None, [rows[name]]).values()
+    for response in ("A", r"\boxed{A}", "(A)", "Answer: A", "(A) E"):
+        assert bench.grade(item, response).verdict == "right", response
+    for response in ("E", r"\boxed{D}", "(D)", "(D) A"):  # D is the label of the option A
+        assert bench.grade(item, response).verdict == "wrong", response
+
+
+@pytest.mark.parametrize(
+    "gold, right, wrong",
+    [
+        ("69{degrees}", ("69", "69 degrees", r"$69^\circ$", r"\boxed{69^{\circ}}"), ("96", "69 cm")),
+        (
+            r"\frac{3}{4}\pi{inches}",
+            (r"$\frac{3}{4}\pi$", r"\boxed{\frac{3\pi}{4}}", r"\frac{3}{4}\pi \text{ inches}"),
+            (r"\frac{4}{3}\pi", r"\frac{3}{4}\pi \text{ cm}"),
+        ),
+    ],
+)
+@pytest.mark.xfail(reason="the grader does not read every unit in braces", strict=False)
+def test_mathvision_units_in_braces(gold: str, right: tuple[str, ...], wrong: tuple[str, ...]):
+    bench = registry.get("mathvision")
+    (item,) = samples("mathvision", None, [data.mathvision("9", "How large is it?", [], gold)]).values()
+    assert [bench.grade(item, response).verdict for response in right] == ["right"] * len(right)
+    assert "right" not in [bench.grade(item, response).verdict for response in wrong]
 
 
 def test_mathvision_never_evaluates(tmp_path: Path):
@@ -654,8 +939,8 @@ def test_plain_pictures_in_numbered_columns():
     assert colours(item) == [RED, GREEN, BLUE]
     marked = {**row, "problem": "See <image 10>.", "options": ["<image 2>", "none"]}
     (item,) = samples("plain", None, [marked]).values()
-    assert colours(item) == [BLUE, GREEN] and registry.get("plain").prompt(item).count("[image") == 2
-    assert (item.question, item.options) == ("See [image 1].", ("[image 2]", "none"))
+    assert colours(item) == [GREEN, BLUE] and registry.get("plain").prompt(item).count("[image") == 2
+    assert (item.question, item.options) == ("See [image 2].", ("[image 1]", "none"))
 
 
 def test_plain_options_in_a_column_or_in_the_question():
@@ -701,6 +986,12 @@ def test_plain_an_empty_picture_column_is_an_error(images: Any):
 @pytest.mark.parametrize(
     "text, options",
     [
+        (
+            "Which may pass?\nA. Only buses\nB Only cars\nC. Both\nAnswer.",
+            ("Only buses", "Only cars", "Both"),
+        ),
+        ("Which may pass?\nA Only buses\nB Only cars", ("Only buses", "Only cars")),
+        ("A cat sits.\nWhere?\nA. here\nB there\nPlease answer.", ("here", "there")),
         ("Which?\nA. Left\nB. Right\nPlease answer.", ("Left", "Right")),
         ("Options: A: up, B: down, C: to the left, D: out", ("up", "down", "to the left", "out")),
         ("Which? (A) red (B) blue", ("red", "blue")),
@@ -711,6 +1002,44 @@ def test_plain_an_empty_picture_column_is_an_error(images: Any):
 )
 def test_options_inside_a_question(text: str, options: tuple[str, ...]):
     assert row_parsing.inlined(text) == options
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("<image>How many?", "How many?"),
+        ("<image> <image>\nHow many?", "How many?"),
+        ("How many? <image>", "How many?"),
+        ("How many?\n<image>\nA. one", "How many?\n \nA. one"),
+        ("In <image>, how many?", "In [image 1], how many?"),
+        ("<image>\nIs <image> like <image><image>?", "Is [image 2] like [image 3][image 4]?"),
+        ("Is <image 2> there?", "Is <image 2> there?"),
+        ("<image>", ""),
+    ],
+)
+def test_marks_without_a_number(text: str, shown: str):
+    assert row_parsing.without_marks(text) == shown
+
+
+def test_long_runs_of_blanks_and_marks_are_read_in_time():
+    began = time.monotonic()
+    assert row_parsing.without_marks("x" + " " * 30_000 + "<image>x" * 20_000).endswith("[image 20000]x")
+    assert row_parsing.without_marks("x" + " " * 30_000 + "x<image>").endswith(" x")
+    assert time.monotonic() - began < 2  # reading the blanks again from each of them takes ten seconds
+
+
+@pytest.mark.parametrize(
+    "options, clear",
+    [
+        (["A", "B", "C"], True), (["E", "C", "D", "A", "B"], False), (["(c)", "(a)", "(b)"], False),
+        (["red", "blue"], True), (["x", "y"], True), (["none", "A"], False), ([], True),
+    ],
+)  # fmt: skip
+def test_the_hint_says_which_letter_is_meant_if_options_are_letters(options: list[str], clear: bool):
+    (item,) = samples("mathvision", None, [data.mathvision("7", "Which?", options, "A")]).values()
+    prompt = registry.get("mathvision").prompt(item)
+    assert prompt.endswith("not the letter that is its text.") is not clear
+    assert ("letter of one option" in prompt) is (clear and bool(options))
 
 
 @pytest.mark.parametrize("value", ["[1, ", "{'a': 1}", "open('x')", "[" * 5000, "3"])

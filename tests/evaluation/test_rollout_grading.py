@@ -20,6 +20,7 @@ from vigos_cli.types import Segments
 from vigos_cli.utils.quiet import quieten
 
 OPTIONS = "Which colour is it? (A) red (B) blue (C) green"
+EQUAL = "Which colour is it? (A) red (B) blue (C) red"
 PLAIN = "How many?"
 
 RIGHT = [  # question, reference as written in the data, answer
@@ -34,6 +35,7 @@ RIGHT = [  # question, reference as written in the data, answer
     (OPTIONS, "B", "blue"),
     (OPTIONS, "(B)", "(B) blue"),
     (OPTIONS, r"\boxed{B}", "B. blue"),
+    (EQUAL, "C", "C"),
     (PLAIN, "red", "Red."),
     (PLAIN, "None", "none"),  # benchmarks read this gold answer as missing
 ]
@@ -46,6 +48,8 @@ WRONG = [
     (OPTIONS, "B", "red"),
     (OPTIONS, "B", "(A) red"),
     (OPTIONS, "B", "red or blue"),
+    (EQUAL, "C", "A"),
+    (EQUAL, "C", "red"),
     (PLAIN, "red", "dark red"),
     (PLAIN, "red", ""),  # this rollout is invalid
     (PLAIN, "x", "<answer>"),

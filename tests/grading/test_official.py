@@ -9,6 +9,7 @@ from tools.official_agreement import Mistake, main
 
 from vigos_cli.grading import official_mathvista, official_mmmu
 from vigos_cli.grading.official import mmmu_candidates, mmmu_letter, mmmu_pro_letter, official_mmmu_pro
+from vigos_cli.grading.official_vilp import official_vilp, official_word
 
 OPTIONS = {"A": "red", "B": "blue", "C": "dark green"}
 
@@ -123,6 +124,24 @@ def test_mmmu_pro_letter(response: str, letter: str | None) -> None:
 )
 def test_mmmu_open(answer: str, response: str, right: bool) -> None:
     assert (official_mmmu({"answer": answer}, response).verdict == "right") is right
+
+
+@pytest.mark.parametrize(
+    ("answer", "compared"),
+    [
+        ("Glasses.", "glasses"), ("binoculars", "glasses"), ("crystal", "glass"), ("striped", "stripe"),
+        ("lollipops", "lolipop"), ("candy", "lolipop"), ("Twenty", "20"), ("twenty-one", "twenty-one"),
+        ("co2", "carbon dioxide"), ("carbon dioxide", "carbondioxide"), ("logs", "wood"), ("trees", "tree"),
+        ("tables", "tables"), ("T-Rex", "dinosaur"), ("two leaves", "two leaves"),
+    ],
+)  # fmt: skip
+def test_vilp_words(answer: str, compared: str) -> None:
+    assert official_word(answer) == compared
+
+
+def test_vilp_none_is_never_right() -> None:
+    assert official_vilp("none", "None").verdict == "wrong"
+    assert official_vilp("U.S.A", "u.s.a").verdict == "wrong"  # dots inside an answer are removed only there
 
 
 def test_options_written_as_a_string_are_read_and_never_run() -> None:

@@ -10,6 +10,8 @@ A folder may be a copy of the hub's repository. Of its parquet files (of its JSO
 those are read whose names begin with the split. If a folder has the name of the config, only files below it
 are read. If there is only one file, it is read whatever its name is.
 
+A JSON file may also be one object whose values are the rows, such as MathVista's own `data/testmini.json`.
+
 From the hub, one commit is read: that of the revision or of the default branch. It is stored in
 `RowReader.revision`. If the hub does not answer, a cached copy is read at once; without a copy the run stops.
 """
@@ -27,6 +29,7 @@ from typing import Any
 from vigos_cli.config.schema import BenchTask
 from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
 from vigos_cli.evaluation.interface import Bench
+from vigos_cli.evaluation.keyed_rows import KeyedRows, keyed_rows
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError, nearest, one_line
@@ -39,7 +42,7 @@ PATIENCE = 10  # seconds to wait for the hub before it counts as unreachable
 class Chain(Sequence[Row]):
     """Several tables as one sequence of rows."""
 
-    def __init__(self, tables: Sequence[Lines | Arrow]):
+    def __init__(self, tables: Sequence[Lines | Arrow | KeyedRows]):
         self.tables = tables
         self.names = list(dict.fromkeys(name for table in tables for name in table.names))
 
@@ -139,10 +142,10 @@ def _local(bench: Bench, task: BenchTask, path: Path) -> tuple[Chain, Path]:
     return Chain([_file(path)]), path.parent
 
 
-def _file(path: Path) -> Lines | Arrow:
+def _file(path: Path) -> Lines | Arrow | KeyedRows:
     suffix = path.suffix.lower()
     if suffix in LINES:
-        return Lines(path)
+        return keyed_rows(path) or Lines(path)
     if suffix not in PARQUET:
         raise ConfigError(f"bench.path={path}: expected one of {', '.join(LINES + PARQUET)}")
     return _table(

@@ -14,14 +14,14 @@ Samples are produced one at a time, with decoded pictures, so a benchmark need n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import summary
 from vigos_cli.evaluation.graded import Graded
-from vigos_cli.evaluation.row_parsing import labelled, paragraphs
+from vigos_cli.evaluation.row_parsing import labelled, letters_in_another_order, number_marks, paragraphs
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
@@ -128,7 +128,8 @@ class Adapter:
             try:
                 row = rows[index]
                 named = str(row.get(self.id_column) or named)
-                yield from self.row(row, index, reader)
+                for sample in self.row(row, index, reader):
+                    yield _with_numbered_marks(sample)
             except BadRow as error:
                 reader.left_out.setdefault(str(error), []).append(named)
             except UserError as error:
@@ -140,6 +141,8 @@ class Adapter:
 
     def hint(self, sample: Sample) -> str:
         """One sentence about the form of the answer."""
+        if letters_in_another_order(sample.options):
+            return "The answer is the letter before one option, not the letter that is its text."
         return "The answer is the letter of one option." if sample.options else ""
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
@@ -159,3 +162,12 @@ class Adapter:
     def summarise(self, graded: Sequence[Graded]) -> dict[str, Any]:
         """See Bench."""
         return summary(graded, self.chance, self.groups)
+
+
+def _with_numbered_marks(sample: Sample) -> Sample:
+    """The sample without marks `<image i>`, which a model's chat template could read as pictures.
+
+    A mark that the adapter has not replaced becomes `[image i]`, with its own number.
+    """
+    question, *options = number_marks([sample.question, *sample.options], None)
+    return replace(sample, question=question, options=tuple(options))

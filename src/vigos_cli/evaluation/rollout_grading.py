@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from vigos_cli.evaluation.row_parsing import options_for
-from vigos_cli.grading import grade
+from vigos_cli.grading.response_verdicts import by_grading
 from vigos_cli.grading.text_equality import same_text
 from vigos_cli.method.prompts import reference_text
 from vigos_cli.types import Sample, Segments, Verdict
@@ -38,4 +38,4 @@ def _graded(reference: str, answer: str, options: tuple[str, ...]) -> Verdict:
     """An equal text is right at once; every other pair goes to the graders, which limit their own time."""
     if same_text(answer, reference):
         return Verdict("right", answer, "text", "the same text")
-    return grade(reference, answer, choices=options)
+    return by_grading(reference, answer, options)

@@ -2,8 +2,8 @@
 
 >>> labelled(("red", "blue"))
 '(A) red\\n(B) blue'
->>> order_images(["See <image 2> and <image 1>."], there=[1, 2])
-(['See [image 1] and [image 2].'], [2, 1])
+>>> number_marks(["See <image 2> and <image 4>."], there=[1, 2, 4])
+['See [image 2] and [image 3].']
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from vigos_cli.data.images import BadRow
+from vigos_cli.grading.response_verdicts import LETTER
 from vigos_cli.utils.errors import UserError
 
 if TYPE_CHECKING:
     from vigos_cli.evaluation.row_reader import RowReader
 
-PLACE = re.compile(r"<image\s*(\d+)>")
-BARE = re.compile(r"[ \t]*<image>[ \t]*")
-LABEL = re.compile(r"(?:^|(?<=[\s,;]))\(?([A-Z])[.:)]\s*")
-LETTERED = re.compile(r"\(?[A-Z]\)?")
+PLACE = re.compile(r"<image[\s_]*(\d{1,3})>")
+MARKS = re.compile(r"(?<![ \t])[ \t]*(?:<image>[ \t]*)+")  # without a number, and the blanks around them
+LABEL = re.compile(  # `A. x`, `A: x`, `(A) x`, or at the start of a line `A x`
+    r"(?:^|(?<=[\s,;]))\(?(?P<marked>[A-Z])[.:)]\s*|^(?P<bare>[A-Z])[ \t]+(?=\S)", re.MULTILINE
+)
 
 
 def text_field(row: Mapping[str, Any], column: str) -> str:
@@ -91,16 +94,27 @@ def labelled(options: Iterable[str]) -> str:
     return "\n".join(f"({letter(i)}) {option}" for i, option in enumerate(options))
 
 
+def letters_in_another_order(options: Sequence[str]) -> bool:
+    """Whether an option is a single letter that is the label of another option, as in `(A) E`."""
+    labels = [letter(i) for i in range(len(options))]
+    texts = [option.strip("() .").upper() for option in options]
+    return any(text in labels and text != label for text, label in zip(texts, labels, strict=True))
+
+
 def inlined(question: str) -> tuple[str, ...]:
     """The options listed in the text of a question as `A. x`, `A: x` or `(A) x`; empty if fewer than two.
 
-    The labels start with A. An option ends where the next label starts, the last one at the end of its line.
+    At the start of a line the sign after the letter may be missing: `B Only cars`. If it is missing after A,
+    B must be at the start of a line too, because a sentence can start with the word A. The labels start with
+    A. An option ends where the next label starts, the last one at the end of its line.
     """
     found: list[re.Match[str]] = []
     for match in LABEL.finditer(question):
-        if match[1] == letter(len(found)):
+        label = match["marked"] or match["bare"]
+        starts_line = question[match.start() - 1 : match.start()] in ("", "\n")
+        if label == letter(len(found)) and (len(found) != 1 or found[0]["marked"] or starts_line):
             found.append(match)
-        elif match[1] == "A":  # the earlier A was a word of the sentence; the options start here
+        elif label == "A":  # the earlier A was a word of the sentence; the options start here
             found = [match]
     if len(found) < 2:
         return ()
@@ -112,7 +126,7 @@ def inlined(question: str) -> tuple[str, ...]:
 
 def options_for(gold: str, question: str, options: Sequence[str] = ()) -> tuple[str, ...]:
     """The options for grading: the item's own, or those in the question if the gold answer is a letter."""
-    if options or not LETTERED.fullmatch(gold):
+    if options or not LETTER.fullmatch(gold):
         return tuple(options)
     return inlined(question)
 
@@ -120,39 +134,54 @@ def options_for(gold: str, question: str, options: Sequence[str] = ()) -> tuple[
 # ---------------------------------------------------------------- pictures
 
 
-def order_images(texts: Sequence[str], there: Sequence[int] | None) -> tuple[list[str], list[int]]:
-    """The texts with `<image i>` replaced by `[image k]`, and the columns in the order they are shown.
+def number_marks(texts: Sequence[str], there: Sequence[int] | None) -> list[str]:
+    """The texts with each mark `<image i>` replaced by `[image k]`; no mark is removed.
 
-    All pictures are shown before the text, in the order in which the texts refer to them; pictures without a
-    reference come last. k counts in that order. If there is only one picture, its mark is removed from the
-    start and the end of the question, where it is not part of a sentence. Raises UserError for a mark without
-    its picture. If `there` is None, pictures are not read, and all that the texts refer to count as present.
+    `there` has the numbers of the row's pictures. The model sees these pictures in the order of their
+    numbers, and k is the place of picture i in that order. So k is i, unless a picture with a smaller number
+    is missing. If `there` is None, the pictures are not known, and k is i. Raises UserError for a mark
+    without its picture.
     """
-    mentioned = [int(i) for part in texts for i in PLACE.findall(part)]
-    order = list(dict.fromkeys([*mentioned, *(there or ())]))
-    if there is not None and (absent := sorted(set(order) - set(there))):
+    marks = {int(i) for text in texts for i in PLACE.findall(text)}
+    order = sorted(range(1, max(marks, default=0) + 1) if there is None else there)
+    shown = {i: place for place, i in enumerate(order, 1)}
+    if absent := sorted(marks - shown.keys()):
         raise UserError(f"refers to image {absent[0]}, which it does not have")
-    if len(order) == 1:
-        question, *others = texts
-        texts = [re.sub(rf"^\s*{PLACE.pattern}|{PLACE.pattern}\s*$", "", question).strip(), *others]
-    return [PLACE.sub(lambda m: f"[image {order.index(int(m[1])) + 1}]", part) for part in texts], order
+    return [PLACE.sub(lambda mark: f"[image {shown[int(mark[1])]}]", text) for text in texts]
 
 
 def question_and_images(
     pictures: Mapping[int, Any], question: str, options: Sequence[str], name: str, reader: RowReader
 ) -> dict[str, Any]:
-    """Question, options and pictures of an item; its marks are renumbered in the order of the pictures.
+    """Question, options and pictures of an item. The pictures are in the order of their numbers.
 
-    `pictures` maps the number in a mark to the row's picture.
+    `pictures` maps the number in a mark to the row's picture. Marks are numbered as in `number_marks`.
     """
+    texts, there = [question, *options], sorted(pictures)
     try:
-        texts, order = order_images([question, *options], list(pictures) if reader.images else None)
+        texts = number_marks(texts, there)
     except UserError as error:
-        raise UserError(f"{name}: {error}") from error
-    images = tuple(picture for i in order for picture in reader.image(pictures.get(i), name))
+        if reader.images:
+            raise UserError(f"{name}: {error}") from error
+        texts = number_marks(texts, None)
+    images = tuple(picture for i in there for picture in reader.image(pictures[i], name))
     return {"question": texts[0], "options": tuple(texts[1:]), "images": images}
 
 
 def without_marks(question: str) -> str:
-    """A text without `<image>` marks that have no number; line breaks are kept."""
-    return BARE.sub(" ", question).strip()
+    """A text in which marks `<image>` without a number are removed or numbered; line breaks are kept.
+
+    The pictures stand before the text. So a mark is removed at the start and at the end of the text, and if
+    it has a line of its own. The k-th mark of the text becomes `[image k]` if it is a part of a sentence.
+    """
+    number = count(1)
+    blank = MARKS.sub(lambda run: " " * len(run[0]), question)
+    first, last = len(blank) - len(blank.lstrip()), len(blank.rstrip())
+
+    def written(run: re.Match[str]) -> str:
+        named = re.sub("<image>", lambda _: f"[image {next(number)}]", run[0])
+        around = question[max(0, run.start() - 1) : run.start()] + question[run.end() : run.end() + 1]
+        outside = run.start() < first or run.end() > last
+        return " " if outside or around == "\n\n" else named
+
+    return MARKS.sub(written, question).strip()

@@ -4,27 +4,33 @@ r"""The official rules of MathVista, MMMU and MMMU-Pro, to compare with publishe
 >>> official_mathvista(row, "13.80").verdict
 'right'
 
-These are their rules, faults included; two things are ours. Where MMMU's parser finds nothing and draws a
-letter at random, `official_mmmu` says `unparsed`, and so for MMMU-Pro. Nothing is ever evaluated as code.
+The rules are those of the published programs, and their faults are kept. Two things are different. If the
+parser of MMMU or MMMU-Pro finds nothing, it draws a letter at random; here the verdict is then `unparsed`.
+And no text is ever evaluated as code.
 
-MathVista (of a short extraction, not of a whole response)
-    choice   the first letter in brackets, or a bare capital, names an option; everything else, an empty
-             extraction too, is taken for the option at the least edit distance, the first of equals; then
-             the texts are compared, so that a duplicate of the right option is right
-    integer  `str(int(float(x)))`, which cuts decimals off; float: `str(round(float(x), precision))`;
-             list: the string itself. A thousands separator or a percent sign is no number.
+MathVista, for a short extracted answer, not for a whole response
+    choice   The first letter in brackets, or an answer that is one capital letter, names an option. Any other
+             answer, also an empty one, counts as the option at the smallest edit distance; of equal distances
+             the first option is taken. Then the texts are compared, so a duplicate of the right option is
+             right.
+    integer  `str(int(float(x)))` is compared, which cuts off decimals.
+    float    `str(round(float(x), precision))` is compared.
+    list     The text itself is compared. For numbers, a thousands separator or a percent sign is an error.
 
 MMMU
-    choice   `(A)`; without one, ` A ` between blanks; without one, and in more than five words, an option's
-             text. The one that stands last counts.
-    open     right when a gold string is in one of the candidates, or a gold number equals one at 2 decimals.
-             Candidates are what follows a key phrase, sentence by sentence, and all numbers in it.
+    choice   The parser looks for `(A)`. If there is none, it looks for ` A ` between blanks. If there is
+             none, and the response has more than five words, it looks for the text of an option. The last
+             occurrence counts.
+    open     The parser takes candidates from each sentence: the text after a key phrase, and all numbers in
+             it. The answer is right if a candidate contains a gold text, or if a number is equal to a gold
+             number at 2 decimals.
 
 MMMU-Pro
-    choice   behind the last `Answer:`, where of the options' letters only one occurs in what follows, in
-             whatever word; else `(A)`; without one, `A ` with a blank behind it; without one, `A.`; without
-             one, and in more than five words, an option's text. The one that stands last counts, but among
-             letters that only end words (`USA `, `A.`) it is the first option.
+    choice   The parser reads the text after the last `Answer:`. If exactly one of the options' letters occurs
+             in it, also as a part of a word, this letter counts. Otherwise it looks for `(A)`, then for `A `
+             before a blank, then for `A.`, and in a response of more than five words for the text of an
+             option. The last occurrence counts. But if letters occur only at the end of words (`USA `, `A.`),
+             the first option counts.
 """
 
 from __future__ import annotations
@@ -36,23 +42,23 @@ from typing import Any
 
 from vigos_cli.types import Verdict
 
-LONGEST = 20_000  # characters of a response to an open question that are read
-NEAREST = 1_000  # characters of an extraction whose edit distances are taken: they cost its length
+LONGEST = 20_000  # number of characters that are read of a response to an open question
+NEAREST = 1_000  # number of characters that are used for edit distances, whose cost grows with the length
 BRACKETED = re.compile(r"\(([a-zA-Z])\)")
-EDGES = ",.!?;:'"  # cut from both ends of an MMMU response, each in turn
+EDGES = ",.!?;:'"  # each of these is removed in turn from both ends of an MMMU response
 SENTENCE = re.compile(r"\.\s(?=[A-Z])|\n")
 KEYS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
-# `(?<!\d)` starts no number inside another, which would take quadratic time
+# `(?<!\d)`: a number must not start inside another one, because that would take quadratic time
 GROUPED = re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b")
 SCIENTIFIC = re.compile(r"-?(?<!\d)\d+(?:\.\d+)?[eE][+-]?\d+")
 SIMPLE = re.compile(r"-?(?<!\d)(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])")
 
 
 def official_mathvista(fields: Mapping[str, Any], extraction: str | None) -> Verdict:
-    """MathVista's verdict on an extraction. `fields` has the benchmark's columns.
+    """MathVista's verdict on an extracted answer, which is always right or wrong.
 
-    Raises KeyError without `question_type`, `answer_type` or `answer`. Always right or wrong: the official
-    scorer knows no abstention.
+    `fields` has the benchmark's columns. The answer is not extracted again. Raises KeyError without
+    `question_type`, `answer_type` or `answer`.
     """
     answer = str(fields["answer"])
     text = (extraction or "")[:LONGEST]
@@ -70,7 +76,7 @@ def official_mathvista(fields: Mapping[str, Any], extraction: str | None) -> Ver
 
 
 def _option(text: str, choices: Sequence[str]) -> tuple[str, str]:
-    """The option that an extraction is taken for, and by which rule."""
+    """The text of the option that an extracted answer counts as, and the name of the rule."""
     if letters := BRACKETED.findall(text):
         text = letters[0].upper()
     if len(text) == 1 and 0 <= ord(text) - ord("A") < len(choices):
@@ -79,7 +85,7 @@ def _option(text: str, choices: Sequence[str]) -> tuple[str, str]:
 
 
 def _free(text: str, answer_type: str, precision: Any) -> str | None:
-    """The value as the official scorer writes it; None where its conversion fails."""
+    """The value as the official scorer writes it; None if its conversion fails."""
     try:
         if answer_type == "integer":
             return str(int(float(text)))
@@ -101,7 +107,7 @@ def _distance(a: str, b: str) -> int:
 
 
 def official_mmmu(fields: Mapping[str, Any], response: str) -> Verdict:
-    """MMMU's verdict on a whole response; `unparsed` where the official parser would have drawn a letter.
+    """MMMU's verdict on a whole response; `unparsed` if the official parser would draw a letter at random.
 
     `fields` has `answer` (a string, or a list or a list written as a string) and, for multiple choice,
     `options` (a list, or one written as a string) or `index2ans`. Raises KeyError without `answer`.
@@ -121,9 +127,9 @@ def official_mmmu(fields: Mapping[str, Any], response: str) -> Verdict:
 
 
 def official_mmmu_pro(fields: Mapping[str, Any], response: str) -> Verdict:
-    """MMMU-Pro's verdict on a whole response; `unparsed` where its parser would have drawn a letter.
+    """MMMU-Pro's verdict on a whole response; `unparsed` if its parser would draw a letter at random.
 
-    `fields` as for `official_mmmu`, of a question with options.
+    `fields` has the same columns as for `official_mmmu`; the question must have options.
     """
     return _chosen([str(fields["answer"])], *mmmu_pro_letter(response, _options(fields)))
 
@@ -135,7 +141,7 @@ def _chosen(golds: Sequence[str], letter: str | None, reason: str) -> Verdict:
 
 
 def mmmu_letter(response: str, options: Mapping[str, str]) -> tuple[str | None, str]:
-    """The option that MMMU's parser reads in a response, and where; None where it finds nothing."""
+    """The letter that MMMU's parser finds in a response, and where; None if it finds nothing."""
     response = _bare(response)
     for where, written in (("in brackets", "({})"), ("between blanks", " {} ")):
         last = {letter: response.rfind(written.format(letter)) for letter in options}
@@ -145,7 +151,7 @@ def mmmu_letter(response: str, options: Mapping[str, str]) -> tuple[str | None, 
 
 
 def mmmu_pro_letter(response: str, options: Mapping[str, str]) -> tuple[str | None, str]:
-    """The option that MMMU-Pro's parser reads in a response, and where; None where it finds nothing."""
+    """The letter that MMMU-Pro's parser finds in a response, and where; None if it finds nothing."""
     _, asked_for, rest = response.rpartition("Answer:")
     if asked_for and len(held := [letter for letter in options if letter in rest]) == 1:
         return held[0], "the only letter behind the last `Answer:`"
@@ -161,14 +167,14 @@ def mmmu_pro_letter(response: str, options: Mapping[str, str]) -> tuple[str | No
 
 
 def _bare(response: str) -> str:
-    """A response between blanks, punctuation cut from its ends."""
+    """A response without punctuation at its ends, and with a blank before and after it."""
     for edge in EDGES:
         response = response.strip(edge)
     return f" {response} "
 
 
 def _by_text(response: str, options: Mapping[str, str]) -> tuple[str | None, str]:
-    """The option whose text stands last in a response of more than five words."""
+    """The letter of the option whose text occurs last in a response of more than five words."""
     lowered = response.lower()
     if len(response.split()) > 5:
         last = {letter: lowered.rfind(text.lower()) for letter, text in options.items()}
@@ -178,7 +184,7 @@ def _by_text(response: str, options: Mapping[str, str]) -> tuple[str | None, str
 
 
 def mmmu_candidates(response: str) -> set[str | float]:
-    """What MMMU's parser takes from a response to an open question."""
+    """The candidates that MMMU's parser finds in a response to an open question."""
     sentences = SENTENCE.split(response[:LONGEST].strip().strip(".").lower())
     keys: list[str] = []
     for i, sentence in enumerate(sentences):
@@ -193,7 +199,7 @@ def mmmu_candidates(response: str) -> set[str | float]:
 
 
 def mmmu_forms(text: str) -> list[str | float]:
-    """A number rounded to 2 decimals, or the text in lower case; one character needs a blank beside it."""
+    """A number rounded to 2 decimals, or the text in lower case; one character gets a blank beside it."""
     text = text.strip()
     try:
         return [round(float(text.replace(",", "")), 2)]
@@ -209,7 +215,7 @@ def _options(fields: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _listed(value: Any) -> list[Any]:
-    """A list, from itself, from its text (`ast.literal_eval` reads literals only), or of the one value."""
+    """A list: the value itself, a list parsed from a text as literals, or a list of the one value."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             value = ast.literal_eval(value)

@@ -3,9 +3,10 @@ r"""MathVerse, testmini: 788 problems in five versions with less and less text.
     sample_index  problem_index  problem_version  question                        image  answer  question_type
     "9"           "2"            Vision Dominant  "... ()\nChoices:\nA:50°\n..."   <..>   "C"     multi-choice
 
-Vision Only has no question text; its options are read from `question_for_eval`. The rows of
-`mathverse_text_only` have no pictures by design. Gold answers have many forms: `(C)`, `C\nD` (both letters
-are then required), an equation, a sentence. In the official score a language model judges; here a rule does.
+Vision Only has no question text; its options are read from `question_for_eval`. `mathverse_text_only` reads
+the 788 rows of the configuration `testmini_text_only`, which have all the text and are asked without a
+picture. Gold answers have many forms: `(C)`, `C\nD` (both letters are then required), an equation, a
+sentence. In the official score a language model judges; here a rule does.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from vigos_cli.grading.response_verdicts import answer_of, by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 
 COLUMNS = ("sample_index", "problem_index", "problem_version", "question", "answer", "question_type")
-TEXT_ONLY = "Text Only"
+TEXT_ONLY = "mathverse_text_only"
 LETTERS = tuple(map(letter, range(8)))
 SEPARATORS = re.compile(r"[()\s,;.:&]+|\band\b")
 
@@ -47,12 +48,12 @@ class MathVerse(Adapter):
         """One sample, in the cluster of its problem."""
         name, version = (
             required_field(row, "sample_index"),
-            required_field(row, "problem_version").replace("_", " "),
+            re.sub(r"[-_]", " ", required_field(row, "problem_version")),
         )
         question, metadata = without_marks(text_field(row, "question")), mapping_field(row.get("metadata"))
-        if version not in ("Vision Only", TEXT_ONLY):
+        if version != "Vision Only":
             required_field(row, "question")
-        blind = version == TEXT_ONLY  # by the benchmark's design
+        blind = self.name == TEXT_ONLY or version == "Text Only"  # by the benchmark's design
         multiple = required_field(row, "question_type") == "multi-choice"
         listing = text_field(row, "question_for_eval") or question
         yield Sample(
@@ -100,4 +101,4 @@ def _letters(answer: str) -> list[str]:
 
 
 BENCH = MathVerse("mathverse", "sample_index", COLUMNS)
-BLIND = MathVerse("mathverse_text_only", "sample_index", COLUMNS)
+BLIND = MathVerse(TEXT_ONLY, "sample_index", COLUMNS)

@@ -76,7 +76,7 @@ class MathVista(Adapter):
     def hint(self, sample: Sample) -> str:
         """The content of the official hint, in our words."""
         if sample.options:
-            return "The answer is the letter of one option."
+            return super().hint(sample)
         kind, places = sample.fields["answer_type"], sample.fields["precision"]
         if kind == "float" and places:
             return f"The answer is a number with {places} decimal place{'s' if places > 1 else ''}."

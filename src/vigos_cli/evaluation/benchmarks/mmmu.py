@@ -4,8 +4,9 @@
     "validation_Accounting_1" "<image 1> Baxter ..."     "['$6', '$7']"     <picture>, None ..  "B"
 
 `options` is a list written as a string. `answer` is a letter (A to I); for an open question it is a text, or
-a list of texts that is also written as a string. `<image 2>` always means the column image_2, and may occur
-in an option.
+a list of texts that is also written as a string. A mark `<image 2>` means the column image_2, and may occur
+in an option. All pictures of a row are shown, in the order of their columns. The mark becomes `[image 2]`; if
+an earlier column is empty, it becomes the number of the picture as the model sees it.
 
 `scorer=official` uses the official parser; where that parser draws a letter at random, the verdict here is
 unparsed. It expects responses in the benchmark's own format, so of a response in our format it gets only the
@@ -52,14 +53,15 @@ class MMMU(Adapter):
         pictures = {i: row[f"image_{i}"] for i in PICTURES if row.get(f"image_{i}") is not None}
         if not pictures:
             reader.image(None, name)
+        item = question_and_images(pictures, required_field(row, "question"), options, name, reader)
         yield Sample(
             id=name,
-            **question_and_images(pictures, required_field(row, "question"), options, name, reader),
+            **item,
             answer=golds[0] if golds else "",
             family=text_field(row, "subject") or name.split("_", 1)[-1].rsplit("_", 1)[0],
             fields={
                 "answer": golds if len(golds) != 1 else golds[0],
-                "options": options,
+                "options": list(item["options"]),  # as the model sees them
                 "question_type": "multiple-choice" if options else "open",
             },
         )

@@ -1,6 +1,8 @@
 """MMMU-Pro, test: 1,730 questions with 1 to 12 options, as text or as pictures.
 
-`mmmu_pro` has the text; in `mmmu_pro_vision` question, options and figures are one picture.
+There are two tasks. In `mmmu_pro`, the standard part, question and options are text; in `mmmu_pro_vision`
+question, options and figures are one picture. `bench=mmmu_pro_standard` and `bench=mmmu_pro_vision` choose
+one of them, `bench=mmmu_pro` both.
 
     standard  id  question  options  image_1 .. image_7  answer  subject      as MMMU
     vision    id  options   image    answer  subject                          no question text

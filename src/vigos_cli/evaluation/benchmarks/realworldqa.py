@@ -4,8 +4,9 @@
     <picture>  "...facing?\\nA. Left\\nB. Straight\\nC. Right\\nPlease answer ..."   "C"
     <picture>  "How many lights ...? Please answer directly with a ... number."    "2"
 
-Question, options and the instruction about the answer are one text, which is used unchanged. Rows have no
-id; their number, from 0, is used.
+Question, options and the instruction about the answer are one text, which is used unchanged. In some rows a
+label has no dot (`B Only cars`), and in some the answer is the text of an option instead of its letter. Rows
+have no id; their number, from 0, is used.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ class RealWorldQA(Adapter):
     }
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
-        """One sample; it has options only if the answer is the letter of one."""
+        """One sample; it has options only if the answer is the letter or the text of one."""
         question, answer = required_field(row, "question"), required_field(row, "answer").rstrip(".")
         options = inlined(question)
-        chosen = answer in map(letter, range(len(options)))
+        labels = [letter(i) for i in range(len(options))]
+        named = [label for label, option in zip(labels, options, strict=True) if _same_text(option, answer)]
+        if answer not in labels and len(named) == 1:
+            (answer,) = named
+        chosen = answer in labels
         yield Sample(
             id=str(index),
             question=question,
@@ -48,6 +53,10 @@ class RealWorldQA(Adapter):
         if sample.options:
             return by_letter(sample.answer, response, sample.options)
         return by_grading(sample.answer, response)
+
+
+def _same_text(option: str, answer: str) -> bool:
+    return option.rstrip(".").casefold() == answer.casefold()
 
 
 BENCH = RealWorldQA("realworldqa", "row number", ("question", "answer"))

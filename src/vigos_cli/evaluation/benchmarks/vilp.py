@@ -11,9 +11,10 @@ are one word.
     gap      prior - score
     capture  share of image2 and image3 that get answer1
 
-Words are compared by a rule that ignores differences of markup, case, article, number word, plural and
-synonym. The benchmark's own table accepts more pairs (square and cube, man and person), so our rule is
-stricter.
+Our rule compares two answers word by word. It ignores differences of markup, case, article, number word,
+plural and synonym. The official program (`scorer=official`) looks the whole answer up in its own tables.
+These accept more synonyms (square and cube, man and person) and fewer plurals (glass and glasses are
+different). `capture` is always by our rule.
 """
 
 from __future__ import annotations
@@ -32,15 +33,13 @@ from vigos_cli.evaluation.interface import Adapter
 from vigos_cli.evaluation.row_parsing import required_field
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.grading.normal import plain
+from vigos_cli.grading.official_vilp import NUMBER_WORDS, official_vilp
 from vigos_cli.grading.response_verdicts import answer_of, no_answer
 from vigos_cli.types import Prior, Sample, Verdict
 
 PLACES = (1, 2, 3)
+# The official program cuts at the first dot of any kind, also in `3.5`, and drops all after the second dot.
 FIRST_END = re.compile(r"(?<!\b[A-Z])(?<!\bSt)(?<!\bMr)(?<!\bDr)(?<!\bMrs)\.(?!\d)\s*")  # not in 3.5 or U.S.
-NUMBERS = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-)  # fmt: skip
 IRREGULAR = {
     "leaves": "leaf", "wolves": "wolf", "loaves": "loaf", "shelves": "shelf", "calves": "calf",
     "halves": "half", "hooves": "hoof", "scarves": "scarf", "elves": "elf", "thieves": "thief",
@@ -75,8 +74,8 @@ def same_words(one: str, other: str) -> bool:
 
 def _meant(part: str) -> set[str]:
     """What a word may mean: itself and its possible singulars, each replaced by its usual name."""
-    if part in NUMBERS:
-        return {str(NUMBERS.index(part))}
+    if part in NUMBER_WORDS:
+        return {str(NUMBER_WORDS.index(part))}
     return {NAMES.get(form, form) for form in (part, *_singulars(part))}
 
 
@@ -99,6 +98,7 @@ class ViLP(Adapter):
     """The adapter of ViLP; see the module docstring. `fact`: keep the question's first sentence."""
 
     fact: bool = True
+    official = True
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """Three samples, in the cluster of their question."""
@@ -124,10 +124,12 @@ class ViLP(Adapter):
         return f"Answer in one word: {sample.question}"
 
     def grade(self, sample: Sample, response: str, scorer: str = "ours") -> Verdict:
-        """Compare the words of the answer with the gold answer by rule."""
+        """Compare the words of the answer with the gold answer by our rule, or by the official tables."""
         answer = answer_of(response)
         if answer is None or not answer_words(answer):
             return no_answer("word")
+        if scorer == "official":
+            return official_vilp(sample.answer, answer)
         said, gold = (" ".join(answer_words(text)) for text in (answer, sample.answer))
         right = same_words(answer, sample.answer)
         return Verdict("right" if right else "wrong", answer, "word", f"{said!r} against {gold!r}")

@@ -7,10 +7,12 @@
 
 Four stages, each with a true and a false statement; a stage is passed only if both answers are right:
 
-    a  by common sense, on the factual picture         b  the two nouns, on the best counterfactual picture
-    c  by the context's text, on the same picture      d  by the picture, on each good one, common sense aside
+    a  statements that are judged by common sense; the factual picture is shown
+    b  statements that the two nouns are in the picture; the best counterfactual picture is shown
+    c  statements that are judged by the text of the context; the same picture is shown
+    d  statements that are judged by the picture, without common sense; once for each good picture
 
-A picture with 2 votes or more is good; instances without a good picture are left out by design. The figures
+A picture with 2 votes or more is good. Instances without a good picture are left out by design. The figures
 `a` and `b` are over all instances, `c` is over those that pass a, and `d` over those that pass a, b and c. In
 `d` an instance counts with the share of its good pictures that pass; in `d by picture` each picture counts.
 `c of all` and `d of all` are over all instances.

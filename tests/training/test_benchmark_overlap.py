@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import bench_fixtures
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import distill_config
 from PIL import Image
@@ -14,8 +17,9 @@ from PIL import Image
 from vigos_cli.cli.commands.rollout import run as run_rollout
 from vigos_cli.config.compose import job
 from vigos_cli.data.load import load_data
+from vigos_cli.evaluation import registry
 from vigos_cli.training import benchmark_overlap
-from vigos_cli.training.benchmark_overlap import without_benchmark_rows
+from vigos_cli.training.benchmark_overlap import item_marks, without_benchmark_rows
 from vigos_cli.training.distill import distill
 from vigos_cli.utils.errors import ConfigError, UserError
 
@@ -93,6 +97,24 @@ def test_only_the_items_that_are_asked_count(files, tmp_path):
     data, numbers = compared(tmp_path / "run", *files, "data.decontaminate=true", "bench.tasks.plain.limit=1")
     assert [sample.id for sample in data] == ["r1", "r2", "r3", "r4", "r5"]
     assert numbers and numbers["benchmarks"]["plain"]["items"] == 1
+
+
+def test_the_limit_counts_items_where_a_row_has_several(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    pq.write_table(pa.Table.from_pylist(bench_fixtures.VILP), file := tmp_path / "vilp.parquet")
+    for limit in (2, None):
+        task = bench_fixtures.task_of("vilp_f", path=str(file), limit=limit)
+        marks, counts = item_marks(registry.get("vilp_f"), task)
+        assert len(marks) == (limit or 3 * len(bench_fixtures.VILP))
+        assert len({one.id for one in marks}) == len(marks) and counts["pictures"] >= len(marks)
+
+
+def test_the_other_processes_leave_out_what_the_first_one_found(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("vigos_cli.utils.process_group.rank", lambda: 1)
+    monkeypatch.setattr("vigos_cli.utils.process_group.gather", lambda own: [({"rows": 6}, [2, 4]), own])
+    data, numbers = compared(tmp_path / "run", *files)
+    assert [sample.id for sample in data] == ["r0", "r1", "r3", "r5"] and numbers == {"rows": 6}
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_run_without_matches_says_so(files, tmp_path, capsys):

@@ -75,7 +75,7 @@ def test_matching_rows_are_counted_and_named_but_kept(files, tmp_path, capsys):
     ]
     assert all(line["benchmark"] == "plain" and 0 <= line["distance"] <= 4 for line in lines)
     (line,) = capsys.readouterr().out.splitlines()
-    assert "2 of 6 training rows are also in plain: 1 with picture and question, 1 with" in line
+    assert "2 of 6 training rows are also in plain (picture and question 1, only the picture 1, " in line
     assert "data.decontaminate=true leaves them out" in line
 
 
@@ -83,13 +83,14 @@ def test_decontaminate_leaves_out_exactly_these_rows(files, tmp_path, capsys):
     data, numbers = compared(tmp_path / "run", *files, "data.decontaminate=true")
     assert [sample.id for sample in data] == ["r2", "r3", "r4", "r5"]
     assert numbers and numbers["rows_left_out"] == 2
-    assert "2 left out" in capsys.readouterr().out
+    assert "; 2 rows are left out; see contamination.jsonl" in capsys.readouterr().out
 
 
-def test_look_alikes_are_kept(files, tmp_path, monkeypatch):
+def test_look_alikes_are_kept(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("vigos_cli.data.contamination.looks_same", lambda ours, _: np.zeros(len(ours), bool))
     data, numbers = compared(tmp_path / "run", *files, "data.decontaminate=true")
     assert numbers and numbers["matching_rows"]["look_alike"] == 1
+    assert "look alike, often by chance: 1 rows; see" in capsys.readouterr().out
     assert [sample.id for sample in data] == ["r1", "r2", "r3", "r4", "r5"]
 
 

@@ -157,21 +157,18 @@ def lines(numbers: dict[str, Any]) -> list[str]:
     """The numbers as lines for the terminal."""
     said = []
     if names := ", ".join(numbers["benchmarks"]):
-        rows = numbers["matching_rows"]
+        rows, left = numbers["matching_rows"], numbers["rows_left_out"]
         same = sum(rows[kind] for kind in LEFT_OUT)
-        said.append(f"contamination: {same} of {numbers['rows']} training rows are also in {names}")
+        line = f"contamination: {same} of {numbers['rows']} training rows are also in {names}"
         if same:
-            said[0] += (
-                f": {rows['both']} with picture and question, {rows['picture']} with the picture only, "
-                f"{rows['question']} with a question without picture"
+            line += (
+                f" (picture and question {rows['both']}, only the picture {rows['picture']}, "
+                f"question without picture {rows['question']})"
             )
+            line += f"; {left} rows are left out" if left else "; data.decontaminate=true leaves them out"
         if rows["look_alike"]:
-            said[0] += f"; {rows['look_alike']} more look alike, often by chance"
-        if same or rows["look_alike"]:
-            said[0] += f" ({MATCHES})"
-        if same:
-            left = numbers["rows_left_out"]
-            said[0] += f"; {left} left out" if left else "; data.decontaminate=true leaves them out"
+            line += f"; pictures that look alike, often by chance: {rows['look_alike']} rows"
+        said.append(line + (f"; see {MATCHES}" if same or rows["look_alike"] else ""))
     said += [
         f"contamination: {name} was not compared with the training rows: {why}"
         for name, why in numbers["not_compared"].items()

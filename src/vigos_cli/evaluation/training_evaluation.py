@@ -37,19 +37,25 @@ def _as_eval(config: DistillRun) -> EvalRun:
 
 
 class TrainingEvaluation:
-    """The benchmarks of a run; each call of `run` asks the student in its current state."""
+    """The benchmarks of a run. Each call of `run` asks the student in its current state.
+
+    `samples` are the items of PriorWorld; the list is empty if the run does not ask PriorWorld.
+    """
 
     def __init__(self, engine: Engine, prompter: Prompter, config: DistillRun):
         self.config = _as_eval(config)
         self.tasks = measured_tasks(config)
         world = self.tasks.pop("priorworld", None)
-        self.samples: list[Sample] = priorworld_items(world, world.limit) if world else []  # PriorWorld's
+        self.samples: list[Sample] = priorworld_items(world, world.limit) if world else []
         self.engine, self.prompter = engine, prompter
 
     def run(
         self, folder: Path, *, samples: int | None = None, two_pass: bool = False, again: bool = False
     ) -> tuple[dict[str, Any], list[Response]]:
-        """The figures and the responses to PriorWorld. Results in the folder are reused unless `again`."""
+        """The figures of all benchmarks, and the responses to PriorWorld.
+
+        Results in the folder are used again, unless `again` is true. `samples` replaces `bench.samples`.
+        """
         bench = self.config.bench if samples is None else replace(self.config.bench, samples=samples)
         completion = "two_pass" if two_pass else "student"
         config = replace(

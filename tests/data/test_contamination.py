@@ -243,7 +243,7 @@ def table(tmp_path: Path) -> TableData:
 
 
 def test_pictures_that_cannot_be_read_are_counted_and_the_others_compared(table, tmp_path):
-    found, counts = table_marks(table, HashCache(tmp_path / "cache"))
+    found, counts = table_marks(table, range(5), HashCache(tmp_path / "cache"))
     first, second = hashes([photo(0), photo(1)])
     assert [(one.row, one.id, one.pictures) for one in found] == [
         (0, "a", (first,)),
@@ -255,7 +255,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_the_others_compared(table,
 
 
 def test_cached_pictures_are_not_decoded_again(table, tmp_path, monkeypatch):
-    first = table_marks(table, HashCache(tmp_path / "cache"))
+    first = table_marks(table, range(5), HashCache(tmp_path / "cache"))
     with (tmp_path / "cache").open("a") as file:
         file.write('{"digest": "cut off by a k')
     photo(2).save(tmp_path / "b.png")
@@ -267,7 +267,7 @@ def test_cached_pictures_are_not_decoded_again(table, tmp_path, monkeypatch):
 
     original = contamination.read_image
     monkeypatch.setattr(contamination, "read_image", read)
-    again = table_marks(table, HashCache(tmp_path / "cache"))
+    again = table_marks(table, range(5), HashCache(tmp_path / "cache"))
     assert decoded == [(tmp_path / "cut.png").read_bytes(), (tmp_path / "b.png").read_bytes()]
     assert again[0][:2] == first[0][:2] and again[1] == first[1]
     assert again[0][2].pictures == tuple(hashes([photo(2)])), "the cache goes by content, not by name"

@@ -18,12 +18,13 @@ from vigos_cli.cli.commands.rollout import run as run_rollout
 from vigos_cli.config.compose import job
 from vigos_cli.data.load import load_data
 from vigos_cli.evaluation import registry
+from vigos_cli.supervision.batches import batch_indices
 from vigos_cli.training import benchmark_overlap
 from vigos_cli.training.benchmark_overlap import item_marks, without_benchmark_rows
 from vigos_cli.training.distill import distill
 from vigos_cli.utils.errors import ConfigError, UserError
 
-ONE = ("trainer.steps=1", "trainer.batch=2", "bench.samples=0", "bench.max_new_tokens=4")
+ONE = ("trainer.steps=3", "trainer.batch=2", "bench.samples=0", "bench.max_new_tokens=4")
 
 
 def photo(seed: int) -> Image.Image:
@@ -116,6 +117,18 @@ def test_the_other_processes_leave_out_what_the_first_one_found(files, tmp_path,
     data, numbers = compared(tmp_path / "run", *files)
     assert [sample.id for sample in data] == ["r0", "r1", "r3", "r5"] and numbers == {"rows": 6}
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_short_run_compares_only_the_rows_that_it_uses(files, tmp_path):
+    for seed in range(4):
+        config = distill_config(*files, "trainer.steps=1", f"seed={seed}")
+        used = batch_indices(config, 6, 0)
+        _, numbers = compared(tmp_path / f"run{seed}", *files, "trainer.steps=1", f"seed={seed}")
+        assert numbers and numbers["rows"] == 2
+        expected = {kind: int(row in used) for row, kind in enumerate(("both", "picture"))}
+        assert {kind: numbers["matching_rows"][kind] for kind in expected} == expected
+    kept, numbers = compared(tmp_path / "run", *files, "trainer.steps=1", "data.decontaminate=true")
+    assert numbers and numbers["rows"] == 6 and len(kept) == 4
 
 
 def test_a_run_without_matches_says_so(files, tmp_path, capsys):

@@ -1,6 +1,6 @@
 """Find the training rows whose pictures or questions are also in a benchmark.
 
-    rows, counts = table_marks(data, cache)                   # what is compared of each training row
+    rows, counts = table_marks(data, range(1000), cache)      # what is compared of each training row
     found = matches(rows, items)                              # items: the marks of the benchmark's items
     found[0]
     Match(row=17, id="r17", item="168", kind="both", distance=1)
@@ -134,11 +134,14 @@ def _marks(row: int, sample: Sample, hashes: Sequence[PictureHash | None], count
     return Marks(row, sample.id, normal_question(sample.question), pictures)
 
 
-def table_marks(data: TableData, cache: HashCache) -> tuple[list[Marks], Counter[str]]:
-    """The marks of all rows of a table, with progress, and counts of pictures and of unusable rows."""
+def table_marks(data: TableData, rows: Sequence[int], cache: HashCache) -> tuple[list[Marks], Counter[str]]:
+    """The marks of some rows of a table, with progress, and counts of pictures and of unusable rows."""
     marks, counts = [], Counter()
-    for found in in_threads(lambda row: _read_row(data, row, cache), len(data), "compare: training rows"):
-        one, own, hashes = found
+
+    def read(place: int) -> tuple[Marks | None, Counter[str], dict[str, PictureHash | None]]:
+        return _read_row(data, rows[place], cache)
+
+    for one, own, hashes in in_threads(read, len(rows), "compare: training rows"):
         cache.add(hashes)
         counts.update(own)
         marks += [one] if one else []

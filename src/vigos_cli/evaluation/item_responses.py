@@ -1,4 +1,4 @@
-"""A model's responses to items: a greedy response (draw 0), then sampled ones (draws 1, 2, ...).
+"""A model's responses to items: one is greedy (draw 0), the others are sampled (draws 1, 2, ...).
 
 item = prepare_item(prompter, sample, sample.question)
 responses = answer(engine, prompter, [item], routing, bench)    # 1 + bench.samples of them

@@ -5,10 +5,10 @@
     contamination.jsonl   one line for each match: row, its id, benchmark, item, kind, distance in bits
     contamination.json    the numbers; a resumed run reads them here, together with the rows that are left out
 
-The kinds of a match are those of `vigos_cli.data.contamination`. Nothing is compared where nothing can match:
-PriorWorld, as training data or as benchmark, is drawn for this program. A benchmark that cannot be read is
-named with the reason, and the run continues; it stops only if `data.decontaminate=true` asks for its rows to
-be left out.
+The kinds of a match are those of `vigos_cli.data.contamination`. With `data.decontaminate=true` all rows are
+compared, otherwise only those that the run uses. Nothing is compared where nothing can match: PriorWorld, as
+training data or as benchmark, is drawn for this program. A benchmark that cannot be read is named with the
+reason, and the run continues; it stops only if `data.decontaminate=true` asks for its rows to be left out.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from vigos_cli.evaluation.benchmark_rows import open_rows
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.training_evaluation import measured_tasks
 from vigos_cli.method.routing import trains
+from vigos_cli.supervision.batches import rows_of_steps
+from vigos_cli.training.schedule import total_steps
 from vigos_cli.types import Sample
 from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError, one_line
@@ -73,12 +75,15 @@ def _report(
     out: Path, data: TableData, tasks: dict[str, BenchTask], config: DistillRun
 ) -> tuple[dict[str, Any], list[int]]:
     """The numbers and the rows to leave out: read from the run's folder, or made and written there."""
+    rows = range(len(data))
+    if not config.data.decontaminate:
+        rows = rows_of_steps(config, len(data), total_steps(config, len(data)))
     named = {name: asdict(task) for name, task in tasks.items()}
-    key = hashed([asdict(config.data), config.limit, named])
+    key = hashed([asdict(config.data), named, list(rows)])
     file = out / NUMBERS
     saved = json.loads(file.read_text()) if file.exists() else {}
     if saved.get("key") != key:  # a folder without config.json may come from a run with other settings
-        saved = {"key": key, **_compared(out, data, tasks, config.data.decontaminate)}
+        saved = {"key": key, **_compared(out, data, rows, tasks, config.data.decontaminate)}
         write_json(file, saved)  # last: a folder without it is compared again
         (out / CACHE).unlink(missing_ok=True)
     numbers = {name: value for name, value in saved.items() if name not in ("key", "left_out")}
@@ -86,8 +91,10 @@ def _report(
     return numbers, saved["left_out"]
 
 
-def _compared(out: Path, data: TableData, tasks: dict[str, BenchTask], decontaminate: bool) -> dict[str, Any]:
-    """Compare the data with all benchmarks that can be read, and write the matches."""
+def _compared(
+    out: Path, data: TableData, rows: Sequence[int], tasks: dict[str, BenchTask], decontaminate: bool
+) -> dict[str, Any]:
+    """Compare rows of the data with all benchmarks that can be read, and write the matches."""
     items, skipped, pictures = {}, {}, {}
     for name, task in tasks.items():
         try:
@@ -101,15 +108,15 @@ def _compared(out: Path, data: TableData, tasks: dict[str, BenchTask], decontami
     found: dict[str, list[Match]] = {}
     with closing(HashCache(out / CACHE)) as cache:
         if items:
-            rows, pictures["training rows"] = table_marks(data, cache)
-            found = {name: matches(rows, marks) for name, marks in items.items()}
+            ours, pictures["training rows"] = table_marks(data, rows, cache)
+            found = {name: matches(ours, marks) for name, marks in items.items()}
     write_lines(
         out / MATCHES, [{"benchmark": name} | asdict(match) for name, some in found.items() for match in some]
     )
     kinds = strongest_kinds(match for some in found.values() for match in some)
     left_out = sorted(row for row, kind in kinds.items() if kind in LEFT_OUT) if decontaminate else []
     return {
-        "rows": len(data),
+        "rows": len(rows),  # compared: all if rows may be left out, otherwise those that the run uses
         "matching_rows": _counted(kinds),
         "benchmarks": {
             name: {"items": len(marks), "matching_rows": _counted(strongest_kinds(found[name]))}

@@ -100,7 +100,7 @@ def _compared(
         try:
             items[name], pictures[name] = item_marks(registry.get(name), task)
         except UserError as error:
-            skipped[name] = one_line(error, 300)
+            skipped[name] = one_line(error, 600)
             if decontaminate:
                 raise UserError(
                     f"data.decontaminate=true, but {name} cannot be compared with the training rows: {error}"

@@ -6,7 +6,7 @@ from conftest import distill_config, make_student
 
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.supervision.batches import Batches, batch_indices, prepare
+from vigos_cli.supervision.batches import Batches, batch_indices, prepare, rows_of_steps
 
 
 def test_the_control_other_answer_gives_only_wrong_answers():
@@ -23,6 +23,8 @@ def test_each_pass_has_every_row_once_in_a_new_order():
     second = [i for step in range(3, 6) for i in batch_indices(config, 24, step)]
     assert sorted(first) == sorted(second) == list(range(24))
     assert first != second
+    assert rows_of_steps(config, 24, 2) == sorted(first[:16])
+    assert rows_of_steps(config, 24, 3) == rows_of_steps(config, 24, 9) == list(range(24))
     across = batch_indices(distill_config("trainer.batch=10"), 24, 2)
     assert len(across) == 10, "a batch may span two passes"
     assert len(batch_indices(distill_config("trainer.batch=8", "rollout.n=4"), 24, 0)) == 2

@@ -21,6 +21,7 @@ class DataConfig:
     size: int = 4096  # priorworld: number of pictures in the training split
     conflict: float = 0.5  # priorworld: share of training pictures that contradict the usual look
     wrong_reference: float = 0.0  # priorworld: share of training samples whose reference is wrong
+    decontaminate: bool = False  # distill: leave out the rows that are also in a benchmark of the run
     columns: dict[str, str] = field(default_factory=dict)  # name -> column of the data: data.columns.id=KEY
 
     def __post_init__(self) -> None:
@@ -28,6 +29,10 @@ class DataConfig:
         check_share(data__conflict=self.conflict, data__wrong_reference=self.wrong_reference)
         if self.wrong_reference and self.name != "priorworld":
             raise ConfigError("data.wrong_reference: only data=priorworld can make wrong references")
+        if self.decontaminate and self.name == "priorworld":
+            raise ConfigError(
+                "data.decontaminate: the rows of data=priorworld are drawn, so no benchmark has them"
+            )
         if self.name in ("jsonl", "hub") and not self.path:
             raise ConfigError(f"data.path is missing: set it to {_PATHS[self.name]}")
 

@@ -102,6 +102,11 @@ class DistillRun(RunConfig):
         self.rollout.needs_tokens("distill")
         _check_whole_prompts(self.trainer.batch, self.rollout.n)
         _check_some_weight(self.loss, self.routing)
+        if self.data.decontaminate and set(self.bench.tasks) <= {"priorworld"}:
+            raise ConfigError(
+                "data.decontaminate compares with the benchmarks of the run, and the items of priorworld are "
+                "drawn: name another one with bench="
+            )
         if self.rollout.name != "hf" and self.trainer.dry_run:
             raise ConfigError("trainer.dry_run measures rollouts in process: use rollout=hf")
 

@@ -176,8 +176,7 @@ def _content(data: TableData, index: int) -> bytes:
     digest = hashlib.sha256()
     try:
         for raw in _listed(data.rows[index].get(data.columns["images"])):
-            value = (raw.get("bytes") or raw.get("path")) if isinstance(raw, Mapping) else raw
-            stored = picture_bytes(value, data.folder)
+            stored = picture_bytes(raw, data.folder)
             digest.update(stored if isinstance(stored, bytes) else _bytes(stored))
     except (BadRow, OSError):
         digest.update(b"unreadable")

@@ -19,6 +19,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ class TableData(Sequence[Sample]):
         return self.size
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        sample, stored = self.without_pictures(index)
+        return replace(sample, images=tuple(read_image(image, self.folder) for image in stored))
+
+    def without_pictures(self, index: int) -> tuple[Sample, list[Any]]:
+        """A row as a sample without its pictures, and the pictures as they are stored, for `read_image`."""
         if not 0 <= index < self.size:
             raise IndexError(index)
         row = self.rows[index]
@@ -82,14 +88,14 @@ class TableData(Sequence[Sample]):
         if not question:
             raise BadRow("missing_question")
         raw = row.get(self.columns["images"])
-        raw = raw if isinstance(raw, list) else [] if raw is None else [raw]
-        return Sample(
+        sample = Sample(
             id=_text(row.get(self.columns["id"])) or str(index),
             question=question.replace("<image>", "").strip(),
             answer=_text(row.get(self.columns["answer"])),
-            images=tuple(read_image(image, self.folder) for image in raw),
+            images=(),
             solution=_text(row.get(self.columns["solution"])) or None,
         )
+        return sample, raw if isinstance(raw, list) else [] if raw is None else [raw]
 
 
 def _text(value: Any) -> str:
@@ -126,7 +132,12 @@ def read_image(raw: Any, folder: Path) -> Image.Image:
 
 
 def picture_bytes(raw: Any, folder: Path) -> bytes:
-    """The bytes of a file inside `folder` or of a base64 text; any other value is returned as it is."""
+    """The bytes of a file inside `folder` or of a base64 text; any other value is returned as it is.
+
+    Of a dict its bytes or its path are used.
+    """
+    if isinstance(raw, Mapping):
+        raw = raw.get("bytes") or raw.get("path")
     if not isinstance(raw, str):
         return raw
     root = Path(os.path.abspath(folder))

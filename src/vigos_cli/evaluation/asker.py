@@ -1,4 +1,4 @@
-"""Ask a model the items of benchmarks; the model is loaded once for all of them."""
+"""Ask a model the items of benchmarks; the model is loaded once for all benchmarks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Asker:
     config: EvalRun
     engine: Engine
     prompter: Prompter | TextPrompter
-    adapter: str = ""  # hash of the adapter's weights
+    adapter: str = ""  # hash of the adapter's weights; empty if there is no adapter
 
     def responses(
         self,
@@ -70,7 +70,7 @@ class Asker:
         total: Callable[[int], int],
         folder: Path | None = None,
     ) -> Iterator[tuple[Sample, Response]]:
-        """Every item with each of its responses, the greedy one (draw 0) and the sampled ones.
+        """Yield every item with each of its responses: the greedy one (draw 0) and the sampled ones.
 
         `prompt` builds the question for the model. `total(done)` estimates the number of all items when
         `done` of them are finished. Each sample is returned with the pictures that the model saw.
@@ -150,7 +150,7 @@ class ResponseFile:
     def __init__(self, path: Path, resume: bool):
         self._path = path
         self.known = _responses(path) if resume else {}
-        if process_group.rank() == 0:  # drop an incomplete last line of a killed run
+        if process_group.rank() == 0:  # without the incomplete last line that a killed run may leave
             write_lines(path, [asdict(response) for response in self.known.values()])
 
     def add(self, *responses: Response) -> None:
@@ -178,6 +178,6 @@ def _responses(path: Path) -> dict[tuple[str, int], Response]:
 
 
 def _mark(adapter: str | None) -> str:
-    """A hash of an adapter's weights; empty without one."""
+    """A hash of an adapter's weights; an empty text if there is no adapter."""
     files = sorted(Path(adapter).glob("adapter_model.*")) if adapter else []
     return "".join(blake2b(file.read_bytes(), digest_size=8).hexdigest() for file in files)

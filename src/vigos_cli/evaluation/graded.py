@@ -1,4 +1,4 @@
-"""One graded response, the value from which every figure is computed."""
+"""One graded response; all figures of a benchmark are computed from such responses."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from dataclasses import dataclass
 
 from vigos_cli.types import Sample, Verdict
 
-Groups = Mapping[
-    str, Callable[[Sample], str | Sequence[str]]
-]  # a figure's name -> a sample's group or groups
+# The name of a figure -> a function that returns the group, or the groups, of a sample.
+Groups = Mapping[str, Callable[[Sample], str | Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One response with its verdict. `score` is a judge's, from 0 to 1; None without a judge's score."""
+    """One response with its verdict. `score` is the score of a judge, from 0 to 1; None if there is none."""
 
     sample: Sample
     draw: int
     verdict: Verdict
     score: float | None = None
-    response: str | None = None  # None: no response
+    response: str | None = None  # None if the model gave no response
 
     @property
     def right(self) -> float:
-        """1 for a right answer, 0 for a wrong or unparsed one."""
+        """1 if the answer is right; 0 if it is wrong or could not be parsed."""
         return float(self.verdict.verdict == "right")

@@ -1,4 +1,4 @@
-"""A model's responses to items: one greedy (draw 0), then sampled ones (1, 2, ...).
+"""A model's responses to items: one is greedy (draw 0), the others are sampled (draws 1, 2, ...).
 
 item = prepare_item(prompter, sample, sample.question)
 responses = answer(engine, prompter, [item], routing, bench)    # 1 + bench.samples of them
@@ -45,7 +45,7 @@ def describe(
     questions: Sequence[str],
     bench: BenchConfig,
 ) -> list[PreparedItem]:
-    """The items without their pictures (`diagnostic=description_only`).
+    """Replace the pictures of items by the student's descriptions (`diagnostic=description_only`).
 
     The student first writes a greedy description with the picture. The prompt without the picture then
     starts the student's turn with that description, and only the rest of the response is sampled.
@@ -61,7 +61,7 @@ def describe(
 
 
 def samplings(bench: BenchConfig) -> tuple[Sampling, Sampling]:
-    """The sampling settings of the greedy response, and of the sampled ones."""
+    """The sampling settings of the greedy response, and those of the sampled responses."""
     greedy = Sampling(bench.max_new_tokens, temperature=0)
     return greedy, Sampling(bench.max_new_tokens, bench.temperature, bench.top_p, bench.top_k)
 
@@ -75,7 +75,7 @@ def answer(
     known: Container[tuple[str, int]] = (),
     keep: Callable[[Response], object] | None = None,
 ) -> list[Response]:
-    """Every item's greedy response and its `bench.samples` sampled ones, except those (id, draw) in `known`.
+    """The greedy response to every item, and `bench.samples` sampled ones, except (id, draw) in `known`.
 
     `keep` is called with each response as soon as it is complete.
     """
@@ -114,7 +114,7 @@ def _with_captions(
     sampling: Sampling,
     bench: BenchConfig,
 ) -> list[Request]:
-    """The control `two_pass`: a caption of the image alone is the description; the student continues it."""
+    """The control `two_pass`: a caption, written without the question, is the start of the student's turn."""
     asked = [
         replace(request, prompt=prompter.render(Role.PERCEPTION, images))
         for request, images in zip(requests, shown, strict=True)

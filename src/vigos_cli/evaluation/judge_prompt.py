@@ -6,9 +6,10 @@ r"""The prompt that a judge model gets for one response, and how its reply is pa
 >>> parse_score('{"score": 1}', case.by_share), parse_score("I would say 1", case.by_share)
 (1.0, None)
 
-Question, gold answers and response each stand between two lines with a code: a part of a hash of all three,
-so that none of the texts can contain it. The reply must be one JSON object with a score, or only the number;
-a chain of thought that ends in `</think>` may come before it. Any other reply has no score.
+The question, the gold answers and the response each stand between two lines with a code. The code is a part
+of a hash of all three texts, so none of them can contain it. The reply must be one JSON object with a score,
+or only the number; a chain of thought that ends in `</think>` may come before it. Any other reply has no
+score.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ For example, to the reference "two cats <AND> a red sofa": "two cats on a red so
 
 Reply with one JSON object and nothing else, such as {{"score": 0.5}}.
 """
-LONGEST = 20_000  # characters of a response that are shown: its end, which has the answer
+LONGEST = 20_000  # characters of a response that are shown: the last ones, because the answer is at the end
 _NUMBER = r"[01](?:\.[0-9]{1,6})?"
 _REPLY = re.compile(rf'(?:```(?:json)?\s*)?(?:\{{\s*"score"\s*:\s*({_NUMBER})\s*\}}|({_NUMBER}))(?:\s*```)?')
 
@@ -82,7 +83,7 @@ def messages(case: Case) -> list[Mapping[str, Any]]:
 
 
 def _fence(case: Case) -> str:
-    """A hash of all texts of a case that occurs in none of them."""
+    """A hash of all texts of a case. It does not occur in any of these texts."""
     text = repr((case.question, case.golds, case.response))
     fence = text
     while fence in text:

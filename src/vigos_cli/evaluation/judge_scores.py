@@ -9,10 +9,10 @@
  'score': {'mean': 0.61, 'low': .., 'high': .., 'n': 215},
  'agreement': {'mean': 0.95, 'low': .., 'high': .., 'n': 215, 'both right': 125, 'only judge': 6, ..}}
 
-Several requests are sent at the same time. A case that gets no score is None; this is not stored, so the next
-run asks again. If the server refuses all requests, or too many cases in a row get no score, the remaining
-cases are not sent, and one line says why. `n` counts the responses with a score, `null` those without. For
-`agreement`, a response that the rules could not parse counts as wrong.
+Several requests are sent at the same time. If a case gets no score, its entry is None. None is not stored,
+so the next run asks again. If the server refuses all requests, or too many cases in a row get no score, the
+remaining cases are not sent, and one line says why. `n` is the number of responses with a score, `null` the
+number of the others. For `agreement`, a response that the rules could not parse counts as wrong.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Judge:
         self._path = folder / "judge.jsonl"
 
     def scores(self, cases: Sequence[Case | None]) -> list[float | None]:
-        """A score from 0 to 1 for each case; None without a case or a score."""
+        """A score from 0 to 1 for each case; None if there is no case, or if it got no score."""
         known = KnownScores(self._path)
         keys = [case and _key_of(case, self._config) for case in cases]
         todo = {
@@ -144,7 +144,7 @@ def _content(body: bytes) -> str:
 
 
 class KnownScores:
-    """The known scores in a JSON-lines file, to which one line is appended for each new score.
+    """The known scores in a JSON-lines file. Each new score is appended as one line.
 
         {"key": "<sha256>", "score": 0.5, "model": "...", "prompt": "<version>"}
 
@@ -161,13 +161,13 @@ class KnownScores:
                 found = json.loads(line)
                 key, score = found["key"], found["score"]
             except (ValueError, KeyError, TypeError):
-                continue  # an incomplete line of a killed run: its case is sent again
+                continue  # a killed run left an incomplete line; its case is sent again
             if isinstance(key, str) and isinstance(score, int | float) and 0 <= score <= 1:
                 self._scores[key] = float(score)
         self._torn = bool(text) and not text.endswith("\n")
 
     def get(self, key: str) -> float | None:
-        """The score; None if it is not known."""
+        """The score of the case with this key; None if it is not known."""
         return self._scores.get(key)
 
     def add(self, key: str, score: float, model: str, prompt: str) -> None:
@@ -196,7 +196,7 @@ def fill_in(judge: Judge, results: Sequence[Result]) -> None:
 
 
 def _case(bench: Bench | None, graded: Graded) -> Case | None:
-    """The case that the judge gets; None without a response or a gold answer."""
+    """The case that the judge gets; None if there is no response or no gold answer."""
     sample = graded.sample
     golds = bench.golds(sample) if bench else (sample.answer,)
     if graded.response is None or not golds:

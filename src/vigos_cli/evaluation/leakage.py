@@ -54,8 +54,8 @@ def caption_gold(sample: Sample) -> str | None:
 def leakage(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any] | None:
     """The share of descriptions that state the reference, with n, interval, and `chance`.
 
-    `chance` is the share of the same descriptions that state another item's reference: the next one that
-    differs. The bootstrap resamples groups of items. None if there are no descriptions.
+    `chance` is the share of the same descriptions that state another item's reference: that of the next
+    item with another reference. The bootstrap resamples groups of items. None if there are no descriptions.
     """
     golds = {sample.id: known for sample in samples if (known := caption_gold(sample))}
     groups = {sample.id: sample.group or sample.id for sample in samples}
@@ -75,7 +75,7 @@ def _others(golds: Mapping[str, str]) -> dict[str, str]:
     """For each item, the next reference that differs from its own; the first item follows the last one."""
     ids = list(golds)
     others: dict[str, str] = {}
-    coming, other = "", ""  # the reference that comes next, and the first after it that differs from it
+    coming, other = "", ""  # the next reference, and the first reference after it that differs from it
     for id in reversed([*ids, *ids]):
         if text_words(golds[id]) != text_words(coming):
             coming, other = golds[id], coming

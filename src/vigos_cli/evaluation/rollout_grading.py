@@ -4,8 +4,8 @@ r"""Grade a rollout's answer by one rule, for `metrics.jsonl` and for `rollouts.
 Verdict(verdict='right', extracted='4.0', rule='number', reason='the same quantity')
 
 The reference is the text that the teachers get: without code fences, `<answer>` tags and boxes. It is always
-the sample's own, even if a control gives the teachers another one. The graders are those of the benchmarks.
-A rollout that is invalid or has an empty answer is never right.
+the reference of the sample itself, even if a control gives the teachers that of another sample. The graders
+are those of the benchmarks. A rollout that is invalid or has an empty answer is never right.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_right(sample: Sample, segments: Segments) -> bool:
 
 @lru_cache(maxsize=4096)  # several rollouts of one prompt often give one answer
 def _graded(reference: str, answer: str, options: tuple[str, ...]) -> Verdict:
-    """An equal text is right at once; every other pair goes to the graders, which limit their own time."""
+    """Equal texts are right without grading. All other pairs go to the graders, which limit their time."""
     if same_text(answer, reference):
         return Verdict("right", answer, "text", "the same text")
     return by_grading(reference, answer, options)

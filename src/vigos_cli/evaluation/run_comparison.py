@@ -1,13 +1,13 @@
 """Paired differences between two runs on the same items: `vigos eval compare=[A,B]`.
 
 With one folder, the current run is compared with it: `vigos eval diagnostic=blind compare=[plain]`.
-Single answers (greedy or saved) are compared with single answers, sampled ones with sampled ones. `same` is
-the share of items whose single answer is the same in both runs.
+Single answers (greedy or saved) are compared with single answers, and sampled answers with sampled answers.
+`same` is the share of items whose single answer is the same in both runs.
 
-The test is McNemar's exact test if there is one answer per item and no clusters. Otherwise (several draws,
-clusters, a judge's shares) it is a test that flips the sign of each cluster's difference at random. The
-interval is a bootstrap over clusters, or Wilson's if all differences are equal. Holm's correction covers all
-rows of the table.
+If there is one answer for each item, and no clusters, the test is McNemar's exact test. Otherwise (several
+draws, clusters, or shares given by a judge) the test flips the sign of each cluster's difference at random.
+The interval is a bootstrap over clusters; if all differences are equal, it is Wilson's interval. Holm's
+correction covers all rows of the table.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Difference:
     """Accuracy of `other` minus that of `first` on the items that both answered."""
 
     bench: str
-    answers: str  # greedy, one each (if some are saved responses), or sampled
+    answers: str  # "greedy", "sampled", or "one each" if some of the answers are saved responses
     first: float
     other: float
     low: float
@@ -45,11 +45,11 @@ class Difference:
     p: float
     p_holm: float
     test: str
-    unchanged: float | None = None  # greedy, one each: share of items with the same answer in both
+    unchanged: float | None = None  # share of items with the same single answer in both; None if sampled
 
     @property
     def mean(self) -> float:
-        """The difference."""
+        """The accuracy of `other` minus that of `first`."""
         return self.other - self.first
 
     @property
@@ -111,7 +111,7 @@ def read_verdicts(run: Path) -> dict[str, list[dict[str, Any]]]:
 def _paired(
     one: Sequence[Mapping[str, Any]], two: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[tuple[float, float, int]]]:
-    """Map a cluster to (first accuracy, other accuracy, answers) for each of its items that both answered."""
+    """For each cluster its items that both runs answered: both accuracies, and the number of answers."""
     sides = []
     for lines in (one, two):
         items: dict[str, tuple[str, list[float]]] = {}
@@ -129,12 +129,15 @@ def _paired(
 
 
 def _answers(line: Mapping[str, Any]) -> str:
-    """Greedy, sampled or saved (an item's only response); without this field draw 0 is greedy."""
+    """Whether the answer is "greedy", "sampled" or "saved" (the only saved response to its item).
+
+    In a file without the field `answers`, draw 0 is greedy and the other draws are sampled.
+    """
     return line.get("answers") or ("sampled" if line["draw"] else "greedy")
 
 
 def _right(line: Mapping[str, Any]) -> float | None:
-    """1 or 0 by the rules; for a benchmark that only a judge grades (mmvet), the judge's score or None."""
+    """1 if the answer is right, otherwise 0. If only a judge grades (mmvet): its score, or None."""
     return line.get("judge") if line.get("rule") == "judge" else float(line["verdict"] == "right")
 
 
@@ -164,14 +167,17 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def sign_flips(sums: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p-value of the clusters' summed differences, if the sign of each were random."""
+    """The two-sided p-value of the sum of these differences, if each had a random sign.
+
+    `sums` has one difference for each cluster: the sum over its items.
+    """
     signs = np.random.default_rng(seed).integers(0, 2, (FLIPS, len(sums))) * 2 - 1
     extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-12
     return float((extreme.sum() + 1) / (FLIPS + 1))
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction."""
+    """The p-values after Holm's step-down correction for several tests, in the same order."""
     corrected, so_far = [0.0] * len(values), 0.0
     for rank, i in enumerate(np.argsort(values)):
         so_far = max(so_far, min(1.0, (len(values) - rank) * values[i]))
@@ -180,7 +186,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def write_comparison(differences: Sequence[Difference], out: Path) -> str:
-    """Write compare.csv, compare.md and compare.json; return the Markdown."""
+    """Write compare.csv, compare.md and compare.json, and return the text of compare.md."""
     out.mkdir(parents=True, exist_ok=True)
     rows = [difference_row(difference) for difference in differences]
     with (out / "compare.csv").open("w", newline="") as file:
@@ -194,7 +200,7 @@ def write_comparison(differences: Sequence[Difference], out: Path) -> str:
 
 
 def difference_row(d: Difference) -> dict[str, Any]:
-    """One row of the tables on disk."""
+    """The row of a difference in compare.csv and compare.json."""
     return {
         "benchmark": d.bench,
         "answers": d.answers,
@@ -213,7 +219,7 @@ def difference_row(d: Difference) -> dict[str, Any]:
 
 
 def comparison_markdown(differences: Sequence[Difference]) -> str:
-    """The Markdown table."""
+    """The differences as a Markdown table."""
     heads = ("benchmark", "answers", "first", "other", "difference", "same", "items", "p (Holm)", "")
     rows = [
         (

@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.config.schema import DistillRun, EvalRun, RunConfig
+from vigos_cli.config.schema import BenchTask, DistillRun, EvalRun, RunConfig
 from vigos_cli.evaluation.asker import Asker
 from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
 from vigos_cli.evaluation.evaluate import evaluate, tasks_of
@@ -25,22 +25,37 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.types import Response, Sample
 
 
+def measured_tasks(config: DistillRun) -> dict[str, BenchTask]:
+    """The benchmarks that a training run asks, by name. Raises ConfigError."""
+    return dict(tasks_of(_as_eval(config)))
+
+
+def _as_eval(config: DistillRun) -> EvalRun:
+    """The evaluation of a training run; its `limit` applies to its training data, not to benchmarks."""
+    shared = {item.name: getattr(config, item.name) for item in fields(RunConfig)}
+    return replace(EvalRun(**shared), bench=config.bench, limit=None)
+
+
 class TrainingEvaluation:
-    """The benchmarks of a run; each call of `run` asks the student in its current state."""
+    """The benchmarks of a run. Each call of `run` asks the student in its current state.
+
+    `samples` are the items of PriorWorld; the list is empty if the run does not ask PriorWorld.
+    """
 
     def __init__(self, engine: Engine, prompter: Prompter, config: DistillRun):
-        shared = {item.name: getattr(config, item.name) for item in fields(RunConfig)}
-        # The `limit` of a training run applies to its training data, not to benchmarks.
-        self.config = replace(EvalRun(**shared), bench=config.bench, limit=None)
-        self.tasks = dict(tasks_of(self.config))
+        self.config = _as_eval(config)
+        self.tasks = measured_tasks(config)
         world = self.tasks.pop("priorworld", None)
-        self.samples: list[Sample] = priorworld_items(world, world.limit) if world else []  # PriorWorld's
+        self.samples: list[Sample] = priorworld_items(world, world.limit) if world else []
         self.engine, self.prompter = engine, prompter
 
     def run(
         self, folder: Path, *, samples: int | None = None, two_pass: bool = False, again: bool = False
     ) -> tuple[dict[str, Any], list[Response]]:
-        """The figures and the responses to PriorWorld. Results in the folder are reused unless `again`."""
+        """The figures of all benchmarks, and the responses to PriorWorld.
+
+        Results in the folder are used again, unless `again` is true. `samples` replaces `bench.samples`.
+        """
         bench = self.config.bench if samples is None else replace(self.config.bench, samples=samples)
         completion = "two_pass" if two_pass else "student"
         config = replace(

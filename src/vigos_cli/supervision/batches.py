@@ -67,7 +67,17 @@ class Batches:
 def batch_indices(config: DistillRun, size: int, step: int) -> list[int]:
     """The rows of the data in the batch of a step; each pass over the data has a new random order."""
     prompts = config.trainer.batch // config.rollout.n
-    where = range(step * prompts, (step + 1) * prompts)
+    return _in_order(config, size, range(step * prompts, (step + 1) * prompts))
+
+
+def rows_of_steps(config: DistillRun, size: int, steps: int) -> list[int]:
+    """The rows of the data that the first steps use, from the smallest index on."""
+    prompts = config.trainer.batch // config.rollout.n
+    return sorted(_in_order(config, size, range(min(size, steps * prompts))))
+
+
+def _in_order(config: DistillRun, size: int, where: range) -> list[int]:
+    """The rows at these places of the run's order, which goes on after each pass over the data."""
     order = {
         epoch: rng.permutation(config.seed, "order", epoch, count=size)
         for epoch in {i // size for i in where}

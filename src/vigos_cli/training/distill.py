@@ -1,7 +1,8 @@
 """A whole distillation run: load, measure, train, measure again, and write the results.
 
 It writes to `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, data.json
-(with which a resumed run detects that its data changed), and every answer of the evaluations: those to
+(with which a resumed run detects that its data changed), contamination.json and contamination.jsonl (training
+rows that are also in a benchmark; see `benchmark_overlap`), and every answer of the evaluations: those to
 PriorWorld in before.jsonl and responses.jsonl, those to other benchmarks in before/NAME and after/NAME, as
 `vigos eval` writes them.
 """
@@ -30,6 +31,7 @@ from vigos_cli.models.adapter_folder import save_adapter, settle_prompts
 from vigos_cli.models.pretrained import pick_device
 from vigos_cli.models.student_loading import load_student
 from vigos_cli.supervision.batches import Batches
+from vigos_cli.training.benchmark_overlap import without_benchmark_rows
 from vigos_cli.training.clipping import ClipWatch, progress_note
 from vigos_cli.training.dry_run import dry_run
 from vigos_cli.training.learner import Learner, make_learner
@@ -64,7 +66,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     out.mkdir(parents=True, exist_ok=True)
     student = load_student(config.model, config.adapter, seed=config.seed)
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    data, data_report = _load_data(out, config)
+    data, data_facts = _load_data(out, config)
     learner = make_learner(student, config)
     if config.trainer.dry_run:
         return dry_run(learner, data, prompter, config)
@@ -100,7 +102,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         if tracker:
             tracker.evaluation("after", learner.step, after, around.samples, responses)
             write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
-            facts |= {"data": data_report, "frozen_hash": frozen_hash}
+            facts |= {**data_facts, "frozen_hash": frozen_hash}
             summary = summarise_run(learner, config, tracker.lines, before, after, facts)
             write_results(config, tracker.lines, summary)
     base_cache.keep(student.release(), student.processor, config.model, config.adapter)
@@ -117,19 +119,22 @@ def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
     return json.loads(summary.read_text()) if summary.exists() else None
 
 
-def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[str, Any] | None]:
-    """The training data and the result of its check; the first process prints what it found."""
-    data = load_data(config.data, config.seed, config.limit)
-    if process_group.rank() != 0:
-        return data, None
-    report = check(data) if isinstance(data, TableData) else None
-    for line in report.lines() if report else []:
-        print(line)
+def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[str, Any]]:
+    """The training data, and what was found about them; the first process prints it."""
+    data, found = load_data(config.data, config.seed, config.limit), {}
+    first = process_group.rank() == 0
+    if first:
+        report = check(data) if isinstance(data, TableData) else None
+        for line in report.lines() if report else []:
+            print(line)
+        found["data"] = report and report.summary()
     if not config.trainer.dry_run:
-        claim_data(out, data)
-    for line in notes(config, len(data)):
+        if first:
+            claim_data(out, data)
+        data, found["contamination"] = without_benchmark_rows(out, data, config)
+    for line in notes(config, len(data)) if first else []:
         print(line)
-    return data, report and report.summary()
+    return data, found
 
 
 def _measure_before(

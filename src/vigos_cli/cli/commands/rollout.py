@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vigos_cli.config.schema import RolloutRun
+from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.quiet import quieten
 
 SHOWN = 3
@@ -10,6 +11,8 @@ SHOWN = 3
 
 def run(config: RolloutRun) -> None:
     """Write rollouts.jsonl, summary.json and rollouts.html, and show a few rollouts."""
+    if config.data.decontaminate:
+        raise ConfigError("data.decontaminate is a key of vigos distill: vigos rollout asks no benchmark")
     quieten()
     from rich.console import Console
 

@@ -1,6 +1,6 @@
 """PriorWorld: drawn pictures of things that have a usual look, and questions about them.
 
-A picture is a grid of 3 x 3 cells with two to four things, each of another kind. Every kind has a usual
+A picture is a grid of 3 x 3 cells with two to four things, all of different kinds. Every kind has a usual
 colour and a usual pattern (bananas are yellow and plain). A sample *agrees* with the prior when the asked
 thing looks as usual, and *conflicts* with it otherwise: then the answer must be read off the picture.
 
@@ -12,7 +12,7 @@ thing looks as usual, and *conflicts* with it otherwise: then the answer must be
     looks -> scene -> picture
                    -> captions, questions -> dataset
 
-PriorWorld is a constructed test bed: it shows what a method does, never how large an effect is on real
+PriorWorld is a constructed test bed. It shows what a method does, but not how large an effect is on real
 models. The generator is frozen: the shipped model was trained on exactly these texts and pictures.
 """
 

@@ -21,7 +21,7 @@ def clause(thing: Thing) -> str:
 
 
 def caption(scene: Scene) -> str:
-    """One clause for every thing: the description that a model should write. It leaves out the background."""
+    """The description that a model should write: one clause for every thing, none for the background."""
     return " ".join(map(clause, scene.things))
 
 

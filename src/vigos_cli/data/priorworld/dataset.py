@@ -26,12 +26,13 @@ from vigos_cli.types import Prior, Sample
 
 
 class PriorWorld(Sequence[Sample]):
-    """A split of `size` samples, each drawn on demand. `conflict` is the share of conflicting pictures.
+    """A split of `size` samples; a sample is drawn when it is asked for.
 
-    In a conflicting picture the asked attribute is unusual, and every other attribute is unusual with
-    probability one half. All other pictures look entirely as usual. Half of the questions are of a prior
-    family, and half of those state the usual fact. The references of `wrong_reference` of the samples are
-    wrong; the samples that are wrong at a lower share are also wrong at a higher one.
+    `conflict` is the share of conflicting pictures. In a conflicting picture the asked attribute is unusual,
+    and every other attribute is unusual with probability one half. All other pictures look entirely as usual.
+    Half of the questions are of a prior family, and half of those state the usual fact. The references of
+    `wrong_reference` of the samples are wrong; the samples that are wrong at a lower share are also wrong at
+    a higher one.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class PriorWorld(Sequence[Sample]):
         while True:
             scene = draw_scene(rng, 0.5 if conflicts else 1.0, trained=True)
             asked = rng.choice(scene.things).kind
-            if conflicts:  # change the asked attribute; if the question asks about none, a random one
+            if conflicts:  # change the attribute that is asked for, or a random one if none is asked for
                 attribute = family if prior_family else rng.choice(PRIOR_FAMILIES)
                 value = unusual_value(asked, attribute, rng, trained=True)
                 scene = with_value(scene, asked, attribute, value)
@@ -75,11 +76,11 @@ class PriorWorld(Sequence[Sample]):
 
 
 def question_rows(split: str, rows: int, seed: int = 0) -> list[Sample]:
-    """A test set: `rows` prior questions on three pictures each, then as many questions without a prior.
+    """A test set: `rows` prior questions with three pictures each, then `rows` questions without a prior.
 
     The pictures of a row differ only in the asked attribute: the first agrees with the prior, the other two
-    conflict with it by two different values (as in ViLP: Prior is the accuracy on the first, Score the
-    accuracy on the others). Every second row states the usual fact.
+    conflict with it by two different values. As in ViLP, Prior is the accuracy on the first picture, and
+    Score is the accuracy on the other two. Every second row states the usual fact.
     """
     samples: list[Sample] = []
     for row in range(rows):
@@ -119,7 +120,8 @@ def make_sample(
 ) -> Sample:
     """A question about a scene as a sample: with its picture, answer, worked solution and prior.
 
-    `asked` is the kind asked about (empty: a random one), `stated` puts the usual fact before the question.
+    `asked` is the kind that the question is about; if it is empty, the kind is random. If `stated` is true,
+    the usual fact stands before the question.
     """
     question, answer, solution, kind = ask(scene, family, rng, asked)
     prior = None
@@ -147,6 +149,6 @@ def make_sample(
 
 
 def with_wrong_answer(sample: Sample, rng: random.Random) -> Sample:
-    """The sample with a wrong answer of the same family as its reference; the solution states only this."""
+    """The sample with a wrong answer of the same family; its solution states this answer and nothing else."""
     wrong = rng.choice([answer for answer in vocabulary(sample.family) if answer != sample.answer])
     return replace(sample, answer=wrong, solution=f"The answer is {wrong}.")

@@ -39,13 +39,13 @@ def usual_value(kind: str, attribute: str) -> str:
 
 
 def unusual_value(kind: str, attribute: str, rng: random.Random, *, trained: bool) -> str:
-    """A random value that this kind does not usually have; if `trained`, not the withheld one either."""
+    """A random value that this kind does not usually have. If `trained`, it is not the withheld one."""
     excluded = {usual_value(kind, attribute)} | ({withheld(kind, attribute)} if trained else set())
     return rng.choice([value for value in ATTRIBUTES[attribute] if value not in excluded])
 
 
 def withheld(kind: str, attribute: str) -> str:
-    """The one unusual value of this kind that no picture of a training run shows."""
+    """The unusual value of this kind that no training picture shows."""
     values = ATTRIBUTES[attribute]
     usual = values.index(usual_value(kind, attribute))
     return values[(usual + (3 if attribute == "colour" else 1)) % len(values)]

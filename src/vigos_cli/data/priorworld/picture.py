@@ -48,7 +48,7 @@ def sprite(kind: str, colour: str, pattern: str, side: int) -> Image.Image:
 
 @cache
 def silhouette(kind: str, full: int) -> tuple[Image.Image, Image.Image]:
-    """Two masks of `full` x `full` pixels: the shape of a kind, and its edge. Cached, because it is slow."""
+    """Two masks of `full` x `full` pixels: the shape of a kind, and its edge. Cached: drawing is slow."""
     mask = Image.new("L", (full, full))
     draw = ImageDraw.Draw(mask)
     for shapes, fill in ((SILHOUETTES[kind], 255), (HOLES.get(kind, ()), 0)):

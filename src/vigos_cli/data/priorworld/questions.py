@@ -3,7 +3,7 @@
     >>> ask(scene, "colour", rng, asked="hat")
     Question(text='What colour is the hat?', answer='red', solution='The hat is red.', asked='hat')
 
-The answers of a *prior family* (colour, pattern) have a usual value; those of the other families have none.
+A *prior family* (colour, pattern) has a usual answer for each kind of thing. The other families have none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANSWERS = ATTRIBUTES | {
 
 
 class Question(NamedTuple):
-    """A question, its true answer, a worked solution, and the kind that it asks about ("" if none)."""
+    """A question, its true answer, a worked solution, and the kind that it is about ("" if it has none)."""
 
     text: str
     answer: str
@@ -39,7 +39,7 @@ def vocabulary(family: str) -> tuple[str, ...]:
 
 
 def ask(scene: Scene, family: str, rng: random.Random, asked: str = "") -> Question:
-    """A question of this family about the scene: about the thing of kind `asked`, or about a random one."""
+    """A question of this family about the thing of kind `asked`, or about a random thing of the scene."""
     thing = next((t for t in scene.things if t.kind == asked), None) or rng.choice(scene.things)
     kind = thing.kind
     match family:

@@ -3,7 +3,7 @@
     >>> draw_scene(seeded("example"), usual_rate=0.5).things[0]
     Thing(kind='tree', colour='green', pattern='striped', row=0, column=1)
 
-A hash of its content decides to which split a scene belongs, so that no two splits share a picture.
+A hash of its content decides which split a scene belongs to, so no picture is in two splits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 from vigos_cli.data.priorworld.looks import ATTRIBUTES, KINDS, USUAL, unusual_value
 
-GRID = 3  # rows, and columns, of cells
+GRID = 3  # number of rows of cells, and number of columns
 ROWS, COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 BACKGROUNDS = {"grey": (205, 208, 212), "pink": (250, 205, 215), "tan": (222, 196, 150)}
 SPLITS = ("train", "validation", "heldout")
@@ -39,7 +39,7 @@ class Scene:
     background: str
 
     def split(self) -> str:
-        """The split of this scene: one tenth is held out and one tenth is validation, by a content hash."""
+        """The split, by a hash of the content: a tenth of all scenes is held out, a tenth is validation."""
         bucket = blake2b(repr(self).encode(), digest_size=4).digest()[0] % 10
         return {0: "heldout", 1: "validation"}.get(bucket, "train")
 
@@ -70,7 +70,7 @@ def draw_scene(rng: random.Random, usual_rate: float, *, trained: bool = False) 
 
 
 def with_value(scene: Scene, kind: str, attribute: str, value: str) -> Scene:
-    """The same scene with another colour or pattern (`attribute`) of the thing of this kind."""
+    """The scene with `value` as the colour or pattern (`attribute`) of the thing of this kind."""
     return replace(
         scene,
         things=tuple(

@@ -207,7 +207,6 @@ def test_mathvista_the_official_rule_gets_an_answer_that_was_extracted_once():
     assert verdict("mathvista", "7", "The answer is 3000.", "official") == "right"
     assert verdict("mathvista", "7", r"\boxed{3000}", "official") == "right"
     assert verdict("mathvista", "7", r"\boxed{The answer is 3000.}", "official") == "wrong"  # no float()
-    assert verdict("mathvista", "7", r"Answer: The answer is 3000.", "official") == "wrong"
 
 
 def test_mathvista_hints_name_the_form_of_the_answer():
@@ -833,9 +832,6 @@ def test_mathvista_a_gold_letter_is_a_text_that_two_choices_may_have():
     assert {bench.grade(item, said).verdict for said in ("(B)", "(C)")} == {"right"}
 
 
-@pytest.mark.xfail(
-    reason="the grader takes a lone letter for a label and for the option that is this letter", strict=False
-)
 @pytest.mark.parametrize("name", ["mmmu_pro", "mmmu", "mmmu_pro_vision", "mathvision"])
 def test_a_lone_letter_is_our_label_if_the_options_are_letters_in_another_order(name: str):
     options, bench = ["E", "C", "D", "A", "B"], registry.get(name)
@@ -863,7 +859,6 @@ def test_a_lone_letter_is_our_label_if_the_options_are_letters_in_another_order(
         ),
     ],
 )
-@pytest.mark.xfail(reason="the grader does not read every unit in braces", strict=False)
 def test_mathvision_units_in_braces(gold: str, right: tuple[str, ...], wrong: tuple[str, ...]):
     bench = registry.get("mathvision")
     (item,) = samples("mathvision", None, [data.mathvision("9", "How large is it?", [], gold)]).values()

@@ -137,6 +137,8 @@ def _choose(text: str, options: tuple[str, ...], letter: bool) -> Choice:
 def _answer(text: str, options: tuple[str, ...], letter: bool) -> Choice:
     """An answer that is a label, a label with its text, or an option's text."""
     exact = [i for i, option in enumerate(options) if option.strip() == text.strip()]
+    if letter and exact:  # equal options may differ in blanks
+        exact = [i for i, option in enumerate(options) if _compact(option) == _compact(text)]
     cleaned = plain(text).strip()
     bare = BARE.match(cleaned)
     if exact and not (bare and (letter or _letters(options))):

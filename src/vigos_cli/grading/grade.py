@@ -70,9 +70,17 @@ class Item:
     kind: str | None
 
     @property
+    def letter(self) -> bool:
+        """Whether the gold is a label, so that only a label decides between equal options."""
+        texts = [choice.strip() for choice in self.choices]
+        return self.kind == "letter" or (
+            BARE.match(self.gold.strip()) is not None and self.gold.strip() not in texts
+        )
+
+    @property
     def gold_words(self) -> str:
         """The gold, or the text of the right option, as it is compared with words."""
-        index = gold_index(self.gold, self.choices, letter=self.kind == "letter") if self.choices else None
+        index = gold_index(self.gold, self.choices, letter=self.letter) if self.choices else None
         return words(self.gold if index is None else self.choices[index])
 
 
@@ -277,14 +285,14 @@ def _named(formula: str) -> tuple[str, str]:
 def _choice(pair: AnswerPair) -> Verdict | None:
     """By the options; None where the gold is none of them."""
     item = pair.item
-    gold = gold_index(item.gold, item.choices, letter=item.kind == "letter")
+    gold = gold_index(item.gold, item.choices, letter=item.letter)
     if gold is None:
         return None
-    chosen = choose(pair.found[-LONGEST:], item.choices, letter=item.kind == "letter")
+    chosen = choose(pair.found[-LONGEST:], item.choices, letter=item.letter)
     if chosen.index is None:
         return pair.verdict("unparsed", "choice", chosen.reason)
     same = chosen.index == gold
-    if item.kind != "letter":
+    if not item.letter:
         same = item.choices[chosen.index].strip() == item.choices[gold].strip()
     return pair.decided(same, "choice", chosen.reason, chosen.reason)
 

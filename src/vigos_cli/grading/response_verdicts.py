@@ -31,37 +31,15 @@ def no_answer(rule: str = "none") -> Verdict:
 
 
 def by_grading(gold: str, response: str, choices: Sequence[str] = (), **known: Any) -> Verdict:
-    """The shared graders' verdict; `known` may give the precision, unit and kind of the gold answer.
-
-    If the gold answer is a letter, and not the text of an option, only a label decides between equal options.
-    """
+    """The shared graders' verdict; `known` may give the precision, unit and kind of the gold answer."""
     from vigos_cli.grading import grade
 
-    choices = tuple(choices)
-    if known.get("kind") == "letter" or (LETTER.fullmatch(gold.strip()) and gold.strip() not in choices):
-        choices = without_equal_texts(choices)
-    return grade(gold, response, choices=choices, **known)
+    return grade(gold, response, choices=tuple(choices), **known)
 
 
 def by_letter(gold: str, response: str, choices: Sequence[str]) -> Verdict:
-    """The shared graders' verdict if the gold answer is a letter, whatever the options look like.
-
-    An option whose text another option has too is meant only by its label.
-    """
+    """The shared graders' verdict if the gold answer is a letter, whatever the options look like."""
     return by_grading(gold, response, choices, kind="letter")
-
-
-def without_equal_texts(choices: Sequence[str]) -> tuple[str, ...]:
-    """The options; a text that several of them have is replaced, so that no answer can be equal to it.
-
-    >>> without_equal_texts(("5 cm", "7 cm", "5 cm"))
-    ('equal option A', '7 cm', 'equal option C')
-    """
-    texts = [" ".join(choice.split()) for choice in choices]
-    return tuple(
-        choice if texts.count(text) == 1 else f"equal option {chr(ord('A') + i)}"
-        for i, (choice, text) in enumerate(zip(choices, texts, strict=True))
-    )
 
 
 def best(verdicts: Iterable[Verdict]) -> Verdict:

@@ -67,6 +67,7 @@ def test_saved_responses_are_joined_graded_and_explained(folder):
     assert found["c", 0][1] == "missing"
     assert (scores["missing"], scores["fewer"], scores["unknown"], scores["scorer"]) == (1, 0, 0, "ours")
     assert scores["accuracy"]["mean"] == 2 / 6 and scores["pass"]["2"]["mean"] == 2 / 3
+    assert scores["vote"]["mean"] == 1 / 3 and scores["agreement"]["mean"] == 0 and scores["tokens"] is None
     assert {v["answers"] for v in lines(folder / "out" / "verdicts.jsonl")} == {"sampled"}
     assert json.loads((folder / "out" / "scores.json").read_text())["missing"] == 1
 
@@ -135,6 +136,30 @@ def test_damaged_responses_are_sampled_again(folder):
         path.write_bytes(whole.encode().split(b"\n")[0] + b"\n" + damage)
         run(folder, *few)
         assert path.read_text() == whole
+
+
+def test_tokens_and_cut_off_answers_are_in_the_scores_of_a_run_and_of_its_resumption(folder):
+    few = ("bench.samples=2", "bench.max_new_tokens=8")
+    scores = run(folder, *few)["plain"]
+    made = lines(folder / "out" / "responses.jsonl")
+    for part, chosen in (
+        (scores, [a for a in made if not a["draw"]]),
+        (scores["sampled"], [a for a in made if a["draw"]]),
+    ):
+        assert part["tokens"]["mean"] == np.mean([a["tokens"] for a in chosen])
+        assert part["cut_off"]["mean"] == np.mean([not a["finished"] for a in chosen])
+        assert part["tokens"]["n"] == part["cut_off"]["n"] == len(chosen)
+    assert "vote" not in scores and scores["sampled"]["vote"]["n"] == 3
+    assert run(folder, *few, "resume=auto")["plain"] == scores
+
+
+def test_priorworld_has_the_figures_of_its_draws(folder):
+    few = ("bench.samples=2", "limit=2", f"out={folder / 'w'}")
+    scores = evaluate(job("eval", ["bench=priorworld", *few]))["priorworld"]  # type: ignore[arg-type]
+    made = lines(folder / "w" / "responses.jsonl")
+    assert scores["tokens"]["n"] == 2 and scores["sampled"]["tokens"]["n"] == 4
+    assert scores["sampled"]["tokens"]["mean"] == np.mean([a["tokens"] for a in made if a["draw"]])
+    assert scores["sampled"]["vote"]["n"] == scores["sampled"]["agreement"]["n"] == 2
 
 
 def test_the_progress_bar_knows_the_number_of_rows(folder, monkeypatch):

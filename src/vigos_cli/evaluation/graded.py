@@ -14,13 +14,18 @@ Groups = Mapping[
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One response with its verdict. `score` is a judge's, from 0 to 1; None without a judge's score."""
+    """One response with its verdict.
+
+    `score` is a judge's, from 0 to 1. `finished`: it ended before the length limit. None: not known.
+    """
 
     sample: Sample
     draw: int
     verdict: Verdict
     score: float | None = None
     response: str | None = None  # None: no response
+    tokens: int | None = None
+    finished: bool | None = None
 
     @property
     def right(self) -> float:

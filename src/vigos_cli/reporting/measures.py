@@ -20,6 +20,13 @@ LABELS = {
     "capture": "answers that give the usual look where the picture contradicts it",
     "valid": "answers in the required format",
 }
+DRAW_FIGURES = {  # figures about the draws of an item, for all benchmarks
+    "vote": "majority vote",
+    "agreement": "agreement",
+    "cut_off": "cut off",
+    "tokens": "tokens per answer",
+    "tokens_per_right": "tokens per right one",
+}
 HEADLINES = ("accuracy", "score", "prior")  # measures of another benchmark that are shown, if it has them
 
 Spread = tuple[float, float, float]  # mean, and both ends of its 95 % interval
@@ -39,6 +46,16 @@ def format_share(share: Mapping[str, Any] | None) -> str:
         return "-"
     interval = "" if share["low"] is None else f" [{share['low']:.3f}, {share['high']:.3f}]"
     return f"{share['mean']:.3f}{interval}"
+
+
+def format_in_two_lines(figure: Mapping[str, Any] | None) -> str:
+    """A share, or a number of tokens (more than 1), as text: mean and n, and the interval below them."""
+    if not figure:
+        return "-"
+    digits = 3 if figure["mean"] <= 1 else 1
+    mean = f"{figure['mean']:.{digits}f} n={figure['n']}"
+    low, high = figure["low"], figure["high"]
+    return mean if low is None else f"{mean}\n[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[list[str]]:

@@ -14,6 +14,7 @@ def run(config: EvalRun) -> float | None:
     from vigos_cli.reporting.measures import main_figure
     from vigos_cli.reporting.terminal_tables import (
         print_differences,
+        print_draws,
         print_judged,
         print_leakage,
         print_priorworld_table,
@@ -28,6 +29,7 @@ def run(config: EvalRun) -> float | None:
         own = {config.adapter.path or config.model.name: scores["priorworld"]}
         print_priorworld_table(own, f"eval, priorworld{shown}")
     print_scores(others, shown)
+    print_draws(scores, shown)
     print_judged(scores)
     print_leakage(scores)
     if config.compare:

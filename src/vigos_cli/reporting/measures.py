@@ -48,14 +48,14 @@ def format_share(share: Mapping[str, Any] | None) -> str:
     return f"{share['mean']:.3f}{interval}"
 
 
-def format_in_two_lines(figure: Mapping[str, Any] | None) -> str:
-    """A share, or a number of tokens (more than 1), as text: mean and n, and the interval below them."""
+def format_figure(figure: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """Mean, interval and n of a share, or of a number of tokens (more than 1); "-" if it is not known."""
     if not figure:
-        return "-"
+        return "-", "", ""
     digits = 3 if figure["mean"] <= 1 else 1
-    mean = f"{figure['mean']:.{digits}f} n={figure['n']}"
     low, high = figure["low"], figure["high"]
-    return mean if low is None else f"{mean}\n[{low:.{digits}f}, {high:.{digits}f}]"
+    interval = "" if low is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{figure['mean']:.{digits}f}", interval, f"n={figure['n']}"
 
 
 def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[list[str]]:

@@ -12,7 +12,7 @@ from vigos_cli.reporting.measures import (
     DRAW_FIGURES,
     LABELS,
     before_and_after,
-    format_in_two_lines,
+    format_figure,
     format_measure,
     format_share,
 )
@@ -96,10 +96,15 @@ def print_draws(scores: Mapping[str, Mapping[str, Any]], shown: str = "") -> Non
     )
     for name, kind, part in _parts(scores):
         if any(part.get(key) for key in DRAW_FIGURES):
-            cells = (format_in_two_lines(part.get(key)) for key in DRAW_FIGURES)
+            cells = (_in_two_lines(part.get(key)) for key in DRAW_FIGURES)
             table.add_row(name, kind.split(",")[0], *cells, end_section=True)
     if table.row_count:
         print_wide(table, least=110)
+
+
+def _in_two_lines(figure: Mapping[str, Any] | None) -> str:
+    mean, interval, n = format_figure(figure)
+    return f"{mean} {n}\n{interval}".strip()
 
 
 def print_judged(scores: Mapping[str, Mapping[str, Any]]) -> None:

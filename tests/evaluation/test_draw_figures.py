@@ -159,3 +159,6 @@ def test_what_is_not_known_is_none_and_a_dash(monkeypatch):
     terminal_tables.print_draws({"plain": found | {"missing": 0}})
     last = [line for line in screen.getvalue().splitlines() if "saved" in line][-1]
     assert [cell.strip() for cell in last.split("│")[3:-1]] == ["1.000 n=1", "1.000 n=1", "-", "-", "-"]
+    screen.truncate(0)
+    terminal_tables.print_draws({"mmvet": {"tokens": None, "cut_off": None}})
+    assert screen.getvalue() == ""

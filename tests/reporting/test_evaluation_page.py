@@ -132,6 +132,18 @@ def test_the_table_has_every_figure_of_both_kinds_of_answers():
     ]
 
 
+def test_the_figures_of_a_judge_are_in_the_table():
+    judge = {"model": "m", "n": 40, "null": 0, "score": FIGURE, "agreement": None}
+    assert evaluation_page.figure_rows({"greedy": {"judge": judge}}) == [
+        ("judge's score", ["0.250 [0.125, 0.500] n=40"])
+    ]
+
+
+def test_there_is_no_chart_without_figures():
+    assert "<figure>" in evaluation_html(page())
+    assert "<figure>" not in evaluation_html(page(charts={"subject": [Bar("Art", [None], 0.5)]}))
+
+
 def test_a_chart_has_a_dot_an_interval_and_the_chance_of_each_group():
     tags = Reader(evaluation_html(page(charts={"subject": [Bar("Art", [FIGURE], 0.5)]}))).tags
     (dot,) = (given for tag, given in tags if tag == "circle" and given.get("cx") != "7")
@@ -163,6 +175,9 @@ def test_long_texts_are_shortened_until_all_fit(monkeypatch):
     assert 2000 < limit < 9000 and sum(min(len(text), limit) for text in texts) <= 10_000
     assert text_limit(["a" * 100]) == TEXT_LIMIT
     assert text_limit(["é" * 9000] * 4) <= text_limit(["b" * 9000] * 4)
+    assert text_limit(["é" * 2000] * 2) < TEXT_LIMIT  # JSON writes each character as six
+    shown = island(evaluation_html(page(replace(ITEM, question="q" * 30_000))))["items"][0]["question"]
+    assert shown[0][0] == shown[2][-1] == "q" and shown[1] > 15_000
 
 
 def test_the_middle_of_a_text_in_pieces_is_left_out():

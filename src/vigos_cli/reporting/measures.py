@@ -25,7 +25,7 @@ DRAW_FIGURES = {  # figures about the draws of an item, for all benchmarks
     "agreement": "agreement",
     "cut_off": "cut off",
     "tokens": "tokens per answer",
-    "tokens_per_right": "tokens per right one",
+    "tokens_per_right": "tokens per right answer",
 }
 HEADLINES = ("accuracy", "score", "prior")  # measures of another benchmark that are shown, if it has them
 

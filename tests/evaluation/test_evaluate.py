@@ -19,7 +19,11 @@ from scipy import stats as scipy_stats
 
 from vigos_cli.config.compose import job
 from vigos_cli.evaluation.evaluate import evaluate
+from vigos_cli.evaluation.evaluation_report import write_report
+from vigos_cli.evaluation.graded import Graded
+from vigos_cli.evaluation.result import Result
 from vigos_cli.evaluation.run_comparison import compare_runs, holm, mcnemar, sign_flips, write_comparison
+from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.progress import Bar
 
@@ -67,6 +71,7 @@ def test_saved_responses_are_joined_graded_and_explained(folder):
     assert found["c", 0][1] == "missing"
     assert (scores["missing"], scores["fewer"], scores["unknown"], scores["scorer"]) == (1, 0, 0, "ours")
     assert scores["accuracy"]["mean"] == 2 / 6 and scores["pass"]["2"]["mean"] == 2 / 3
+    assert scores["vote"]["mean"] == 1 / 3 and scores["agreement"]["mean"] == 0 and scores["tokens"] is None
     assert {v["answers"] for v in lines(folder / "out" / "verdicts.jsonl")} == {"sampled"}
     assert json.loads((folder / "out" / "scores.json").read_text())["missing"] == 1
 
@@ -135,6 +140,30 @@ def test_damaged_responses_are_sampled_again(folder):
         path.write_bytes(whole.encode().split(b"\n")[0] + b"\n" + damage)
         run(folder, *few)
         assert path.read_text() == whole
+
+
+def test_tokens_and_cut_off_answers_are_in_the_scores_of_a_run_and_of_its_resumption(folder):
+    few = ("bench.samples=2", "bench.max_new_tokens=8")
+    scores = run(folder, *few)["plain"]
+    made = lines(folder / "out" / "responses.jsonl")
+    for part, chosen in (
+        (scores, [a for a in made if not a["draw"]]),
+        (scores["sampled"], [a for a in made if a["draw"]]),
+    ):
+        assert part["tokens"]["mean"] == np.mean([a["tokens"] for a in chosen])
+        assert part["cut_off"]["mean"] == np.mean([not a["finished"] for a in chosen])
+        assert part["tokens"]["n"] == part["cut_off"]["n"] == len(chosen)
+    assert "vote" not in scores and scores["sampled"]["vote"]["n"] == 3
+    assert run(folder, *few, "resume=auto")["plain"] == scores
+
+
+def test_priorworld_has_the_figures_of_its_draws(folder):
+    few = ("bench.samples=2", "limit=2", f"out={folder / 'w'}")
+    scores = evaluate(job("eval", ["bench=priorworld", *few]))["priorworld"]  # type: ignore[arg-type]
+    made = lines(folder / "w" / "responses.jsonl")
+    assert scores["tokens"]["n"] == 2 and scores["sampled"]["tokens"]["n"] == 4
+    assert scores["sampled"]["tokens"]["mean"] == np.mean([a["tokens"] for a in made if a["draw"]])
+    assert scores["sampled"]["vote"]["n"] == scores["sampled"]["agreement"]["n"] == 2
 
 
 def test_the_progress_bar_knows_the_number_of_rows(folder, monkeypatch):
@@ -275,25 +304,60 @@ def test_only_missing_answers_of_an_item_are_sampled(folder):
     assert sorted(path.read_text().splitlines()) == sorted(answers.splitlines())
 
 
-def test_wrong_and_unparsed_responses_are_on_a_page_with_pictures(folder):
-    run(folder, "bench.samples=1", "bench.max_new_tokens=8")
-    page = (folder / "out" / "failures.html").read_text()
-    island = json.loads(page.split('id="island">')[1].split("</script>")[0])
-    verdicts = [v for v in lines(folder / "out" / "verdicts.jsonl") if v["draw"] == 0]
-    failed = {v["id"]: v for v in verdicts if v["verdict"] != "right"}
-    assert failed and {r["id"] for r in island["rollouts"]} == failed.keys()
-    for rollout in island["rollouts"]:
-        verdict = failed[rollout["id"]]
-        assert rollout["reason"] == f"{verdict['rule']}: {verdict['reason']}"
-        assert rollout["valid"] == (verdict["verdict"] == "wrong")
-        assert island["images"][rollout["images"][0]].startswith("data:image/png;base64,")
+def island(folder: Path) -> dict:
+    page = (folder / "out" / "report.html").read_text()
+    return json.loads(page.split('id="island">')[1].split("</script>")[0])
+
+
+def test_all_answers_are_on_the_page_with_their_pictures(folder):
+    scores = run(folder, "bench.samples=1", "bench.max_new_tokens=8")["plain"]
+    data = island(folder)
+    verdicts = {(v["id"], v["draw"]): v for v in lines(folder / "out" / "verdicts.jsonl")}
+    responses = {(a["sample_id"], a["draw"]): a for a in lines(folder / "out" / "responses.jsonl")}
+    assert [item["id"] for item in data["items"]] == ["a", "b", "c"]
+    for item in data["items"]:
+        assert data["images"][item["images"][0]].startswith("data:image/png;base64,")
+        for draw, (word, said, reason, tokens, cut, score, pieces) in enumerate(item["answers"]):
+            verdict, response = verdicts[item["id"], draw], responses[item["id"], draw]
+            assert (word, said or None, score) == (verdict["verdict"], verdict["extracted"], None)
+            assert reason == f"{verdict['rule']}: {verdict['reason']}"
+            assert (tokens, bool(cut)) == (response["tokens"], not response["finished"])
+            assert "".join(text for text, _ in pieces) == response["text"]
+    assert f"{scores['tokens']['mean']:.1f}" in (folder / "out" / "report.html").read_text()
 
 
 def test_markup_in_saved_responses_is_escaped_on_the_page(folder):
     (folder / "said.jsonl").write_text(json.dumps({"id": "a", "response": "<script>alert(1)</script>"}))
     run(folder, f"responses={folder / 'said.jsonl'}")
-    page = (folder / "out" / "failures.html").read_text()
+    page = (folder / "out" / "report.html").read_text()
     assert "alert(1)" in page and "<script>alert" not in page
+    answers = [item["answers"][0] for item in island(folder)["items"]]
+    assert [answer[3] for answer in answers] == [None] * 3  # saved responses have no count of tokens
+    assert answers[0][6] is not None and answers[1][6] is None  # no response to the second item
+
+
+@pytest.mark.parametrize(
+    ("overrides", "model"),
+    [
+        ((), "builtin:tiny"),
+        (
+            ("rollout=openai", "rollout.url=http://there:1/v1", "model.path=org/name"),
+            "org/name at http://there:1/v1",
+        ),
+        (
+            ("rollout=openai", "rollout.url=http://there:1/v1", "rollout.model=large"),
+            "large at http://there:1/v1",
+        ),
+        (("rollout=openai", "rollout.url=http://there:1/v1", "responses=said.jsonl"), "said.jsonl"),
+    ],
+)
+def test_the_page_names_the_model_that_answered(folder, overrides, model):
+    (folder / "out").mkdir()
+    config = job("eval", ["bench=plain", f"out={folder / 'out'}", *overrides])
+    sample = Sample("a", "What?", "42", ())
+    graded = [Graded(sample, 0, Verdict("unparsed", None, "text", "no answer"), response="")]
+    write_report("plain", Result(graded, lambda _: {}, folder / "out"), {}, config)  # type: ignore[arg-type]
+    assert dict(island(folder)["facts"])["model"] == model
 
 
 def test_a_single_item_can_be_selected(folder):

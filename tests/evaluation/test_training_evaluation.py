@@ -52,7 +52,7 @@ def test_all_benchmarks_of_the_paper_in_one_run_with_one_model(rows, tmp_path):
             json.loads(line) for line in (tmp_path / name / "verdicts.jsonl").read_text().splitlines()
         ]
         assert {v["draw"] for v in verdicts} == {0, 1} and {v["bench"] for v in verdicts} == {name}
-        assert (tmp_path / name / "failures.html").exists()
+        assert (tmp_path / name / "report.html").exists()
     assert json.loads((tmp_path / "scores.json").read_text()) == scores
 
 

@@ -21,13 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vigos_cli.config.compose import job
 from vigos_cli.data.priorworld import question_rows
-from vigos_cli.evaluation.failures import Failures
-from vigos_cli.evaluation.graded import Graded
 from vigos_cli.reporting.embedded_images import SIDE
 from vigos_cli.reporting.rollouts_page import TEXT_LIMIT, ShownRollout, ShownToken, page, write_page
-from vigos_cli.types import Kind, Sample, Verdict
+from vigos_cli.types import Kind
 
 HOSTILE = (
     "</script><script>document.title = 'taken'</script>",
@@ -204,38 +201,6 @@ def test_the_middle_of_a_long_text_is_left_out_and_its_length_shown():
     assert shown["tokens"][0][0] == ["x" * half, 100_000 - half, "y" * half]
     assert shown["question"] == "q" * TEXT_LIMIT
     assert len(text) < 100_000
-
-
-# ---- the page of failures
-
-
-def failures(path: Path, response: str, *overrides: str) -> dict[str, Any]:
-    """The island of the page with one response that no rule could read."""
-    collected = Failures(None)
-    verdict = Verdict("unparsed", None, "text", "no answer")
-    collected.see(Graded(Sample("a", "What?", "42", ()), 0, verdict, response=response))
-    collected.write(path, "plain", job("eval", ["bench=plain", "out=unused", *overrides]))  # type: ignore[arg-type]
-    return island(path.read_text())
-
-
-def test_the_end_of_a_long_response_is_on_the_page_of_failures(tmp_path):
-    long = "thought " * 1000 + "so it is 42"
-    assert failures(tmp_path / "page.html", long)["rollouts"][0]["tokens"][0][0] == long
-    longer = "thought " * 5000 + "so it is 42"
-    head, left, tail = failures(tmp_path / "page.html", longer)["rollouts"][0]["tokens"][0][0]
-    assert longer.startswith(head) and longer.endswith(tail) and tail.endswith("so it is 42")
-    assert left == len(longer) - len(head) - len(tail) > 0
-
-
-def test_the_page_of_failures_names_the_model_that_answered(tmp_path):
-    path = tmp_path / "page.html"
-    assert dict(failures(path, "")["facts"])["model"] == "builtin:tiny"
-    server = ("rollout=openai", "rollout.url=http://there:1/v1", "model.path=org/name")
-    assert dict(failures(path, "", *server)["facts"])["model"] == "org/name at http://there:1/v1"
-    named = dict(failures(path, "", *server, "rollout.model=large")["facts"])
-    assert named["model"] == "large at http://there:1/v1"
-    saved = dict(failures(path, "", *server, "responses=said.jsonl")["facts"])
-    assert saved["model"] == "said.jsonl"
 
 
 # ---- pictures

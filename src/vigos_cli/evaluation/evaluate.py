@@ -3,8 +3,9 @@
     responses.jsonl   a line for each response, as soon as it is complete; resume=auto samples the others
     verdicts.jsonl    a line for each: id, draw, extracted, verdict (right, wrong, unparsed), rule, reason;
                       judge (0 to 1, or null), which changes no other field; answers (greedy, sampled, saved)
-    scores.json       figures of each benchmark, greedy and sampled, by the rules and by a judge
-    failures.html     a page with the greedy responses that are not right, and their pictures
+    scores.json       figures of each benchmark, greedy and sampled, by the rules and by a judge; the keys
+                      of all benchmarks are explained in figures.py and draw_figures.py
+    report.html       a page with the figures, charts by group, and every item with its answers
     judge.jsonl       the scores of a judge, if one was asked
 
 With several benchmarks each has a folder, and scores.json is beside the folders. A judge is asked last, so
@@ -24,9 +25,11 @@ from typing import TYPE_CHECKING, Any
 from vigos_cli.config import torchrun
 from vigos_cli.config.schema import BenchTask, EvalRun
 from vigos_cli.evaluation import benchmark_rows, registry
-from vigos_cli.evaluation.failures import PAGE, Failures
+from vigos_cli.evaluation.draw_figures import draw_figures
+from vigos_cli.evaluation.evaluation_report import write_report
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
+from vigos_cli.evaluation.item_pictures import ItemPictures
 from vigos_cli.evaluation.result import ASKED, Result, save_result, save_scores
 from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.evaluation.saved_responses import joined, missing, not_over_a_run, saved_responses
@@ -70,18 +73,25 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
             folder.mkdir(parents=True, exist_ok=True)
             results[name] = result = _result(config, name, own_items, asker, folder)
             scores[name] = result.figures(result.graded)
-            save_result(out, name, result, scores)
+            _save(config, name, result, scores)
     if judge:
         from vigos_cli.evaluation.judge_scores import fill_in, with_judge
 
         fill_in(judge, list(results.values()))
         for name, result in results.items():
             scores[name] = with_judge(config.judge.model, result)
-            save_result(out, name, result, scores)
+            _save(config, name, result, scores)
     if config.compare and torchrun.launched_rank() == 0:
         _against(scores, config.compare[0], config.out)
         save_scores(out, scores, alone=len(tasks) == 1)
     return scores
+
+
+def _save(config: EvalRun, name: str, result: Result, scores: Mapping[str, dict[str, Any]]) -> None:
+    """Write a benchmark's verdicts, all scores so far, and the benchmark's page."""
+    save_result(Path(config.out), name, result, scores)
+    if torchrun.launched_rank() == 0:
+        write_report(name, result, scores[name], config)
 
 
 def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
@@ -115,8 +125,6 @@ def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folde
     if asker and (engine := asker.engine.facts()):
         marks["engine"] = engine
     if asker:
-        cut = [not response.finished for response in result.responses if response.draw == 0]
-        marks["cut_off"] = sum(cut) / max(1, len(cut))  # greedy answers, by the length limit
         if refused := sum(bool(response.refused) for response in result.responses):
             marks["refused"] = refused
         if config.routing.student == "structured":
@@ -179,21 +187,23 @@ def tasks_of(config: EvalRun) -> dict[str, BenchTask]:
 
 def _priorworld(config: EvalRun, items: Items, asker: Asker, folder: Path) -> Result:
     """Evaluate PriorWorld, which grades the parts of a parsed response and draws its pictures itself."""
-    from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_verdict
+    from vigos_cli.evaluation.benchmarks.priorworld_scoring import guess_chance, priorworld_verdict
     from vigos_cli.evaluation.priorworld_evaluation import evaluate_priorworld
 
     report, asked = evaluate_priorworld(asker, list(items[0]), folder)
     verdicts = (
-        (
-            sample,
-            response.draw,
-            None if response.refused else response.text,
-            _refused(response) or priorworld_verdict(sample, response),
-        )
+        _asked(sample, response, _refused(response) or priorworld_verdict(sample, response))
         for sample, response in asked
     )
-    graded = _collect(config, "priorworld", verdicts, folder)
-    return Result(graded, lambda _: report, folder, responses=[response for _, response in asked])
+    graded, pictures = _collect(verdicts)
+
+    def figures(graded: Sequence[Graded]) -> dict[str, Any]:
+        greedy, drawn = _by_kind(graded)
+        scores = report | draw_figures(greedy)
+        return scores | ({"sampled": report["sampled"] | draw_figures(drawn)} if drawn else {})
+
+    responses = [response for _, response in asked]
+    return Result(graded, figures, folder, responses=responses, chance=guess_chance, pictures=pictures)
 
 
 def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder: Path) -> Result:
@@ -207,21 +217,20 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
     answers, summarise = ASKED, _figures
     if asker:
 
-        def verdicts() -> Iterator[tuple[Sample, int, str | None, Verdict]]:
+        def verdicts() -> Iterator[Graded]:
             for sample, response in asker.responses(name, adapter.prompt, samples, reader.total, folder):
                 responses.append(response)
-                text = None if response.refused else response.text
                 verdict = _refused(response) or adapter.grade(sample, response.text, scorer)
-                yield sample, response.draw, text, verdict
+                yield _asked(sample, response, verdict)
 
-        graded = _collect(config, name, verdicts(), folder)
+        graded, pictures = _collect(verdicts())
     else:
         saved = saved_responses(Path(config.responses or ""), adapter.id_column)
         not_over_a_run(folder, Path(config.responses or ""))
         if not saved.ours:
             answers = ("saved", "sampled") if saved.draws == 1 else ("sampled", "sampled")
-            summarise = type(adapter).summarise
-        graded = _collect(config, name, _graded(adapter, joined(samples, saved), scorer), folder)
+            summarise = _part_figures
+        graded, pictures = _collect(_graded(adapter, joined(samples, saved), scorer))
         counts |= missing(adapter, {one.sample.id for one in graded}, saved, config.responses or "")
     counts |= {"revision": reader.revision} if reader.revision else {}
     if reader.left_out:
@@ -231,15 +240,33 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
         counts["without_picture"] = reader.without_picture
         print(f"{name}: {reader.without_picture} items have no picture", file=sys.stderr)
     return Result(
-        graded, lambda graded: summarise(adapter, graded) | counts, folder, answers, adapter, responses
+        graded,
+        lambda graded: summarise(adapter, graded) | counts,
+        folder,
+        answers,
+        adapter,
+        responses,
+        adapter.chance,
+        pictures,
     )
 
 
 def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
     """The benchmark's figures of the greedy responses (draw 0); those of the others are under `sampled`."""
-    scores = bench.summarise([one for one in graded if one.draw == 0])
-    drawn = [replace(one, draw=one.draw - 1) for one in graded if one.draw > 0]
-    return scores | ({"sampled": bench.summarise(drawn)} if drawn else {})
+    greedy, drawn = _by_kind(graded)
+    scores = _part_figures(bench, greedy)
+    return scores | ({"sampled": _part_figures(bench, drawn)} if drawn else {})
+
+
+def _part_figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
+    """The benchmark's figures, and those of its draws."""
+    return bench.summarise(graded) | draw_figures(graded, by_rules=not bench.needs_judge)
+
+
+def _by_kind(graded: Sequence[Graded]) -> tuple[list[Graded], list[Graded]]:
+    """The greedy responses (draw 0), and the sampled ones, numbered from 0."""
+    greedy = [one for one in graded if one.draw == 0]
+    return greedy, [replace(one, draw=one.draw - 1) for one in graded if one.draw > 0]
 
 
 # ---------------------------------------------------------------- verdicts
@@ -247,10 +274,21 @@ def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:
 
 def _graded(
     bench: Bench, responses: Iterable[tuple[Sample, int, str | None]], scorer: str
-) -> Iterator[tuple[Sample, int, str | None, Verdict]]:
+) -> Iterator[Graded]:
+    none = Verdict("unparsed", None, "missing", "no response to this item")
     for sample, draw, text in responses:
-        none = Verdict("unparsed", None, "missing", "no response to this item")
-        yield sample, draw, text, none if text is None else bench.grade(sample, text, scorer)
+        verdict = none if text is None else bench.grade(sample, text, scorer)
+        yield Graded(sample, draw, verdict, response=text)
+
+
+def _asked(sample: Sample, response: Response, verdict: Verdict) -> Graded:
+    """A model's graded response. An engine that does not count tokens reports 0, which is not known."""
+    if response.refused:
+        return Graded(sample, response.draw, verdict)
+    tokens = response.tokens or None
+    return Graded(
+        sample, response.draw, verdict, response=response.text, tokens=tokens, finished=response.finished
+    )
 
 
 def _refused(response: Response) -> Verdict | None:
@@ -260,18 +298,10 @@ def _refused(response: Response) -> Verdict | None:
     return Verdict("unparsed", None, "missing", f"the server {response.refused}")
 
 
-def _collect(
-    config: EvalRun,
-    name: str,
-    verdicts: Iterable[tuple[Sample, int, str | None, Verdict]],
-    folder: Path,
-) -> list[Graded]:
-    """Collect all verdicts without pictures, and write the page of failures, which keeps its pictures."""
-    failures, graded = Failures(None if config.responses else config.routing.student), []
-    for sample, draw, text, verdict in verdicts:
-        one = Graded(sample, draw, verdict, response=text)
-        failures.see(one)
-        graded.append(replace(one, sample=replace(sample, images=())))
-    if torchrun.launched_rank() == 0:
-        failures.write(folder / PAGE, name, config)
-    return graded
+def _collect(verdicts: Iterable[Graded]) -> tuple[list[Graded], ItemPictures]:
+    """All graded responses without their pictures, and the pictures that the page shows."""
+    graded, pictures = [], ItemPictures()
+    for one in verdicts:
+        pictures.see(one)
+        graded.append(replace(one, sample=replace(one.sample, images=())))
+    return graded, pictures

@@ -108,15 +108,24 @@ def summary(
             for k in sorted({most, *(k for k in SIZES if k < most)})
         }
     for name, key in (groups or {}).items():
-        figures[name] = {
-            group: {
-                **(accuracy(part) or {}),
-                "unparsed": _average([float(one.verdict.verdict == "unparsed") for one in part]),
-                **_chance(by_item(part), chance, 1),
-            }
-            for group, part in sorted(split_by_group(graded, key).items())
-        }
+        figures[name] = group_figures(graded, key, chance)
     return figures
+
+
+def group_figures(
+    graded: Sequence[Graded],
+    key: Callable[[Sample], str | Sequence[str]],
+    chance: Callable[[Sample], float | None],
+) -> dict[str, Figure]:
+    """The accuracy of each group, its share of unparsed answers, and the accuracy of a uniform guess."""
+    return {
+        group: {
+            **(accuracy(part) or {}),
+            "unparsed": _average([float(one.verdict.verdict == "unparsed") for one in part]),
+            **_chance(by_item(part), chance, 1),
+        }
+        for group, part in sorted(split_by_group(graded, key).items())
+    }
 
 
 def accuracy(graded: Sequence[Graded]) -> Figure | None:

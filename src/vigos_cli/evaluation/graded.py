@@ -13,13 +13,19 @@ Groups = Mapping[str, Callable[[Sample], str | Sequence[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One response with its verdict. `score` is the score of a judge, from 0 to 1; None if there is none."""
+    """One response with its verdict.
+
+    `score` is the score of a judge, from 0 to 1; None if there is none. `finished` says whether the response
+    ended before the length limit; None if that is not known, and so are `tokens`.
+    """
 
     sample: Sample
     draw: int
     verdict: Verdict
     score: float | None = None
     response: str | None = None  # None if the model gave no response
+    tokens: int | None = None
+    finished: bool | None = None
 
     @property
     def right(self) -> float:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import summary
-from vigos_cli.evaluation.graded import Graded
+from vigos_cli.evaluation.graded import Graded, Groups
 from vigos_cli.evaluation.row_parsing import labelled, letters_in_another_order, number_marks, paragraphs
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample, Verdict
@@ -48,6 +48,11 @@ class Bench(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that rows must have."""
+        ...
+
+    @property
+    def groups(self) -> Groups:
+        """The groupings of the items, such as subject or type, for which there are figures."""
         ...
 
     def own_rows(self) -> tuple[Sequence[Row], Path]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vigos_cli.config import torchrun
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
-from vigos_cli.types import Response
+from vigos_cli.evaluation.item_pictures import ItemPictures
+from vigos_cli.types import Response, Sample
 from vigos_cli.utils.files import write_json, write_lines
 
 ASKED = ("greedy", "sampled")
@@ -26,6 +27,8 @@ class Result:
     answers: tuple[str, str] = ASKED  # the kind of draw 0, and of the other draws
     bench: Bench | None = None  # None: PriorWorld
     responses: Sequence[Response] = ()  # from the model that was asked; empty for saved responses
+    chance: Callable[[Sample], float | None] = lambda _: None  # the accuracy of a uniform guess
+    pictures: ItemPictures = field(default_factory=ItemPictures)
 
 
 def save_result(out: Path, name: str, result: Result, scores: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from operator import itemgetter
 
 from vigos_cli.types import Kind, Rollout, Segments
@@ -42,6 +42,7 @@ NAMES = {  # of the tags, in the reason why a rollout is invalid
     THINK_END: "think_end",
 }
 TAG = re.compile("|".join(NAMES))
+PLAIN_OR_SIGN = re.compile(r"[^<>{}\\]+|[<>{}\\]")  # every region begins and ends at such a sign
 BOX = r"\boxed{"
 BRACE = re.compile(r"\\boxed\{|\\[{}]|[{}]")
 
@@ -129,9 +130,10 @@ def parse_rollout(rollout: Rollout, *, student: str, spans: str = "paper") -> Se
 
 def runs(text: str, *, student: str, spans: str = "paper") -> list[tuple[str, Kind]]:
     """Split a turn into pieces of one kind, for display; one piece if the format is broken."""
-    kinds = parse(text, range(1, len(text) + 1), 0, True, student=student, spans=spans).kinds
-    pieces = groupby(zip(text, kinds, strict=True), key=itemgetter(1))
-    return [("".join(char for char, _ in piece), kind) for kind, piece in pieces]
+    parts = PLAIN_OR_SIGN.findall(text)
+    kinds = parse(text, list(accumulate(map(len, parts))), 0, True, student=student, spans=spans).kinds
+    pieces = groupby(zip(parts, kinds, strict=True), key=itemgetter(1))
+    return [("".join(part for part, _ in piece), kind) for kind, piece in pieces]
 
 
 def _paper(text: str, tags: tuple[str, ...]) -> Regions:

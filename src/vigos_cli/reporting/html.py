@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,3 +22,12 @@ def html_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def page_environment() -> Environment:
+    """An environment for pages whose texts are in a JSON island, and that name their script by its digest."""
+    environment = html_environment()
+    # `tojson` escapes what could end the island. The rest is ASCII, so lone surrogates are valid as well.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.filters["digest"] = lambda text: b64encode(sha256(str(text).encode()).digest()).decode()
+    return environment

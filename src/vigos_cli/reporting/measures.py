@@ -20,6 +20,13 @@ LABELS = {
     "capture": "answers that give the usual look where the picture contradicts it",
     "valid": "answers in the required format",
 }
+DRAW_FIGURES = {  # figures about the draws of an item, for all benchmarks
+    "vote": "majority vote",
+    "agreement": "agreement",
+    "cut_off": "cut off",
+    "tokens": "tokens per answer",
+    "tokens_per_right": "tokens per right answer",
+}
 HEADLINES = ("accuracy", "score", "prior")  # measures of another benchmark that are shown, if it has them
 
 Spread = tuple[float, float, float]  # mean, and both ends of its 95 % interval
@@ -39,6 +46,16 @@ def format_share(share: Mapping[str, Any] | None) -> str:
         return "-"
     interval = "" if share["low"] is None else f" [{share['low']:.3f}, {share['high']:.3f}]"
     return f"{share['mean']:.3f}{interval}"
+
+
+def format_figure(figure: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """Mean, interval and n of a share, or of a number of tokens (more than 1); "-" if it is not known."""
+    if not figure:
+        return "-", "", ""
+    digits = 3 if figure["mean"] <= 1 else 1
+    low, high = figure["low"], figure["high"]
+    interval = "" if low is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{figure['mean']:.{digits}f}", interval, f"n={figure['n']}"
 
 
 def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[list[str]]:

@@ -1,12 +1,12 @@
-"""Write an HTML page that shows rollouts, or the failures of a benchmark, token by token.
+"""Write an HTML page that shows rollouts token by token.
 
     size = write_page(out / "rollouts.html", rollouts, "base, greedy", {"model": "tiny", "valid": "0.91"})
 
     list of ShownRollout -> JSON island -> rollouts.html.j2, whose script builds each rollout when it is
                                            scrolled to
 
-`vigos rollout` writes `rollouts.html` and `vigos eval` writes `failures.html`. All texts are untrusted:
-questions come from other people's data, answers from a model. Three measures keep them harmless:
+`vigos rollout` writes `rollouts.html`. All texts are untrusted: questions come from other people's data,
+answers from a model. Three measures keep them harmless:
     island    no text is part of the markup: all texts are JSON in ASCII, with `<`, `>` and `&` escaped
     nodes     the script turns texts into text nodes, never into markup
     policy    the page forbids all requests, and every script or style but its own two, named by their digests
@@ -15,16 +15,14 @@ questions come from other people's data, answers from a model. Three measures ke
 from __future__ import annotations
 
 import math
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigos_cli.reporting.embedded_images import ImageTable
-from vigos_cli.reporting.html import html_environment
+from vigos_cli.reporting.html import page_environment
 from vigos_cli.types import Kind
 from vigos_cli.utils.files import drafted
 
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 KINDS = [kind.value for kind in Kind]
 TEXT_LIMIT = 20_000  # characters of one text; the middle of a longer text is left out
-ROLLOUTS = {"all": "rollouts", "format": "format", "valid": "valid", "invalid": "invalid"}
 
 Text = str | list[str | int]  # a text, or its beginning, the number of characters left out, and its end
 
@@ -80,37 +77,21 @@ class ShownRollout:
     tokens: tuple[ShownToken, ...]
 
 
-def write_page(
-    path: Path,
-    rollouts: Sequence[ShownRollout],
-    title: str,
-    facts: Mapping[str, str],
-    words: Mapping[str, str] = ROLLOUTS,
-) -> int:
+def write_page(path: Path, rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str]) -> int:
     """Write the page, completely or not at all, and return its size in bytes."""
-    content = page(rollouts, title, facts, words).encode("utf-8")
+    content = page(rollouts, title, facts).encode("utf-8")
     with drafted(path) as draft:
         draft.write_bytes(content)
     return len(content)
 
 
-def page(
-    rollouts: Sequence[ShownRollout],
-    title: str,
-    facts: Mapping[str, str],
-    words: Mapping[str, str] = ROLLOUTS,
-) -> str:
-    """The page as text.
-
-    `facts` are shown under the title (model, adapter, rates). `words` are the names used on the page: by
-    default it calls its entries rollouts, and the page of failures calls them failures.
-    """
+def page(rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str]) -> str:
+    """The page as text; `facts` are shown under the title (model, adapter, rates)."""
     images = ImageTable()
     teachers = sorted({token.teacher for r in rollouts for token in r.tokens if token.teacher is not None})
     island = {
         "title": clip(title),
         "facts": [[clip(name), clip(value)] for name, value in facts.items()],
-        "words": dict(words),
         "kinds": KINDS,
         "teachers": teachers,
         "columns": [field.name for field in fields(ShownToken)],
@@ -132,18 +113,13 @@ def page(
         ],
         "images": images.uris,  # the last key, so that a person who reads the file finds the rollouts first
     }
-    return _template().render(island=island, kinds=KINDS, words=words)
+    return _template().render(island=island, kinds=KINDS)
 
 
-def clip(text: str) -> Text:
+def clip(text: str, limit: int = TEXT_LIMIT) -> Text:
     """The text; if it is too long, its beginning, the number of characters left out, and its end."""
-    half = TEXT_LIMIT // 2
-    return text if len(text) <= TEXT_LIMIT else [text[:half], len(text) - 2 * half, text[-half:]]
-
-
-def counted(total: int, limit: int) -> str:
-    """How many there are, as text, and how many of them a page with at most `limit` shows."""
-    return f"{total}, of which {limit} are shown" if total > limit else str(total)
+    half = limit // 2
+    return text if len(text) <= limit else [text[:half], len(text) - 2 * half, text[-half:]]
 
 
 def _row(token: ShownToken, teachers: Sequence[str]) -> list[Any]:
@@ -167,8 +143,4 @@ def _number(value: float | None) -> float | str | None:
 
 @cache
 def _template() -> Template:
-    environment = html_environment()
-    # `tojson` escapes what could end the island. The rest is ASCII, so lone surrogates are valid as well.
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    environment.filters["digest"] = lambda text: b64encode(sha256(str(text).encode()).digest()).decode()
-    return environment.get_template("rollouts.html.j2")
+    return page_environment().get_template("rollouts.html.j2")

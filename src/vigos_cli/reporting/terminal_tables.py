@@ -8,7 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vigos_cli.reporting.measures import LABELS, before_and_after, format_measure, format_share
+from vigos_cli.reporting.measures import (
+    DRAW_FIGURES,
+    LABELS,
+    before_and_after,
+    format_figure,
+    format_measure,
+    format_share,
+)
 
 
 def print_priorworld_table(reports: Mapping[str, Mapping[str, Any]], title: str) -> None:
@@ -56,7 +63,7 @@ def print_scores(scores: Mapping[str, Mapping[str, Any]], shown: str = "") -> No
             table.add_row(name, kind, *_score_cells(part))
         for key, found in part.items():
             is_share = isinstance(found, Mapping) and {"mean", "low", "n"} <= found.keys()
-            if is_share and key not in ("accuracy", "leakage"):
+            if is_share and key not in ("accuracy", "leakage", *DRAW_FIGURES):
                 further.add_row(name, kind, key, format_share(found), str(found["n"]))
     for each in (table, further):
         if each.row_count:
@@ -78,6 +85,26 @@ def _score_cells(report: Mapping[str, Any]) -> list[str]:
         share(report.get("chance")),
         "  ".join(f"@{k} {part['mean']:.3f}" for k, part in passes.items()) or "-",
     ]
+
+
+def print_draws(scores: Mapping[str, Mapping[str, Any]], shown: str = "") -> None:
+    """What the draws of an item have in common, the tokens they need, and how many were cut off."""
+    table = _table(
+        f"draws and tokens{shown}: n and 95 % intervals",
+        ("benchmark", "answers"),
+        tuple(DRAW_FIGURES.values()),
+    )
+    for name, kind, part in _parts(scores):
+        if any(part.get(key) for key in DRAW_FIGURES):
+            cells = (_in_two_lines(part.get(key)) for key in DRAW_FIGURES)
+            table.add_row(name, kind.split(",")[0], *cells, end_section=True)
+    if table.row_count:
+        print_wide(table, least=110)
+
+
+def _in_two_lines(figure: Mapping[str, Any] | None) -> str:
+    mean, interval, n = format_figure(figure)
+    return f"{mean} {n}\n{interval}".strip()
 
 
 def print_judged(scores: Mapping[str, Mapping[str, Any]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vigos_cli.config.schema import EvalRun
 
 
@@ -10,10 +12,12 @@ def run(config: EvalRun) -> float | None:
     if len(config.compare) > 1:
         return _compare(config)
     from vigos_cli.evaluation.evaluate import evaluate
+    from vigos_cli.evaluation.evaluation_report import PAGE
     from vigos_cli.models.out_of_memory import with_advice
     from vigos_cli.reporting.measures import main_figure
     from vigos_cli.reporting.terminal_tables import (
         print_differences,
+        print_draws,
         print_judged,
         print_leakage,
         print_priorworld_table,
@@ -28,18 +32,19 @@ def run(config: EvalRun) -> float | None:
         own = {config.adapter.path or config.model.name: scores["priorworld"]}
         print_priorworld_table(own, f"eval, priorworld{shown}")
     print_scores(others, shown)
+    print_draws(scores, shown)
     print_judged(scores)
     print_leakage(scores)
     if config.compare:
         print_differences(scores, config.compare[0])
-    print(f"{config.out} contains verdicts, scores and a page of failures")
+    print(f"{config.out} contains verdicts and scores; open in a browser:")
+    for name in scores:
+        print(Path(config.out, name if len(scores) > 1 else "", PAGE))
     return main_figure(next(iter(scores.values())))
 
 
 def _compare(config: EvalRun) -> None:
     """Write and show the paired differences between two runs."""
-    from pathlib import Path
-
     from rich.markdown import Markdown
 
     from vigos_cli.evaluation.run_comparison import compare_runs, write_comparison

@@ -39,6 +39,12 @@ def priorworld_items(task: BenchTask, limit: int | None = None) -> list[Sample]:
     return question_rows(task.split or "heldout", task.rows, task.seed)[:limit]
 
 
+def guess_chance(sample: Sample) -> float | None:
+    """How often a uniform guess among the answers of an item's family is right."""
+    words = vocabulary(sample.family)
+    return 1 / len(words) if words else None
+
+
 def priorworld_verdict(sample: Sample, response: Response) -> Verdict:
     """The verdict on one response; unparsed if it has no answer."""
     if not response.answer:
@@ -102,7 +108,7 @@ def measure_figures(samples: Sequence[Sample], responses: Sequence[Response]) ->
         and max(map(len, found.values())) > 1
         and (estimate := mean_interval([max(x) for x in found.values()], [groups[id] for id in found]))
     }
-    guesses = [1 / len(words) for sample in samples if (words := vocabulary(sample.family))]
+    guesses = [p for sample in samples if (p := guess_chance(sample)) is not None]
     return {
         **{name: e and e.mean for name, e in estimates.items()},
         "n": {name: e.n if e else 0 for name, e in estimates.items()},

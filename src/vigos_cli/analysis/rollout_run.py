@@ -38,7 +38,7 @@ from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.out_of_memory import SCORED_AT_ONCE, in_phase
 from vigos_cli.models.student import Student
 from vigos_cli.models.student_loading import load_student
-from vigos_cli.reporting.rollouts_page import ShownRollout, ShownToken, counted, write_page
+from vigos_cli.reporting.rollouts_page import ShownRollout, ShownToken, write_page
 from vigos_cli.supervision.batches import Prepared, prepare
 from vigos_cli.supervision.contexts import Supervised, supervise_all
 from vigos_cli.supervision.rollouts import sample_rollouts
@@ -225,7 +225,7 @@ def _page(
         "adapter": config.adapter.path or "none",
         "routing": config.routing.name,
         "data": config.data.path or config.data.name,
-        "rollouts": counted(len(lines), SHOWN),
+        "rollouts": f"{len(lines)}, of which {SHOWN} are shown" if len(lines) > SHOWN else str(len(lines)),
         "sampling": f"temperature {config.rollout.temperature:g}, top-p {config.rollout.top_p:g}",
     }
     if "palr" in summary:

@@ -141,11 +141,11 @@ class CounterfactualScorer:
             if not share_a_picture(item.sample, other):
                 images = as_many(other.images, len(item.sample.images))
                 sample = replace(item.sample, images=images)
-                return replace(item, sample=sample, images=self.prompter.encode(images))
+                return replace(item, sample=sample, images=self.prompter.encode(images, sample.places))
         return None
 
     def _grey_prompt(self, item: Prepared) -> Prompt:
-        images = self.prompter.encode([blank_like(image) for image in item.sample.images])
+        images = self.prompter.encode([blank_like(image) for image in item.sample.images], item.sample.places)
         return self.prompter.render(Role.STUDENT, images, question=item.sample.question)
 
 

@@ -87,7 +87,7 @@ def prepare(
     for place, index in places:
         try:
             sample = usable_sample(data, index, counts)
-            images = prompter.encode(sample.images)
+            images = prompter.encode(sample.images, sample.places)
             prompt = prompter.render(Role.STUDENT, images, question=sample.question)
             if len(prompt.ids) > config.model.max_prompt:
                 raise BadRow("prompt_too_long")

@@ -86,9 +86,8 @@ def supervise_rollout(
 def _teacher_prompt(role: Role, *, item: Prepared, prompter: Prompter, config: RunConfig) -> Prompt:
     images = item.images
     if role is Role.PERCEPTION and config.routing.perception_image == "noise":
-        images = prompter.encode(
-            [noise_like(image, config.seed, item.sample.id) for image in item.sample.images]
-        )
+        noise = [noise_like(image, config.seed, item.sample.id) for image in item.sample.images]
+        images = prompter.encode(noise, item.sample.places)
     prompt = prompter.render(role, images, question=item.sample.question, reference=item.reference)
     return replace(prompt, role=role)
 

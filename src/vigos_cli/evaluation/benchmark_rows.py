@@ -16,6 +16,7 @@ From the hub, one commit is read: that of the revision or of the default branch.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.schema import BenchTask
-from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
+from vigos_cli.data.file_kinds import LINES, PARQUET, refuse_other_kind
+from vigos_cli.data.rows import Arrow, Lines
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample
@@ -140,13 +142,12 @@ def _local(bench: Bench, task: BenchTask, path: Path) -> tuple[Chain, Path]:
 
 
 def _file(path: Path) -> Lines | Arrow:
-    suffix = path.suffix.lower()
-    if suffix in LINES:
+    refuse_other_kind("bench.path", path)
+    if path.suffix.lower() in LINES:
         return Lines(path)
-    if suffix not in PARQUET:
-        raise ConfigError(f"bench.path={path}: expected one of {', '.join(LINES + PARQUET)}")
+    pattern = glob.escape(str(path))
     return _table(
-        f"{path}", lambda datasets: datasets.load_dataset("parquet", data_files=str(path), split="train")
+        f"{path}", lambda datasets: datasets.load_dataset("parquet", data_files=pattern, split="train")
     )
 
 

@@ -415,3 +415,28 @@ def test_a_file_that_is_not_parquet_is_a_one_line_error(folder, parquet):
     with pytest.raises(UserError) as caught:
         load(folder / "broken.parquet")
     assert "\n" not in str(caught.value) and "broken.parquet" in str(caught.value)
+
+
+def test_conversations_in_a_parquet_file(folder, parquet, tmp_path):
+    """Parquet fills missing fields with nulls, and holds pictures as bytes."""
+    import datasets
+
+    turns = [
+        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}],
+        [{"role": "user", "content": [{"type": "text", "text": "Is "}, {"type": "image"}]}],
+    ]
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "red"}]}
+    rows = [{"messages": [*turn, answer], "images": [{"bytes": PNG, "path": None}]} for turn in turns]
+    path = folder / "chat.parquet"
+    datasets.Dataset.from_list(rows).to_parquet(path)
+    first, second = load(path)
+    assert (first.question, first.answer, first.images[0].size) == ("What?", "red", (50, 40))
+    assert (second.question, second.places) == ("Is <image>", (3,))
+
+
+@pytest.mark.parametrize("name", ["a b.parquet", "a[1].parquet", "a%20b=c,d@e.parquet", "a*.parquet"])
+def test_a_parquet_file_with_any_name_is_read(folder, parquet, name):
+    import datasets
+
+    path = parquet([{**GOOD, "images": {"bytes": PNG, "path": None}}], datasets.Image())
+    assert load(path.rename(folder / name))[0].answer == "red"

@@ -45,18 +45,24 @@ def load_data(config: DataConfig, seed: int, limit: int | None = None) -> Sequen
         size = config.size if limit is None else min(limit, config.size)
         return PriorWorld("train", size, seed, config.conflict, config.wrong_reference)
     rows, folder = open_rows(config)
-    return TableData(rows, config.columns, folder, limit)
+    return TableData(rows, config.columns, folder, limit, text_only=config.text_only == "keep")
 
 
 class TableData(Sequence[Sample]):
     """The rows of a table as samples: question, answer and images; solution and id if there are such columns.
 
-    `columns` maps these names to the columns of the table. A row with a conversation needs no question and no
-    answer. Raises ConfigError if a column does not exist.
+    `columns` maps these names to the columns of the table. Raises ConfigError if a column does not exist. A
+    table with conversations needs no question and no answer; with `text_only` it needs no pictures.
     """
 
     def __init__(
-        self, rows: Lines | Arrow, columns: Mapping[str, str], folder: Path, limit: int | None = None
+        self,
+        rows: Lines | Arrow,
+        columns: Mapping[str, str],
+        folder: Path,
+        limit: int | None = None,
+        *,
+        text_only: bool = False,
     ):
         self.rows, self.folder = rows, folder
         self.size = len(rows) if limit is None else min(limit, len(rows))
@@ -70,7 +76,7 @@ class TableData(Sequence[Sample]):
             if name not in rows.names and other in rows.names:
                 self.columns[name] = other
         chats = any(name in rows.names for name in CHATS)
-        needed = () if chats else ("question", "answer", "images")
+        needed = () if chats else ("question", "answer") if text_only else ("question", "answer", "images")
         for name, column in self.columns.items():
             if column not in rows.names and (name in columns or name in needed):
                 there = f"{nearest(column, rows.names)}the data has {', '.join(rows.names[:12])}"

@@ -25,6 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,6 +206,7 @@ class Prompter:
         self._processor = processor
         self._tokenizer = processor.tokenizer
         self._text = PlainText(processor.tokenizer)
+        self._settings = prompt, routing
         structured = routing.student == "structured"
         privileged = prompt.reference if structured else prompt.reasoning
         self.instructions: dict[Role, str] = {
@@ -220,6 +222,17 @@ class Prompter:
             self.prefills[Role.PERCEPTION] = ()
         self._from_think = structured and not routing.reasoning_sees_description
         self._templates: dict[tuple[str, ...], list[str]] = {}
+
+    @cached_property
+    def without_pictures(self) -> Prompter:
+        """The prompter of samples without pictures, which asks for no description.
+
+        The student has the plain format, and so has every teacher that is told the reference.
+        """
+        prompt, routing = self._settings
+        made = Prompter(self._processor, prompt, replace(routing, student="plain"))
+        made.instructions[Role.REFERENCE] = prompt.reasoning
+        return made
 
     def template(self, images: int) -> tuple[str, str]:
         """The chat template's text before and after a user message that follows `images` images."""

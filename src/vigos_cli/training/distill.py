@@ -122,7 +122,7 @@ def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[st
     data = load_data(config.data, config.seed, config.limit)
     if process_group.rank() != 0:
         return data, None
-    report = check(data) if isinstance(data, TableData) else None
+    report = check(data, text_only=config.data.text_only == "keep") if isinstance(data, TableData) else None
     for line in report.lines() if report else []:
         print(line)
     if not config.trainer.dry_run:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vigos_cli.data.images import MAX_SIDE, MIN_SIDE, BadRow, usable
+from vigos_cli.data.images import MAX_SIDE, MIN_SIDE, BadRow, as_seen, usable
 
 
 def stored(image: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -261,3 +261,14 @@ def test_damaged_bytes_raise_no_other_error(data):
         assert usable(image, {}).mode == "RGB"
     except BadRow as rule:
         assert str(rule) in ("image_unreadable", "image_strip")
+
+
+def test_a_page_shows_a_picture_as_the_model_sees_it():
+    deep = Image.fromarray((RAMP * 4095).astype(np.uint16))
+    assert as_seen(deep).tobytes() == usable(deep, {}).tobytes()
+    clear = Image.new("RGBA", (30, 30), (0, 0, 0, 0))
+    assert as_seen(clear) is clear  # the page has its own background
+    assert as_seen(Image.fromarray(np.full((30, 30), np.nan, np.float32))).getpixel((0, 0)) == (255, 255, 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert as_seen(opened(stored(noise(60, 40), "JPEG", exif=exif))).size == (40, 60)

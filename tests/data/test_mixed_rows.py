@@ -177,6 +177,16 @@ ROWS: list[tuple[str, Row, tuple[list[str], str] | str]] = [
         "image_marks",
     ),
     (
+        "fewer parts than pictures",
+        {"messages": [user([PART, text("Q?")]), said()], "images": ["a.png", "b.png"]},
+        "image_marks",
+    ),
+    (
+        "parts, white space first",
+        {"messages": [user([text("\n Is "), PART, text("? ")]), said()], "images": ["a.png"]},
+        (["Is ", "red", "?"], "red"),
+    ),
+    (
         "answer in a column",
         {"messages": [user("<image>Q?")], "images": ["a.png"], "answer": "blue"},
         (["red", "Q?"], "blue"),

@@ -71,7 +71,7 @@ def read_chat(row: Mapping[str, Any], images: Sequence[Any]) -> Exchange:
     before = [content for role, content in turns if role == SYSTEM]
     asked = [(role, content) for role, content in turns if role != SYSTEM]
     roles = [role for role, _ in asked]
-    if roles[:1] != [USER] or len(asked) > 2 or roles[1:] not in ([], [ASSISTANT]):
+    if roles[:1] != [USER] or roles[1:] not in ([], [ASSISTANT]):
         raise BadRow("chat_no_question" if USER not in roles[:-1] else "chat_many_turns")
     question, places, shown = _question([*before, asked[0][1]], list(images))
     answer = _text(asked[1][1]) if len(asked) == 2 else None

@@ -61,15 +61,25 @@ def usable(image: Image.Image, counts: dict[str, int]) -> Image.Image:
     return image
 
 
+def as_seen(image: Image.Image) -> Image.Image:
+    """The picture as a person sees it on a page: upright, 8 bits for each colour, in its own size."""
+    try:
+        image = _upright(image, [])
+        return image if image.mode in ("L", "RGB", "RGBA") else _rgb(image, [])
+    except Exception:  # such a picture was not shown to a model
+        return Image.new("RGB", image.size, "white")
+
+
 def _upright(image: Image.Image, found: list[str]) -> Image.Image:
     """The picture turned as its EXIF data say; unchanged if these are damaged."""
     image.load()
     try:
+        if image.getexif().get(EXIF_ORIENTATION, 1) not in range(2, 9):
+            return image
         turned = ImageOps.exif_transpose(image)
-        if image.getexif().get(EXIF_ORIENTATION, 1) in range(2, 9):
-            found.append("image_rotated")
     except Exception:  # damaged EXIF data raise many types of errors
         return image
+    found.append("image_rotated")
     return turned
 
 

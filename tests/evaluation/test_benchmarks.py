@@ -668,6 +668,7 @@ def test_plain_pictures_stand_at_marks_without_numbers():
         "So?",
         "<image> So?",
         "<image> in <image 1>",
+        "Is <image> in <image> or in <image 2>?",
     )
     reader = RowReader()
     items = samples("plain", reader, [{**two, "problem": text} for text in questions])
@@ -677,7 +678,7 @@ def test_plain_pictures_stand_at_marks_without_numbers():
         ("So?", ()),
     ]
     assert all(colours(item) == [RED, GREEN] for item in items.values())
-    assert reader.left_out == {"image_marks": ["row 3", "row 4"]}
+    assert reader.left_out == {"image_marks": ["row 3", "row 4", "row 5"]}
     (item,) = samples(
         "plain", None, [{**two, "problem": "Which?", "options": ["<image>", "<image>"]}]
     ).values()

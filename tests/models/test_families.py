@@ -409,9 +409,9 @@ def test_a_head_with_a_bias_is_refused(config, monkeypatch):
 
 def tokens(run: Any, size: tuple[int, int]) -> int:
     """The number of prompt tokens before the message, with one image."""
-    return len(
-        Prompter(load_processor(run.model), run.prompt, run.routing).encode([picture(*size)]).first.pieces[0]
-    )
+    images = Prompter(load_processor(run.model), run.prompt, run.routing).encode([picture(*size)])
+    assert images.first
+    return len(images.first.pieces[0])
 
 
 def test_max_pixels_limits_every_processor(config):

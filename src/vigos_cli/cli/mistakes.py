@@ -143,7 +143,7 @@ def _culprit(error: BaseException, command: str, overrides: list[str]) -> str | 
             )
         if not _known(key, command):
             return f"{override}: there is no key or group {key}{_meant(key, command)}"
-        if "Ambiguous value" in chain and override in chain:
+        if value and "Ambiguous value" in chain and override in chain:
             return (
                 f"{override}: add -m to run all these values, or write a list as {key}=[{value}], or put one "
                 f"text in quotes: {_in_a_shell(key, value)}"

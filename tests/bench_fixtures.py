@@ -381,7 +381,7 @@ MATHVISION = [
     mathvision("6", "How many cubes?\n<image1>", [], "12"),
 ]
 PLAIN = [
-    {"problem": "<image>How many?", "answer": "4", "images": [cell("red"), cell("green")]},
+    {"problem": "<image><image>How many?", "answer": "4", "images": [cell("red"), cell("green")]},
     {"problem": "Name it. <image>", "answer": ["car", "automobile"], "image": picture("red"), "id": "q1"},
     {"problem": "Which?", "answer": "B", "image": stored("blue"), "id": "q2", "choices": ["red", "blue"]},
     {"problem": "Which?\n(A) red\n(B) blue", "answer": "B", "image": stored("blue"), "id": "q3"},

@@ -64,6 +64,7 @@ class Sample:
     question: str
     answer: str
     images: tuple[Image, ...]
+    places: tuple[int, ...] = ()  # of the images in the question as it is asked; see data/image_marks.py
     solution: str | None = None
     options: tuple[str, ...] = ()
     family: str = ""
@@ -83,7 +84,7 @@ class Prompt:
     features: Mapping[str, Tensor] = field(default_factory=dict)  # pixel_values, image_grid_thw, ...
     mm_token_types: tuple[int, ...] = ()
     images: tuple[Image, ...] = ()  # for an engine that has its own image processor
-    message: str = ""  # the user's text, for an engine that takes no token ids
+    message: tuple[str, ...] = ()  # the user's text cut at its images, for an engine that takes no token ids
     opening: str = ""  # the prefill as text, for the same engine
 
 

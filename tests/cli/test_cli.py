@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -50,6 +51,30 @@ def ran(monkeypatch):
     for command in ("rollout", "distill", "eval", "ablate"):
         monkeypatch.setitem(sys.modules, f"vigos_cli.cli.commands.{command}", SimpleNamespace(run=run))
     return state
+
+
+# ---- names of files
+
+NAMES = ["a b", "a%20b", "a[1]", "{a}", "a=b", "a,b", "a@b", "a'b", "a(b)", "äb", "a#b", "a;b", "a~b", "a:b"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_with_any_name_can_be_the_data(vigos, ran, tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    assert vigos("rollout", "data=jsonl", f"data.path={name}").code == 0
+    assert [config.data.path for config in ran.configs] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_does_not_exist_is_taken_as_a_name_or_the_quotes_are_shown(vigos, ran, name):
+    got = vigos("rollout", "data=jsonl", f"data.path={name}")
+    if got.code == 0:
+        assert [config.data.path for config in ran.configs] == [name]
+        return
+    assert len(got.err.strip().splitlines()) == 1 and "in quotes: " in got.err
+    (argument,) = shlex.split(got.err.rsplit("in quotes: ")[1])
+    assert vigos("rollout", "data=jsonl", argument).code == 0
+    assert [config.data.path for config in ran.configs] == [name]
 
 
 # ---- mistakes of the user

@@ -17,7 +17,8 @@ from PIL import Image
 
 from vigos_cli.config.compose import job
 from vigos_cli.config.schema import DataConfig
-from vigos_cli.data.load import load_data
+from vigos_cli.data.fingerprint import fingerprint
+from vigos_cli.data.load import TableData, load_data
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.utils.errors import ConfigError
 
@@ -231,3 +232,19 @@ def test_a_run_starts_after_unusable_data_are_corrected(tmp_path):
         sample(job("rollout", run))
     make(tmp_path / "data", lines)
     assert len(sample(job("rollout", run))) == 4
+
+
+def test_the_fingerprint_covers_conversations(tmp_path):
+    def chat(answer: str, colour: str) -> dict[str, Any]:
+        picture = base64.b64encode(stored(colour)).decode()
+        parts = [{"type": "image", "image": picture}, {"type": "text", "text": "What?"}]
+        turns = [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]
+        (tmp_path / "rows.json").write_text(json.dumps([{"messages": turns}]))
+        data = load_data(DataConfig(name="jsonl", path=str(tmp_path / "rows.json")), 0)
+        assert isinstance(data, TableData)
+        return fingerprint(data)
+
+    first = chat("red", "red")
+    assert chat("red", "red") == first
+    assert chat("blue", "red")["texts"] != first["texts"]
+    assert chat("red", "blue")["pictures"] != first["pictures"]

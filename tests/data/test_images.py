@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vigos_cli.data.images import MAX_SIDE, MIN_SIDE, BadRow, usable
+from vigos_cli.data.images import MAX_SIDE, MIN_SIDE, BadRow, as_seen, usable
 
 
 def stored(image: Image.Image, form: str = "PNG", **options) -> bytes:
@@ -123,7 +123,92 @@ def test_16_bit_greys_keep_their_shades():
     ramp = np.linspace(0, 65535, 40 * 40).astype(np.uint16).reshape(40, 40)
     counts: dict[str, int] = {}
     image = usable(opened(stored(Image.fromarray(ramp))), counts)
-    assert np.array_equal(np.asarray(image)[..., 0], ramp // 256) and counts == {"image_16bit": 1}
+    assert np.array_equal(np.asarray(image)[..., 0], np.round(ramp / 257)) and counts == {
+        "image_grey_scaled": 1
+    }
+
+
+RAMP = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+
+
+@pytest.mark.parametrize(
+    "greys",
+    [
+        (RAMP * 4095).astype(np.uint16),
+        (RAMP * 1023).astype(np.uint16),
+        (RAMP * 255).astype(np.uint16),
+        RAMP.astype(np.float32),
+        (RAMP * 255).astype(np.float32),
+        (RAMP * 4095).astype(np.int32),
+        (RAMP * 3e6).astype(np.int32),
+        (RAMP * 4000 - 1000).astype(np.int32),  # Hounsfield units
+        (RAMP * 2 - 1).astype(np.float32),
+        (RAMP * 1e-6).astype(np.float32),
+        (60000 + RAMP * 5000).astype(np.uint16),
+        np.where(RAMP > 0.999, 65535, RAMP * 2000).astype(np.uint16),  # a few pixels far above the others
+        np.where(RAMP > 0.999, np.nan, RAMP).astype(np.float32),
+        np.where(RAMP > 0.999, np.inf, RAMP).astype(np.float32),
+    ],
+)
+@pytest.mark.parametrize("form", ["TIFF", None])
+def test_deep_greys_are_scaled_to_what_a_person_sees(greys, form):
+    counts: dict[str, int] = {}
+    image = Image.fromarray(greys)
+    got = np.asarray(usable(opened(stored(image, form)) if form else image, counts))[..., 0].astype(int)
+    assert counts == {"image_grey_scaled": 1}
+    middle = got.ravel()[300:-300]
+    assert (np.diff(middle) >= 0).all() and middle[-1] - middle[0] > 180
+    assert abs(int(np.median(middle)) - 127) < 10
+
+
+@pytest.mark.parametrize("stars", [1, 3, 40])
+def test_a_few_bright_pixels_in_the_dark_are_seen(stars):
+    greys = np.zeros((64, 64), np.uint16)
+    greys.ravel()[:stars] = 700
+    assert (np.asarray(usable(Image.fromarray(greys), {}))[..., 0].ravel()[:stars] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "becomes"),
+    [
+        (0, np.uint16, 0),
+        (65535, np.uint16, 255),
+        (0.5, np.float32, 128),
+        (-5, np.int32, 128),
+        (10**6, np.int32, 128),
+    ],
+)
+def test_a_picture_of_one_grey_stays_one_grey(value, kind, becomes):
+    image = usable(Image.fromarray(np.full((30, 30), value, kind)), {})
+    assert image.getcolors() == [(900, (becomes,) * 3)]
+
+
+def test_a_picture_without_any_number_is_unreadable():
+    with pytest.raises(BadRow, match=r"^image_unreadable$"):
+        usable(Image.fromarray(np.full((30, 30), np.nan, np.float32)), {})
+
+
+def test_the_first_frame_of_an_animation_is_used():
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    for form in ("GIF", "WEBP", "TIFF", "PNG"):
+        counts: dict[str, int] = {}
+        options = {"save_all": True, "append_images": frames[1:]} | (
+            {"lossless": True} if form == "WEBP" else {}
+        )
+        image = usable(opened(stored(frames[0], form, **options)), counts)
+        assert image.getpixel((5, 5)) == (255, 0, 0) and counts == {"image_first_frame": 1}, form
+
+
+def test_the_colours_of_a_print_are_counted():
+    counts: dict[str, int] = {}
+    usable(opened(stored(Image.new("CMYK", (40, 40)), "JPEG")), counts)
+    assert counts == {"image_cmyk": 1}
+
+
+def test_damaged_exif_data_do_not_make_a_picture_unreadable():
+    counts: dict[str, int] = {}
+    data = stored(noise(40, 60), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
+    assert usable(opened(data), counts).size == (40, 60) and counts == {}
 
 
 def test_a_photograph_is_rotated_by_its_exif_orientation():
@@ -133,8 +218,9 @@ def test_a_photograph_is_rotated_by_its_exif_orientation():
     exif[0x0112] = 6  # rotate clockwise to see it upright
     data = stored(upright.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95)
     assert opened(data).size == (60, 40)
-    image = usable(opened(data), {})
-    assert image.size == (40, 60)
+    counts: dict[str, int] = {}
+    image = usable(opened(data), counts)
+    assert image.size == (40, 60) and counts == {"image_rotated": 1}
     top, bottom = image.convert("L").getpixel((20, 5)), image.convert("L").getpixel((20, 55))
     assert isinstance(top, int) and isinstance(bottom, int) and top < 20 and bottom > 235
 
@@ -175,3 +261,14 @@ def test_damaged_bytes_raise_no_other_error(data):
         assert usable(image, {}).mode == "RGB"
     except BadRow as rule:
         assert str(rule) in ("image_unreadable", "image_strip")
+
+
+def test_a_page_shows_a_picture_as_the_model_sees_it():
+    deep = Image.fromarray((RAMP * 4095).astype(np.uint16))
+    assert as_seen(deep).tobytes() == usable(deep, {}).tobytes()
+    clear = Image.new("RGBA", (30, 30), (0, 0, 0, 0))
+    assert as_seen(clear) is clear  # the page has its own background
+    assert as_seen(Image.fromarray(np.full((30, 30), np.nan, np.float32))).getpixel((0, 0)) == (255, 255, 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert as_seen(opened(stored(noise(60, 40), "JPEG", exif=exif))).size == (40, 60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import warnings
@@ -17,8 +18,9 @@ from PIL import Image
 
 from vigos_cli.config.schema import DataConfig
 from vigos_cli.data.images import BadRow, usable
-from vigos_cli.data.load import load_data, read_image
+from vigos_cli.data.load import load_data
 from vigos_cli.data.priorworld import PriorWorld
+from vigos_cli.data.read_image import read_image
 from vigos_cli.utils.errors import ConfigError, UserError
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
@@ -249,7 +251,7 @@ def test_a_sample_has_the_values_of_its_row(folder):
     first, second, third, fourth = load(write(folder, rows))
     assert (first.id, first.question, first.answer, first.solution) == ("17", "How many?", "3", "1+2")
     assert [image.size for image in first.images] == [(50, 40)]
-    assert (second.id, second.question, second.answer, second.images) == ("1", "", "", ())
+    assert (second.id, second.question, second.answer, second.images) == ("1", "<image>", "", ())
     assert (third.id, third.answer, third.images, third.solution) == ("2", "", (), None)
     assert (fourth.answer, len(fourth.images), fourth.solution) == ("True", 2, None)
 
@@ -327,8 +329,33 @@ def test_files_without_rows_are_refused(folder):
     for name, content in (("a.jsonl", ""), ("b.jsonl", "\n \n"), ("c.json", "[]"), ("d.jsonl", "text\n")):
         (folder / name).write_text(content)
         assert "no rows" in mistake(folder / name)
-    (folder / "e.csv").write_text("question,answer\n")
-    assert "expected one of .json, .jsonl, .parquet" in mistake(folder / "e.csv")
+
+
+def test_a_file_of_another_kind_is_named(folder):
+    text = json.dumps(GOOD)
+    kinds = {
+        "rows.csv": (b"question,answer\na,b\n", "a CSV file"),
+        "rows.tsv": (b"question\tanswer\na\tb\n", "a TSV file"),
+        "table.jsonl": (b"question,answer,images\nWhat?,red,a.png\n", "a table with the separator ','"),
+        "utf16.jsonl": (text.encode("utf-16"), "text in UTF-16"),
+        "utf16le.jsonl": (text.encode("utf-16-le"), "text in UTF-16"),
+        "utf32.jsonl": (text.encode("utf-32"), "text in UTF-32"),
+        "rows.jsonl.gz": (gzip.compress(text.encode()), "a gzip file"),
+        "named.jsonl": (gzip.compress(text.encode()), "a gzip file"),
+        "rows.xlsx": (b"PK\3\4rest", "an Excel sheet"),
+        "rows.zip": (b"PK\3\4rest", "a zip file"),
+        "a.png": (PNG, "a picture"),
+        "rows.txt": (text.encode(), "perhaps a file of JSON lines"),
+        "rows.pkl": (b"\x80\x04}.", "a pickle file"),
+        "rows.bin": (b"PAR1....PAR1", "a parquet file: end its name in .parquet"),
+        "rows.parquet": (b"question,answer\n", "no parquet file"),
+        "rows": (b"hello", "a file without an ending"),
+    }
+    for name, (content, kind) in kinds.items():
+        (folder / name).write_bytes(content)
+        said = mistake(folder / name)
+        assert f"data.path={folder / name} is {kind}" in said and "vigos reads JSON lines" in said
+    assert "is a folder of pictures (1), without questions" in mistake(folder / "images")
 
 
 def test_the_embedded_data_set():
@@ -388,3 +415,28 @@ def test_a_file_that_is_not_parquet_is_a_one_line_error(folder, parquet):
     with pytest.raises(UserError) as caught:
         load(folder / "broken.parquet")
     assert "\n" not in str(caught.value) and "broken.parquet" in str(caught.value)
+
+
+def test_conversations_in_a_parquet_file(folder, parquet, tmp_path):
+    """Parquet fills missing fields with nulls, and holds pictures as bytes."""
+    import datasets
+
+    turns = [
+        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}],
+        [{"role": "user", "content": [{"type": "text", "text": "Is "}, {"type": "image"}]}],
+    ]
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "red"}]}
+    rows = [{"messages": [*turn, answer], "images": [{"bytes": PNG, "path": None}]} for turn in turns]
+    path = folder / "chat.parquet"
+    datasets.Dataset.from_list(rows).to_parquet(path)
+    first, second = load(path)
+    assert (first.question, first.answer, first.images[0].size) == ("What?", "red", (50, 40))
+    assert (second.question, second.places) == ("Is <image>", (3,))
+
+
+@pytest.mark.parametrize("name", ["a b.parquet", "a[1].parquet", "a%20b=c,d@e.parquet", "a*.parquet"])
+def test_a_parquet_file_with_any_name_is_read(folder, parquet, name):
+    import datasets
+
+    path = parquet([{**GOOD, "images": {"bytes": PNG, "path": None}}], datasets.Image())
+    assert load(path.rename(folder / name))[0].answer == "red"

@@ -282,7 +282,7 @@ def test_a_missing_column_is_one_line_with_a_suggestion(tmp_path: Path):
 def test_a_missing_path_is_an_error(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such file or folder"):
         read("mathvista", path=str(tmp_path / "none.jsonl"))
-    with pytest.raises(ConfigError, match="expected one of"):
+    with pytest.raises(ConfigError, match="is a CSV file"):
         (tmp_path / "a.csv").write_text("pid\n1\n")
         read("mathvista", path=str(tmp_path / "a.csv"))
     (tmp_path / "empty").mkdir()

@@ -14,6 +14,7 @@ import pytest
 from bench_fixtures import BLUE, GREEN, RED, cell, colour_of
 
 from vigos_cli.config.compose import job
+from vigos_cli.data.image_marks import split_at_marks
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation import registry, row_parsing
 from vigos_cli.evaluation.benchmarks import vilp
@@ -71,7 +72,8 @@ def test_no_prompt_contains_an_image_mark_or_none(name: str):
     bench = registry.get(name)
     for sample in samples(name).values():
         prompt = bench.prompt(sample)
-        assert prompt and "<image" not in prompt and "None" not in prompt
+        text = "".join(split_at_marks(prompt, sample.places))
+        assert text and "<image" not in text and "None" not in text
         assert prompt == prompt.strip()
 
 
@@ -131,7 +133,7 @@ def test_each_benchmark_is_registered_and_its_option_names_the_data(name: str):
     bench = registry.get(name)
     assert bench.name == name
     assert (data.task_of(name).hub is None) == (name in ("plain", "easyvqa"))
-    assert bench.columns
+    assert bench.columns or name == "plain"  # its rows are questions with answers, or conversations
 
 
 def test_a_combined_option_contains_the_single_ones_and_keys_can_be_set():
@@ -938,6 +940,86 @@ def test_plain_pictures_in_numbered_columns():
     assert (item.question, item.options) == ("See [image 2].", ("[image 1]", "none"))
 
 
+def test_plain_pictures_stand_at_marks_without_numbers():
+    two = {"answer": "yes", "images": [cell("red"), cell("green")]}
+    questions = (
+        "Is <image> in <image>?",
+        "<image>\n<image> So?",
+        "So?",
+        "<image> So?",
+        "<image> in <image 1>",
+        "Is <image> in <image> or in <image 2>?",
+    )
+    reader = RowReader()
+    items = samples("plain", reader, [{**two, "problem": text} for text in questions])
+    assert [(item.question, item.places) for item in items.values()] == [
+        ("Is <image> in <image>?", (3, 14)),
+        ("So?", ()),
+        ("So?", ()),
+    ]
+    assert all(colours(item) == [RED, GREEN] for item in items.values())
+    assert reader.left_out == {"image_marks": ["row 3", "row 4", "row 5"]}
+    (item,) = samples(
+        "plain", None, [{**two, "problem": "Which?", "options": ["<image>", "<image>"]}]
+    ).values()
+    prompt = registry.get("plain").prompt(item)
+    assert [prompt[place - 4 :][: 4 + 7] for place in item.places] == ["(A) <image>", "(B) <image>"]
+    (item,) = samples("plain", None, [{"problem": "What does the tag <image> do?", "answer": "a"}]).values()
+    assert (item.question, item.places) == ("What does the tag <image> do?", ())
+
+
+def test_plain_reads_conversations():
+    turns = [{"from": "human", "value": "Is <image> in <image>?"}, {"from": "gpt", "value": "no"}]
+    row = {"conversations": turns, "images": [cell("red"), cell("green")], "id": "c"}
+    (item,) = samples("plain", None, [row]).values()
+    assert (item.question, item.places, item.answer) == ("Is <image> in <image>?", (3, 14), "no")
+    assert colours(item) == [RED, GREEN] and verdict_of(item, "No.") == "right"
+
+
+def verdict_of(item: Sample, said: str) -> str:
+    return registry.get("plain").grade(item, said).verdict
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"options": "(A) red (B) blue"},
+        {"options": "A. red\nB. blue"},
+        {"options": "A: red, B: blue"},
+        {"options": " red\n\nblue\n"},
+        {"options": ["red", "blue"]},
+        {"options": ["A. red", "(B) blue"]},
+        {"options": "['red', 'blue']"},
+        {"choices": '["red", "blue"]'},
+        {"choices": {"A": "red", "B": "blue"}},
+        {"choices": {"B": "blue", "A": "red", "C": None}},
+        {"options": "{'A': 'red', 'B': 'blue'}"},
+        {"options": '{"A": "red", "B": "blue", "C": null}'},
+        {"A": "red", "B": "blue", "C": None, "D": float("nan"), "E": ""},
+        {"options": None, "choices": [], "A": "red", "B": "blue"},
+    ],
+)
+def test_plain_reads_every_form_of_options(columns: dict[str, Any]):
+    row = {"problem": "Which?", "answer": "B", "image": cell("blue")}
+    (item,) = samples("plain", None, [{**row, **columns}]).values()
+    assert item.options == ("red", "blue")
+    assert [verdict_of(item, said) for said in ("(B)", "blue", "A")] == ["right", "right", "wrong"]
+
+
+@pytest.mark.parametrize(
+    "columns", [{"options": "red"}, {"options": 3}, {"options": {"1": "red"}}, {"A": "a", "B": "b", "D": "d"}]
+)
+def test_plain_options_that_cannot_be_read_leave_out_the_row(columns: dict[str, Any]):
+    reader = RowReader()
+    row = {"problem": "Which?", "answer": "B", "image": cell("blue"), **columns}
+    assert not samples("plain", reader, [row]) and reader.left_out == {"options_unreadable": ["row 0"]}
+
+
+def test_plain_without_a_column_of_answers_is_an_error():
+    with pytest.raises(UserError, match=r"no column 'answer'; did you mean answers\?"):
+        samples("plain", None, [{"problem": "Which?", "answers": "B", "image": cell("blue")}])
+
+
 def test_plain_options_in_a_column_or_in_the_question():
     bench, items = registry.get("plain"), samples("plain")
     assert bench.prompt(items["q2"]).count("(B) blue") == 1
@@ -949,10 +1031,8 @@ def test_plain_options_in_a_column_or_in_the_question():
         assert bench.chance(items[item]) == 0.5
 
 
-@pytest.mark.parametrize(
-    "columns", [{"problem": "<image> Which?"}, {"problem": "See <image 1>."}, {"choices": ["<image2>"]}]
-)
-def test_plain_a_mark_without_a_picture_is_an_error(columns: dict[str, Any]):
+@pytest.mark.parametrize("columns", [{"problem": "See <image 1>."}, {"choices": ["<image2>", "none"]}])
+def test_plain_a_numbered_mark_without_a_picture_is_an_error(columns: dict[str, Any]):
     row = {"problem": "What colour?", "answer": "red", **columns}
     with pytest.raises(UserError, match="plain, item 0: missing image; an item is never asked without"):
         samples("plain", None, [row])

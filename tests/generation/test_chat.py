@@ -11,21 +11,26 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loopback import HANG, FakeChat, Reply, refusal
+from PIL import Image
 
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
+from vigos_cli.config.schema import PromptConfig, RoutingConfig
 from vigos_cli.evaluation.evaluate import evaluate
-from vigos_cli.generation.chat import FILE, StreamedReply
+from vigos_cli.generation.chat import FILE, StreamedReply, TextPrompter
+from vigos_cli.generation.concurrent_requests import data_url, user_turn
 from vigos_cli.models import pretrained
+from vigos_cli.types import Role
 from vigos_cli.utils import server as patient
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.server import CutShort
@@ -51,6 +56,29 @@ def serve(monkeypatch) -> Iterator:
     yield start
     for server in servers:
         server.stop()
+
+
+def test_the_pictures_of_a_turn_stand_first_or_between_its_texts():
+    red, blue = Image.new("RGB", (2, 2), "red"), Image.new("RGB", (2, 2), "blue")
+
+    def shown(images: Sequence[Image.Image], question: str, places: Sequence[int] = ()) -> list[Any]:
+        prompter = TextPrompter(PromptConfig(plain="Look: {question} Think."), RoutingConfig(student="plain"))
+        prompt = prompter.render(Role.STUDENT, prompter.encode(images, places), question=question)
+        names = {data_url(red): red, data_url(blue): blue}
+        parts = user_turn(prompt.images, prompt.message)["content"]
+        return [part["text"] if part["type"] == "text" else names[part["image_url"]["url"]] for part in parts]
+
+    assert shown((red, blue), "What?") == [red, blue, "Look: What? Think."]
+    assert shown((red, blue), "Is <image> in <image>?", (3, 14)) == [
+        "Look: Is ",
+        red,
+        " in ",
+        blue,
+        "? Think.",
+    ]
+    assert shown((red, blue), "<image><image>?", (0, 7)) == ["Look: ", red, blue, "? Think."]
+    assert shown((), "Is <image> in <image>?", (3, 14)) == ["Look: Is  in ? Think."]
+    assert shown((red,), "The tag <image>", ()) == [red, "Look: The tag <image> Think."]
 
 
 def run(out: Path, server: FakeChat | str, *overrides: str):

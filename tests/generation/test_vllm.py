@@ -13,9 +13,10 @@ from loopback import HANG, FakeVllm, Reply, refusal
 
 from vigos_cli.analysis.rollout_run import sample
 from vigos_cli.config.compose import job
+from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.generation import vllm_check, vllm_protocol
-from vigos_cli.generation.engine import engine_of
+from vigos_cli.generation.engine import InProcess, engine_of
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.training.distill import distill
@@ -160,6 +161,22 @@ def test_pictures_are_rendered_once_per_item(vllm, tiny, tmp_path):
     (rollout,) = engine.roll_out(SamplingJob([blind], Sampling(2, temperature=0), key=(0,), batch=1))
     assert rollout.ids and {path for path, _ in vllm.asked} == {GENERATE}
     assert vllm.asked[0][1]["features"] is None and vllm.asked[0][1]["token_ids"] == list(blind.prompt.ids)
+
+
+def test_pictures_between_words_are_sampled_as_in_process(vllm, tiny, tmp_path):
+    config = distill_config(*over_http(vllm), f"out={tmp_path}")
+    prompter = Prompter(tiny.processor, config.prompt, config.routing)
+    pictures = (PriorWorld(size=8)[0].images[0], PriorWorld(size=8)[1].images[0])
+    question = "Is <image> like <image>?"
+    for places in ((3, 16), ()):
+        prompt = prompter.render(Role.STUDENT, prompter.encode(pictures, places), question=question)
+        job = SamplingJob([Request("x", prompt)], Sampling(6, temperature=0), key=(0,), batch=1)
+        (there,), (here,) = engine_of(config, tiny).roll_out(job), InProcess(tiny).roll_out(job)
+        assert there.ids == here.ids
+        generated = [body for path, body in vllm.asked if path == GENERATE][-1]
+        slots = [place["offset"] for place in generated["features"]["mm_placeholders"]["image"]]
+        between = prompt.ids[slots[0] : slots[1]]
+        assert ("like" in tiny.tokenizer.decode(between)) == bool(places)
 
 
 def test_diagnostics_work_with_vllm(vllm, tmp_path):

@@ -201,6 +201,30 @@ def test_a_template_can_put_the_image_after_the_text():
     assert list(got.mm_token_types) == [int(i == image_pad) for i in got.ids]
 
 
+def test_white_space_around_images_is_tokenised_with_the_texts():
+    """A template may write it; `.\\n` and ` What` are one token each in some vocabularies."""
+    made = processor()
+
+    class Spaced:
+        tokenizer = made.tokenizer
+
+        def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
+            parts = (part.get("text", "\n<|image_pad|> ") for part in messages[0]["content"])
+            return f"<|im_start|>{''.join(parts)}<|im_end|>"
+
+        def __call__(self, **kwargs: Any) -> Any:
+            return made(**kwargs)
+
+    prompts = Prompter(
+        Spaced(), PromptConfig(structured="{question}"), RoutingConfig(perception_sees_prefill=True)
+    )
+    question = "Is it. <image> What? <image> Is it?"
+    got = prompts.render(Role.STUDENT, prompts.encode(PICTURES, (7, 21)), question=question)
+    first, second = "<|image_pad|>" * 4, "<|image_pad|>" * 3
+    text = f"<|im_start|>Is it. \n{first}  What? \n{second}  Is it?<|im_end|>"
+    assert list(got.ids) == [*made.tokenizer(text)["input_ids"], *got.prefill]
+
+
 def test_a_template_that_hides_the_text():
     class Hides:
         tokenizer = processor().tokenizer

@@ -21,6 +21,7 @@ from vigos_cli.cli.explain import options
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import experiments_dir
 from vigos_cli.config.schema import CARDS
+from vigos_cli.data.image_marks import read_marks
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, as_rollout, roll_out
 from vigos_cli.method.prompts import Prompter
@@ -127,12 +128,64 @@ def test_a_prompt_equals_that_of_apply_chat_template(name, count, loaded, config
 
 
 @each
+@pytest.mark.parametrize(
+    "question", ["Is <image> more than <image>?", "<image> or <image>", "A<image><image>"]
+)
+def test_images_stand_at_their_marks_for_every_role(name, question, loaded, config):
+    """The prompt equals that of the chat template, except where a template moves all images to the start."""
+    run, student = config(name), loaded(name)
+    made = prompter(student, run)
+    pictures = (*ROWS[3], *ROWS[0])
+    question, places = read_marks(question, 2)
+    images = made.encode(pictures, places)
+    slots = [{"type": "image", "image": image} for image in pictures]
+    slot_ids = set(student.banned_ids)
+    for role in (Role.STUDENT, Role.REASONING, Role.REFERENCE, Role.PRIVILEGED):
+        ours = made.render(role, images, question=question, reference="r")
+        body = ours.ids[: len(ours.ids) - len(ours.prefill)]
+        text = made.instructions[role].replace("{question}", question).replace("{reference}", "r")
+        first, middle, last = text.split("<image>")
+        content = [first, slots[0], middle, slots[1], last]
+        content = [{"type": "text", "text": c} if isinstance(c, str) else c for c in content if c]
+        theirs = student.processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            enable_thinking=False,
+        )
+        if name == "llava_onevision":
+            shown = student.tokenizer.decode([i for i in body if i not in slot_ids])
+            assert shown.endswith(f"{first}{middle}{last}<|im_end|><|im_start|>assistant\n")
+            at = student.tokenizer.decode(body[: body.index(min(slot_ids & set(body)))])
+            assert at == (f"<|im_start|>user {first}" if first else "<|im_start|>user")
+        else:
+            assert list(body) == theirs["input_ids"][0].tolist()
+        assert sum(i in slot_ids for i in body) == sum(i in slot_ids for i in theirs["input_ids"][0].tolist())
+        for key in ours.features:
+            assert torch.equal(ours.features[key], torch.as_tensor(theirs[key])), key
+        assert len(ours.mm_token_types) in (0, len(ours.ids))
+        assert student.hidden(student.batch([ours.ids], [ours])).isfinite().all()
+    alone = made.render(Role.PERCEPTION, images, question=question, reference="r")
+    assert alone.ids == made.render(Role.PERCEPTION, made.encode(pictures)).ids
+
+
+@each
+def test_without_images_the_places_are_left_out(name, loaded, config):
+    made = prompter(loaded(name), config(name))
+    blind = made.render(Role.STUDENT, made.encode((), (3,)), question="Is <image> red?")
+    assert blind.ids == made.render(Role.STUDENT, made.encode(()), question="Is  red?").ids
+
+
+@each
 def test_data_cannot_add_image_slots_or_turns(name, loaded, config):
     run, student, family = config(name), loaded(name), FAMILIES[name]
     made = prompter(student, run)
     images = made.encode(ROWS[0])
     added = [*family.special, *family.plain]
     hostile = "".join(added) + " ".join(added) + family.image_token[:4] + family.image_token
+    at_marks, place = made.encode(ROWS[0], [len(hostile)]), f"{hostile}<image>{hostile}"
     special = {i for i, token in student.tokenizer.added_tokens_decoder.items()}
     assert {student.tokenizer.convert_tokens_to_ids(token) for token in added} == special
     for role in (Role.STUDENT, Role.REASONING, Role.REFERENCE):
@@ -140,8 +193,10 @@ def test_data_cannot_add_image_slots_or_turns(name, loaded, config):
         wild = made.render(role, images, question=hostile, reference=hostile)
         assert [i for i in wild.ids if i in special] == [i for i in tame.ids if i in special]
         assert student.tokenizer.decode(wild.ids).count(hostile) == (1 if role is Role.STUDENT else 2)
-        hidden = student.hidden(student.batch([wild.ids], [wild]))
-        assert hidden.isfinite().all()
+        between = made.render(role, at_marks, question=place, reference=hostile)
+        assert sum(i in special for i in between.ids) == sum(i in special for i in tame.ids)
+        for prompt in (wild, between):
+            assert student.hidden(student.batch([prompt.ids], [prompt])).isfinite().all()
 
 
 def test_an_open_think_tag_of_the_template_is_removed(loaded, config):
@@ -354,7 +409,9 @@ def test_a_head_with_a_bias_is_refused(config, monkeypatch):
 
 def tokens(run: Any, size: tuple[int, int]) -> int:
     """The number of prompt tokens before the message, with one image."""
-    return len(Prompter(load_processor(run.model), run.prompt, run.routing).encode([picture(*size)]).before)
+    images = Prompter(load_processor(run.model), run.prompt, run.routing).encode([picture(*size)])
+    assert images.first
+    return len(images.first.pieces[0])
 
 
 def test_max_pixels_limits_every_processor(config):

@@ -30,7 +30,7 @@ from vigos_cli.evaluation.row_parsing import inlined, letter
 from vigos_cli.grading.text_equality import normal_text
 from vigos_cli.method.prompts import Prompter, reference_text
 from vigos_cli.models.student import Student
-from vigos_cli.supervision.batches import Prepared
+from vigos_cli.supervision.batches import Prepared, prompter_of
 from vigos_cli.supervision.contexts import Context, Supervised, supervise_all
 from vigos_cli.types import Prompt, Role, Rollout, Sample
 from vigos_cli.utils import rng
@@ -141,12 +141,13 @@ class CounterfactualScorer:
             if not share_a_picture(item.sample, other):
                 images = as_many(other.images, len(item.sample.images))
                 sample = replace(item.sample, images=images)
-                return replace(item, sample=sample, images=self.prompter.encode(images))
+                return replace(item, sample=sample, images=self.prompter.encode(images, sample.places))
         return None
 
     def _grey_prompt(self, item: Prepared) -> Prompt:
-        images = self.prompter.encode([blank_like(image) for image in item.sample.images])
-        return self.prompter.render(Role.STUDENT, images, question=item.sample.question)
+        images = self.prompter.encode([blank_like(image) for image in item.sample.images], item.sample.places)
+        prompter = prompter_of(item.sample, self.prompter)
+        return prompter.render(Role.STUDENT, images, question=item.sample.question)
 
 
 def _with_student_prompt(row: Supervised, prompt: Prompt) -> Supervised:

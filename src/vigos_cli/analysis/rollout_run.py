@@ -67,7 +67,7 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     prompter = Prompter(student.processor, config.prompt, config.routing)
     data = load_data(config.data, config.seed, limit or LIMIT)
     if isinstance(data, TableData):
-        print("\n".join(check(data).lines()))
+        print("\n".join(check(data, text_only=config.data.text_only == "keep").lines()))
     claim_data(out, data)
 
     path = out / "rollouts.jsonl"

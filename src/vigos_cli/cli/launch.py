@@ -166,12 +166,13 @@ def _added(override: str) -> str:
 def _quoted(override: str) -> str:
     """The override, with quotes around its value if the value is the name of a file.
 
-    The folders of a sweep have `=` and `,` in their names, which have a meaning in Hydra's syntax.
+    Many characters of file names have a meaning in Hydra's syntax, such as `=` and `,` in the folders of a
+    sweep, or are not allowed in it without quotes.
     """
     key, equals, value = override.partition("=")
-    if not re.search(r"[=,]", value) or not Path(value).exists():
+    if re.fullmatch(r"[A-Za-z0-9_./:@%+-]*", value) or not os.path.exists(value):
         return override
-    return f"{key}{equals}'{value.replace(chr(39), chr(92) + chr(39))}'"
+    return mistakes.quoted(key + equals, value)
 
 
 def _task(config: DictConfig) -> float | None:

@@ -6,6 +6,7 @@ vigos distill trainer.lrr=1  ->  trainer.lrr=1: there is no key or group trainer
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -52,6 +53,11 @@ def split_override(override: str) -> tuple[str, str, str | None]:
     body = override.lstrip(_SIGNS)
     key, equals, value = body.partition("=")
     return override[: len(override) - len(body)], key.strip(), value if equals else None
+
+
+def quoted(start: str, value: str) -> str:
+    """`start` and the value in the quotes of Hydra's syntax: one text, whatever its characters are."""
+    return f"{start}'{value.replace(chr(39), chr(92) + chr(39))}'"
 
 
 def check_known(command: str, overrides: list[str]) -> None:
@@ -137,13 +143,27 @@ def _culprit(error: BaseException, command: str, overrides: list[str]) -> str | 
             )
         if not _known(key, command):
             return f"{override}: there is no key or group {key}{_meant(key, command)}"
-        if "Ambiguous value" in chain and override in chain:
-            return f"{override}: add -m to run all these values, or write a list as {key}=[{value}]"
+        if value and "Ambiguous value" in chain and override in chain:
+            return (
+                f"{override}: add -m to run all these values, or write a list as {key}=[{value}], or put one "
+                f"text in quotes: {_in_a_shell(key, value)}"
+            )
+        if value and not _parsed([override]):
+            return (
+                f"{override}: Hydra cannot read this value; if it is one text, put it in quotes: "
+                f"{_in_a_shell(key, value)}"
+            )
         if f"full_key: {key}\n" in chain + "\n":
             return f"{override}: {_first_line(error.__cause__ or error)}"
         if "+" in sign and "Could not append" in chain and key in chain:
             return f"{override}: {key} exists already: leave out the plus sign"
     return None
+
+
+def _in_a_shell(key: str, value: str) -> str:
+    """An override whose value is one text, as it is typed in a shell."""
+    text = quoted(f"{key}=", value.strip("'\""))
+    return shlex.quote(text) if re.search(r'["$`\\!]', text) else f'"{text}"'
 
 
 def _known(key: str, command: str) -> bool:

@@ -21,6 +21,7 @@ CARDS = {  # memory of GPUs in GiB
     "h200": 141,
 }
 CHOICES: dict[str, tuple[str, ...]] = {
+    "data.text_only": ("skip", "keep"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "adapter.quantise": ("none", "nf4"),
     "routing.student": ("structured", "plain"),

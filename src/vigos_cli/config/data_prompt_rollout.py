@@ -21,10 +21,12 @@ class DataConfig:
     size: int = 4096  # priorworld: number of pictures in the training split
     conflict: float = 0.5  # priorworld: share of training pictures that contradict the usual look
     wrong_reference: float = 0.0  # priorworld: share of training samples whose reference is wrong
+    text_only: str = "skip"  # rows without pictures: skip (left out and counted), keep (asked as text)
     decontaminate: bool = False  # distill: leave out the rows that are also in a benchmark of the run
     columns: dict[str, str] = field(default_factory=dict)  # name -> column of the data: data.columns.id=KEY
 
     def __post_init__(self) -> None:
+        check_choice("data.text_only", self.text_only)
         check_at_least(1, data__size=self.size)
         check_share(data__conflict=self.conflict, data__wrong_reference=self.wrong_reference)
         if self.wrong_reference and self.name != "priorworld":

@@ -4,8 +4,9 @@
     >>> report.faults                       # rule -> rows that break it; they are left out of every batch
     {'missing_answer': [4], 'image_not_found': [17, 230]}
 
-Two rules are added to those of `vigos_cli.data.load` and `vigos_cli.data.images`: `missing_answer` and
-`missing_image`.
+Two rules are added to those of `vigos_cli.data.load` and `vigos_cli.data.images`: `missing_answer`, and
+`missing_image` for a row without pictures. With `data.text_only=keep` such rows are used, and counted as
+`text_only`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ SECONDS = 30.0  # time limit of the check; the remaining rows are checked when t
 NAMED = 5  # row numbers that the report lists for each rule
 
 
-def usable_sample(data: Sequence[Sample], index: int, counts: dict[str, int]) -> Sample:
-    """The row as a sample with a reference and usable pictures.
+def usable_sample(
+    data: Sequence[Sample], index: int, counts: dict[str, int], *, text_only: bool = False
+) -> Sample:
+    """The row as a sample with a reference and usable pictures; with `text_only` also without pictures.
 
     Repairs are counted in `counts`. Raises BadRow if the row cannot be used.
     """
@@ -36,7 +39,9 @@ def usable_sample(data: Sequence[Sample], index: int, counts: dict[str, int]) ->
     if not sample.answer.strip():
         raise BadRow("missing_answer")
     if not sample.images:
-        raise BadRow("missing_image")
+        if not text_only:
+            raise BadRow("missing_image")
+        counts["text_only"] = counts.get("text_only", 0) + 1
     return replace(sample, images=tuple(usable(image, counts) for image in sample.images))
 
 
@@ -47,7 +52,7 @@ class DataReport:
     rows: int
     checked: int
     faults: dict[str, list[int]]  # rule -> indices of the rows that cannot be used
-    repairs: dict[str, int]  # rule -> number of pictures that were changed to be usable
+    repairs: dict[str, int]  # rule -> pictures that were changed to be usable, and rows without pictures
     repeated_ids: int  # rows that share their id with another row; they are used
 
     def lines(self) -> list[str]:
@@ -80,8 +85,10 @@ class DataReport:
         }
 
 
-def check(data: Sequence[Sample], seconds: float = SECONDS) -> DataReport:
+def check(data: Sequence[Sample], seconds: float = SECONDS, *, text_only: bool = False) -> DataReport:
     """Read all rows with their pictures, in random order and for at most `seconds`.
+
+    With `text_only` rows without pictures can be used.
 
     Raises UserError if none of the rows can be used.
     """
@@ -93,7 +100,7 @@ def check(data: Sequence[Sample], seconds: float = SECONDS) -> DataReport:
     def look(index: int) -> tuple[int, str, dict[str, int], str | None]:
         counts: dict[str, int] = {}
         try:
-            return index, "", counts, usable_sample(data, index, counts).id
+            return index, "", counts, usable_sample(data, index, counts, text_only=text_only).id
         except BadRow as rule:
             return index, str(rule), {}, None
 

@@ -31,7 +31,7 @@ from typing import TypeVar
 import numpy as np
 
 from vigos_cli.data.images import BadRow
-from vigos_cli.data.load import TableData, picture_bytes, read_image
+from vigos_cli.data.load import TableData
 from vigos_cli.data.picture_hash import (
     NEAR,
     HashCache,
@@ -41,6 +41,7 @@ from vigos_cli.data.picture_hash import (
     looks_same,
     picture_hash,
 )
+from vigos_cli.data.read_image import picture_bytes, read_image
 from vigos_cli.types import Sample
 from vigos_cli.utils.progress import Bar
 

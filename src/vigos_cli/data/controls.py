@@ -3,7 +3,7 @@
     >>> [sample.images for sample in with_control_images(samples, "blind")]
     [(), (), ()]
 
-If answers stay as good without the sample's own picture, they were not read from it.
+If a model answers as well without a sample's own picture, it did not read the answers from the picture.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
 
     {"format": 1, "rows": 47000, "texts": "5f2c...", "pictures": "a81b..."}
 
-`texts` is a digest of the question, answer, solution and id of every row, in order. `pictures` is a digest of
-the size in bytes of every picture, of the path of a picture file inside the folder of the data, and of every
-byte of the pictures of `CONTENT` random rows. So in a large data set it may go unnoticed that a picture was
-replaced by one of the same size. The location and the dates of files do not count, so a copy of a folder has
-the same fingerprint.
+`texts` is a digest of the question, answer, solution and id of every row, and of its conversation if it has
+one, in order. `pictures` is a digest of the size in bytes of every picture, of the path of a picture file
+inside the folder of the data, and of every byte of the pictures of `CONTENT` random rows. So in a large data
+set it may go unnoticed that a picture was replaced by one of the same size. The location and the dates of
+files do not count, so a copy of a folder has the same fingerprint.
 
 PriorWorld needs no fingerprint: it is drawn from the configuration, which `config.provenance` compares.
 """
@@ -24,14 +24,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vigos_cli.data.chat_rows import CHATS
 from vigos_cli.data.images import BadRow
-from vigos_cli.data.load import Arrow, Lines, TableData, picture_bytes
+from vigos_cli.data.load import TableData, listed
+from vigos_cli.data.read_image import picture_bytes
+from vigos_cli.data.rows import Arrow, Lines
 from vigos_cli.types import Sample
 from vigos_cli.utils import rng
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import write_json
 
-FORMAT = 1  # version of the fingerprint; a fingerprint of another version is not compared
+FORMAT = 2  # version of the fingerprint; a fingerprint of another version is not compared
 FILE = "data.json"
 TEXTS = ("question", "answer", "solution", "id")
 CONTENT = 200  # rows whose pictures are read as a whole
@@ -72,7 +75,7 @@ def fingerprint(data: TableData) -> dict[str, Any]:
     root = os.path.abspath(data.folder)
     for words, raw in _rows(data):
         texts.update(_bytes(words))
-        pictures.update(_bytes([_outline(picture, root) for picture in _listed(raw)]))
+        pictures.update(_bytes([_outline(picture, root) for picture in listed(raw)]))
     for index in sorted(int(i) for i in rng.permutation("fingerprint", count=len(data))[:CONTENT]):
         pictures.update(_content(data, index))
     return {
@@ -87,22 +90,19 @@ def _bytes(value: Any) -> bytes:
     return json.dumps(value, default=str).encode() + b"\n"
 
 
-def _listed(raw: Any) -> list[Any]:
-    return raw if isinstance(raw, list) else [] if raw is None else [raw]
-
-
 # ---------------------------------------------------------------- every row
 
 
 def _rows(data: TableData) -> Iterator[tuple[Any, Any]]:
     """The texts and pictures of every row; a picture stored as bytes is given as the number of its bytes."""
-    names = [data.columns[name] for name in TEXTS]
+    names = [*(data.columns[name] for name in TEXTS), data.also.get("question"), *CHATS, "system"]
+    names = [name for name in dict.fromkeys(names) if name in data.rows.names]
     if isinstance(data.rows, Arrow):
         yield from _arrow_rows(data.rows, names, data.columns["images"], len(data))
         return
     for row in islice(_json_rows(data.rows), len(data)):
         if isinstance(row, dict):
-            yield [row.get(name) for name in names], row.get(data.columns["images"])
+            yield [row.get(name) for name in names], data.value(row, "images")
         else:
             yield repr(row), None
 
@@ -127,10 +127,14 @@ def _arrow_rows(
     there = [name for name in dict.fromkeys([*texts, pictures]) if name in rows.names]
     table = rows.table.select_columns(there).select(range(size))
     for batch in table.iter(batch_size=BATCH):
-        empty = [None] * batch.num_rows
-        columns = [batch.column(name).to_pylist() if name in there else empty for name in texts]
-        images = [value for chunk in batch.column(pictures).chunks for value in _sizes(chunk)]
+        columns = [_column(batch, name) for name in texts]
+        images = _column(batch, pictures) if pictures in there else [None] * batch.num_rows
         yield from zip(map(list, zip(*columns, strict=True)), images, strict=True)
+
+
+def _column(batch: Any, name: str) -> list[Any]:
+    """A column of a pyarrow table as Python values; bytes are replaced by their number."""
+    return [value for chunk in batch.column(name).chunks for value in _sizes(chunk)]
 
 
 def _sizes(array: Any) -> list[Any]:
@@ -175,7 +179,7 @@ def _content(data: TableData, index: int) -> bytes:
     """The digest of all bytes of the pictures of a row."""
     digest = hashlib.sha256()
     try:
-        for raw in _listed(data.rows[index].get(data.columns["images"])):
+        for raw in data.exchange(data.rows[index]).images:
             stored = picture_bytes(raw, data.folder)
             digest.update(stored if isinstance(stored, bytes) else _bytes(stored))
     except (BadRow, OSError):

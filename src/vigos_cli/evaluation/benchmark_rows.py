@@ -18,6 +18,7 @@ From the hub, one commit is read: that of the revision or of the default branch.
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.schema import BenchTask
-from vigos_cli.data.load import LINES, PARQUET, Arrow, Lines
+from vigos_cli.data.file_kinds import LINES, PARQUET, refuse_other_kind
+from vigos_cli.data.rows import Arrow, Lines
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.keyed_rows import KeyedRows, keyed_rows
 from vigos_cli.evaluation.row_reader import Row, RowReader
@@ -143,13 +145,12 @@ def _local(bench: Bench, task: BenchTask, path: Path) -> tuple[Chain, Path]:
 
 
 def _file(path: Path) -> Lines | Arrow | KeyedRows:
-    suffix = path.suffix.lower()
-    if suffix in LINES:
+    refuse_other_kind("bench.path", path)
+    if path.suffix.lower() in LINES:
         return keyed_rows(path) or Lines(path)
-    if suffix not in PARQUET:
-        raise ConfigError(f"bench.path={path}: expected one of {', '.join(LINES + PARQUET)}")
+    pattern = glob.escape(str(path))
     return _table(
-        f"{path}", lambda datasets: datasets.load_dataset("parquet", data_files=str(path), split="train")
+        f"{path}", lambda datasets: datasets.load_dataset("parquet", data_files=pattern, split="train")
     )
 
 

@@ -32,7 +32,7 @@ from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.item_pictures import ItemPictures
 from vigos_cli.evaluation.result import ASKED, Result, save_result, save_scores
 from vigos_cli.evaluation.row_reader import RowReader
-from vigos_cli.evaluation.saved_responses import joined, missing, not_over_a_run, saved_responses
+from vigos_cli.evaluation.saved_responses import by_item, joined, missing, not_over_a_run, saved_responses
 from vigos_cli.types import Response, Sample, Verdict
 from vigos_cli.utils.errors import ConfigError
 
@@ -230,6 +230,10 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
         if not saved.ours:
             answers = ("saved", "sampled") if saved.draws == 1 else ("sampled", "sampled")
             summarise = _part_figures
+        if saved.by_row:
+            rows = [(reader.at, sample) for sample in samples]
+            saved = by_item(adapter, rows, saved, config.responses or "")
+            samples = (sample for _, sample in rows)
         graded, pictures = _collect(_graded(adapter, joined(samples, saved), scorer))
         counts |= missing(adapter, {one.sample.id for one in graded}, saved, config.responses or "")
     counts |= {"revision": reader.revision} if reader.revision else {}

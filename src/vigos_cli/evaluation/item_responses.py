@@ -34,7 +34,7 @@ class PreparedItem:
 
 def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> PreparedItem:
     """Render the prompt with `question`. Raises BadRow for a picture that cannot be used."""
-    images = prompter.encode([usable(image, {}) for image in sample.images])
+    images = prompter.encode([usable(image, {}) for image in sample.images], sample.places)
     return PreparedItem(sample, images, prompter.render(Role.STUDENT, images, question=question))
 
 

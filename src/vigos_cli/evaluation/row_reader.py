@@ -39,7 +39,7 @@ class RowReader:
         """A tuple with the picture; empty if `images` is False. Raises UserError if it cannot be read."""
         if not self.images:
             return ()
-        from vigos_cli.data.load import read_image
+        from vigos_cli.data.read_image import read_image
 
         try:
             return (read_image(raw, self.folder),)

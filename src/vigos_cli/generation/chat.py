@@ -26,7 +26,7 @@ from vigos_cli.config.schema import EvalRun, PromptConfig, RolloutConfig, Routin
 from vigos_cli.generation.concurrent_requests import ask_all, user_turn
 from vigos_cli.generation.engine import served_name
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
-from vigos_cli.method.prompts import EncodedImages, fill_template
+from vigos_cli.method.prompts import EncodedImages, fill_and_cut
 from vigos_cli.method.segments import THINK, THINK_END
 from vigos_cli.types import Prompt, Role, Rollout
 from vigos_cli.utils.errors import UserError
@@ -46,14 +46,17 @@ class TextPrompter:
         self._instruction = getattr(prompt, routing.student)
         self._opening = getattr(prompt, f"prefill_{routing.student}")
 
-    def encode(self, images: Sequence[Any]) -> EncodedImages:
-        """Keep the images; the server encodes them."""
-        return EncodedImages((), (), (), (), {}, images=tuple(images))
+    def encode(self, images: Sequence[Any], places: Sequence[int] = ()) -> EncodedImages:
+        """Keep the images and their places in the question; the server encodes them."""
+        return EncodedImages(None, None, {}, tuple(images), tuple(places))
 
     def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
         """The student's prompt; a chat server is asked in no other role."""
         assert role is Role.STUDENT
-        message = "".join(text for text, _ in fill_template(self._instruction, question, reference))
+        parts = fill_and_cut(self._instruction, question, reference, images.places)
+        message = tuple("".join(text for text, _ in part) for part in parts)
+        if not images.images:
+            message = ("".join(message),)
         return Prompt(role, (), (), images=images.images, message=message, opening=self._opening)
 
 

@@ -62,10 +62,14 @@ def data_url(image: Any) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def user_turn(images: Sequence[Any], text: str) -> dict[str, Any]:
-    """A user turn: the images before the text, as in training."""
+def user_turn(images: Sequence[Any], texts: Sequence[str]) -> dict[str, Any]:
+    """A user turn: the images before a single text, or one image between each two of several texts."""
     pictures = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
-    return {"role": "user", "content": [*pictures, {"type": "text", "text": text}]}
+    if len(texts) == 1:
+        return {"role": "user", "content": [*pictures, {"type": "text", "text": texts[0]}]}
+    written = [{"type": "text", "text": text} for text in texts]
+    content = [written[0], *(part for pair in zip(pictures, written[1:], strict=True) for part in pair)]
+    return {"role": "user", "content": [part for part in content if part.get("text") != ""]}
 
 
 def as_object(content: bytes) -> dict[str, Any]:

@@ -30,7 +30,7 @@ async def image_features(server: Server, model: str, prompt: Prompt, slots: froz
     """The features of a prompt's images from the server's processor; None without images."""
     if not prompt.images:
         return None
-    body = {"model": model, "messages": [user_turn(prompt.images, ".")], "max_tokens": 1}
+    body = {"model": model, "messages": [user_turn(prompt.images, ["."])], "max_tokens": 1}
     reply = await _ask(server, RENDER, body)
     try:
         features, rendered = reply["features"], reply["token_ids"]

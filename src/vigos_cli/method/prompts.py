@@ -1,7 +1,7 @@
 """Render the prompts of the student and its teachers with the model's chat template.
 
     prompter = Prompter(processor, load_prompts(config.prompt), config.routing)
-    images = prompter.encode(sample.images)                                # once per sample
+    images = prompter.encode(sample.images, sample.places)                 # once per sample
     student = prompter.render(Role.STUDENT, images, question=sample.question)
     teacher = prompter.render(Role.REASONING, images, question=sample.question, reference="red")
     ids, positions = prompter.teacher_sequence(teacher, rollout)
@@ -14,6 +14,10 @@ never from text, so that no text can change its structure:
     message   our instruction with the data filled in        the tokenizer, as plain text (PlainText)
     after     <|im_end|>, <|im_start|>assistant              the tokenizer
     prefill   <description>                                  the tokenizer
+
+A question may hold pictures between its words (`vigos_cli.data.image_marks`). Then the message is cut there,
+and each cut holds one image slot as the template writes it. A role that is not told the question has its
+pictures before its text.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from vigos_cli.config.schema import PromptConfig, RoutingConfig
+from vigos_cli.data.image_marks import split_at_marks
 from vigos_cli.method.segments import THINK, after_think, unbox
 from vigos_cli.types import Prompt, Role, Rollout, Sample
 from vigos_cli.utils.errors import ConfigError, nearest
@@ -94,9 +100,30 @@ def fill_template(instruction: str, question: str, reference: str) -> list[tuple
 
     Slots in the data are not filled.
     """
-    data = {"question": question, "reference": reference}
-    parts = SLOT.split(instruction.strip())  # text, name, text, name, ..., text
-    return [(data[part], True) if i % 2 else (part, False) for i, part in enumerate(parts)]
+    (whole,) = fill_and_cut(instruction, question, reference, ())
+    return whole
+
+
+def fill_and_cut(
+    instruction: str, question: str, reference: str, places: Sequence[int]
+) -> list[list[tuple[str, bool]]]:
+    """Like `fill_template`, cut at the question's marks at `places`, which are left out.
+
+    The result is one list of parts if the instruction does not hold the question, or if there are no places.
+    """
+    cut = split_at_marks(question, places)
+    messages: list[list[tuple[str, bool]]] = [[]]
+    for i, part in enumerate(SLOT.split(instruction.strip())):  # text, name, text, name, ..., text
+        if i % 2 == 0:
+            messages[-1].append((part, False))
+        elif part == "reference":
+            messages[-1].append((reference, True))
+        elif len(messages) == 1:
+            messages[-1].append((cut[0], True))
+            messages += [[(text, True)] for text in cut[1:]]
+        else:  # the question again
+            messages[-1].append(("".join(cut), True))
+    return messages
 
 
 # ---- tokens
@@ -145,16 +172,31 @@ class PlainText:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedImages:
-    """The template around a message, with image slots, and the images' features; the same for every role."""
+class Layout:
+    """The template as token ids around the texts of a user message: a piece before each text, and one after.
 
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    types_before: tuple[int, ...]  # mm_token_type_ids, empty if the processor gives none
-    types_after: tuple[int, ...]
+    A piece holds the image slots that stand there. `spaces` are the white space before and after each text,
+    which is tokenised with it: ` What` is one token.
+    """
+
+    pieces: tuple[tuple[int, ...], ...]
+    types: tuple[tuple[int, ...], ...]  # mm_token_type_ids of each piece, empty if the processor gives none
+    spaces: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImages:
+    """The features of a sample's images, and the template with their slots; the same for every role.
+
+    `places` are the positions of the images' marks in the question (see `vigos_cli.data.image_marks`).
+    `marked` is the layout with the images there; None if there are no images or no places.
+    """
+
+    first: Layout | None  # the images before the text; None if no processor is loaded
+    marked: Layout | None
     features: Mapping[str, Tensor]
-    lead: str = ""  # spaces before the message, tokenised with it: ` What` is one token
     images: tuple[Image, ...] = ()
+    places: tuple[int, ...] = ()
 
 
 class Prompter:
@@ -164,6 +206,7 @@ class Prompter:
         self._processor = processor
         self._tokenizer = processor.tokenizer
         self._text = PlainText(processor.tokenizer)
+        self._settings = prompt, routing
         structured = routing.student == "structured"
         privileged = prompt.reference if structured else prompt.reasoning
         self.instructions: dict[Role, str] = {
@@ -178,27 +221,50 @@ class Prompter:
         if not routing.perception_sees_prefill:
             self.prefills[Role.PERCEPTION] = ()
         self._from_think = structured and not routing.reasoning_sees_description
-        self._templates: dict[int, tuple[str, str]] = {}
+        self._templates: dict[tuple[str, ...], list[str]] = {}
+
+    @cached_property
+    def without_pictures(self) -> Prompter:
+        """The prompter of samples without pictures, which asks for no description.
+
+        The student has the plain format, and so has every teacher that is told the reference.
+        """
+        prompt, routing = self._settings
+        made = Prompter(self._processor, prompt, replace(routing, student="plain"))
+        made.instructions[Role.REFERENCE] = prompt.reasoning
+        return made
 
     def template(self, images: int) -> tuple[str, str]:
         """The chat template's text before and after a user message that follows `images` images."""
-        if images not in self._templates:
-            content = [*[{"type": "image"}] * images, {"type": "text", "text": SENTINEL}]
+        content = [*[{"type": "image"}] * images, {"type": "text", "text": SENTINEL}]
+        pieces = self._around_texts(content)
+        if len(pieces) != 2:
+            raise ConfigError("the model's chat template does not contain the user's text exactly once")
+        return pieces[0], pieces[1]
+
+    def _around_texts(self, content: Sequence[Mapping[str, str]]) -> list[str]:
+        """The chat template's text before, between and after the texts of a user message."""
+        kinds = tuple(part["type"] for part in content)
+        if kinds not in self._templates:
             text = self._processor.apply_chat_template(
-                [{"role": "user", "content": content}],
+                [{"role": "user", "content": list(content)}],
                 add_generation_prompt=True,
                 tokenize=False,
                 enable_thinking=False,  # templates without this switch ignore it
             )
-            pieces = text.split(SENTINEL)
-            if len(pieces) != 2:
-                raise ConfigError("the model's chat template does not contain the user's text exactly once")
+            *pieces, last = text.split(SENTINEL)
             # Some templates open `<think>` anyway; our pre-fill decides how a turn begins.
-            self._templates[images] = (pieces[0], OPEN_THINK.sub("", pieces[1]))
-        return self._templates[images]
+            self._templates[kinds] = [*pieces, OPEN_THINK.sub("", last)]
+        return list(self._templates[kinds])
 
-    def encode(self, images: Sequence[Image]) -> EncodedImages:
+    def encode(self, images: Sequence[Image], places: Sequence[int] = ()) -> EncodedImages:
         """Run the model's processor on the images and on the part of the template that contains them."""
+        first, features = self._images_first(images)
+        marked = self._images_at_marks(images) if images and places else None
+        return EncodedImages(first, marked, features, tuple(images), tuple(places))
+
+    def _images_first(self, images: Sequence[Image]) -> tuple[Layout, dict[str, Tensor]]:
+        """The layout with all images before the text (after it, if the template writes them there)."""
         before, after = self.template(len(images))
         empty_before, empty_after = self.template(0)
         if images and before != empty_before and after != empty_after:
@@ -206,14 +272,75 @@ class Prompter:
         in_after = bool(images) and after != empty_after
         lead = before[len(before.rstrip(" ")) :]
         before = before.removesuffix(lead)
+        special = self._adds_special_tokens(before)
+        text, special_here = (after, False) if in_after else (before, special)
+        ids, types, features = self._process(text, images, special=special_here)
+        if in_after:
+            other = tuple(self._tokenizer(before, add_special_tokens=special)["input_ids"])
+            pieces = (other, ids)
+        else:
+            other = tuple(self._text.encode(after))
+            pieces = (ids, other)
+        kinds = (0,) * len(other) if types else ()
+        return Layout(pieces, (kinds, types) if in_after else (types, kinds), ((lead, ""),)), features
+
+    def _images_at_marks(self, images: Sequence[Image]) -> Layout:
+        """The layout of a message with a text before, between and after the images.
+
+        The processor reads all pieces in one text, with the tokenizer's end token between them.
+        """
+        texts = self.template_at_marks(len(images))
+        leads = [text[len(text.rstrip(" ")) :] for text in texts[:-1]]
+        texts = [text.removesuffix(lead) for text, lead in zip(texts, [*leads, ""], strict=True)]
+        trails = [text[: len(text) - len(text.lstrip())] for text in texts[1:-1]]
+        texts[1:-1] = [text.lstrip() for text in texts[1:-1]]
+        mark, mark_id = self._tokenizer.eos_token, self._tokenizer.eos_token_id
+        ids, types, _ = self._process(mark.join(texts), images, special=self._adds_special_tokens(texts[0]))
+        ends = [i for i, token in enumerate(ids) if token == mark_id]
+        own = [text.count(mark) for text in texts]  # some templates contain the token themselves
+        if len(ends) != sum(own) + len(texts) - 1:
+            raise ConfigError("the model's processor does not keep the places of images between texts")
+        cuts = [ends[sum(own[: i + 1]) + i] for i in range(len(texts) - 1)]
+        spans = list(zip([0, *(cut + 1 for cut in cuts)], [*cuts, len(ids)], strict=True))
+        spaces = tuple(zip(leads, [*trails, ""], strict=True))
+        return Layout(tuple(ids[a:b] for a, b in spans), tuple(types[a:b] for a, b in spans), spaces)
+
+    def template_at_marks(self, images: int) -> list[str]:
+        """The chat template's text around the `images` + 1 texts of a message with an image between each two.
+
+        Some templates write all images before all texts. Then each image is written as before a text, but at
+        its own place.
+        """
+        content = [{"type": "text", "text": SENTINEL}]
+        content += [part for _ in range(images) for part in ({"type": "image"}, content[0])]
+        pieces = self._around_texts(content)
+        before, after = self.template(0)
+        if len(pieces) == images + 2 and pieces[0].rstrip() == before.rstrip() and pieces[-1] == after:
+            return pieces
+        with_one, _ = self.template(1)
+        shared = len(before)
+        while not with_one.startswith(before[:shared]):
+            shared -= 1
+        slot = with_one[shared : shared + len(with_one) - len(before)]
+        if not slot.strip() or before != with_one[:shared] + with_one[shared + len(slot) :]:
+            raise ConfigError("the model's chat template has no place for an image between two texts")
+        return [before, *[slot] * images, after]
+
+    def _adds_special_tokens(self, before: str) -> bool:
+        """Whether the tokenizer adds its special tokens; a second beginning is never added."""
         bos = self._tokenizer.bos_token
-        special = not (bos and before.startswith(bos))  # no second one, as in transformers
+        return not (bos and before.startswith(bos))
+
+    def _process(
+        self, text: str, images: Sequence[Image], *, special: bool
+    ) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Tensor]]:
+        """Token ids, their image types (empty if the processor gives none) and the images' features."""
         out = dict(
             self._processor(
-                text=[after if in_after else before],
+                text=[text],
                 images=[list(images)] if images else None,
                 return_tensors="pt",
-                add_special_tokens=special and not in_after,
+                add_special_tokens=special,
             )
         )
         ids = tuple(out.pop("input_ids")[0].tolist())
@@ -221,29 +348,32 @@ class Prompter:
         types, older = out.pop("mm_token_type_ids", None), out.pop("token_type_ids", None)
         if types is None and older is not None and older.any():  # some tokenizers return zeros for any model
             types = older
-        types = tuple(types[0].tolist()) if types is not None else ()
-        if in_after:
-            other = tuple(self._tokenizer(before, add_special_tokens=special)["input_ids"])
-            kinds = (0,) * len(other) if types else ()
-            return EncodedImages(other, ids, kinds, types, out, lead, tuple(images))
-        other = tuple(self._text.encode(after))
-        kinds = (0,) * len(other) if types else ()
-        return EncodedImages(ids, other, types, kinds, out, lead, tuple(images))
+        return ids, tuple(types[0].tolist()) if types is not None else (), out
 
     def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
         """The prompt of one role. The caller passes the texts and images; controls pass others."""
-        filled = fill_template(self.instructions[role], question, reference)
-        message = self._text.encode_message([(images.lead, False), *filled])
+        places = images.places if question else ()
+        messages = fill_and_cut(self.instructions[role], question, reference, places)
+        layout = images.marked if len(messages) > 1 else None
+        if layout is None:  # without images the marks of the question are left out
+            layout, messages = images.first, [[part for message in messages for part in message]]
+        assert layout is not None
+        ids, types = list(layout.pieces[0]), list(layout.types[0])
+        for message, piece, kinds, (lead, trail) in zip(
+            messages, layout.pieces[1:], layout.types[1:], layout.spaces, strict=True
+        ):
+            if len(messages) == 1 or any(text for text, _ in message):
+                message = [(lead, False), *message, (trail, False)]
+            text = self._text.encode_message(message)
+            ids += [*text, *piece]
+            types += [*[0] * len(text), *kinds]
         prefill = self.prefills[role]
-        types = ()
-        if images.types_before or images.types_after:
-            types = (*images.types_before, *[0] * len(message), *images.types_after, *[0] * len(prefill))
         return Prompt(
             role=role,
-            ids=(*images.before, *message, *images.after, *prefill),
+            ids=(*ids, *prefill),
             prefill=prefill,
             features=images.features,
-            mm_token_types=types,
+            mm_token_types=(*types, *[0] * len(prefill)) if any(layout.types) else (),
             images=images.images,
         )
 

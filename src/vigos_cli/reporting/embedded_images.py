@@ -34,8 +34,6 @@ class ImageTable:
 
 def data_uri(image: Image) -> str:
     """The image, at most SIDE pixels on its longer side, as PNG, or as JPEG if that is much smaller."""
-    if image.mode not in ("L", "RGB", "RGBA"):
-        image = image.convert("RGB")
     image = shrunk(image)
     kind, content = "png", _encoded(image, "PNG")
     if len(content) > LIGHT and image.mode != "RGBA":  # JPEG has no transparency
@@ -44,9 +42,12 @@ def data_uri(image: Image) -> str:
 
 
 def shrunk(image: Image) -> Image:
-    """The image, reduced to at most SIDE pixels on its longer side."""
+    """The image as a person sees it, reduced to at most SIDE pixels on its longer side."""
     from PIL.Image import Resampling
 
+    from vigos_cli.data.images import as_seen
+
+    image = as_seen(image)
     if (longer := max(image.size)) <= SIDE:
         return image
     size = (max(1, round(image.width * SIDE / longer)), max(1, round(image.height * SIDE / longer)))

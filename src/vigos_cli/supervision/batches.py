@@ -96,15 +96,21 @@ def prepare(
     prepared = []
     for place, index in places:
         try:
-            sample = usable_sample(data, index, counts)
-            images = prompter.encode(sample.images)
-            prompt = prompter.render(Role.STUDENT, images, question=sample.question)
+            text_only = config.data.text_only == "keep"
+            sample = usable_sample(data, index, counts, text_only=text_only)
+            images = prompter.encode(sample.images, sample.places)
+            prompt = prompter_of(sample, prompter).render(Role.STUDENT, images, question=sample.question)
             if len(prompt.ids) > config.model.max_prompt:
                 raise BadRow("prompt_too_long")
             prepared.append(Prepared(str(place), sample, images, prompt, _reference(data, sample, config)))
         except BadRow as rule:
             counts[str(rule)] += 1
     return prepared
+
+
+def prompter_of(sample: Sample, prompter: Prompter) -> Prompter:
+    """The prompter of a training sample: one without pictures is not asked for a description."""
+    return prompter if sample.images else prompter.without_pictures
 
 
 def _reference(data: Sequence[Sample], sample: Sample, config: RunConfig) -> str:

@@ -16,10 +16,10 @@ from functools import partial
 from vigos_cli.config.schema import RoutingConfig, RunConfig
 from vigos_cli.data.controls import noise_like
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.method.routing import route
+from vigos_cli.method.routing import roles, route
 from vigos_cli.method.segments import parse_rollout
-from vigos_cli.supervision.batches import Prepared
-from vigos_cli.types import Prompt, Role, Rollout, Segments, Term
+from vigos_cli.supervision.batches import Prepared, prompter_of
+from vigos_cli.types import Kind, Prompt, Role, Rollout, Segments, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,24 @@ def supervise_all(
     """Parse and route every rollout, and build the contexts of its teachers."""
     supervised = []
     for item, rollout in rollouts:
-        segments = parse_rollout(rollout, student=config.routing.student, spans=config.routing.spans)
-        prompt_for = partial(_teacher_prompt, item=item, prompter=prompter, config=config)
-        supervised.append(supervise_rollout(rollout, segments, config.routing, prompter, prompt_for))
+        own, routing = prompter_of(item.sample, prompter), config.routing
+        if not item.sample.images:
+            routing = without_perception(routing)
+        segments = parse_rollout(rollout, student=routing.student, spans=routing.spans)
+        prompt_for = partial(_teacher_prompt, item=item, prompter=own, config=config)
+        supervised.append(supervise_rollout(rollout, segments, routing, own, prompt_for))
     return supervised
+
+
+def without_perception(routing: RoutingConfig) -> RoutingConfig:
+    """The routing of a sample without pictures: the plain format, and no teacher that sees only pictures."""
+    told = {
+        kind.value: [
+            role.value for role in roles(getattr(routing, kind.value)) if role is not Role.PERCEPTION
+        ]
+        for kind in Kind
+    }
+    return replace(routing, student="plain", **told)
 
 
 def supervise_rollout(
@@ -86,9 +100,8 @@ def supervise_rollout(
 def _teacher_prompt(role: Role, *, item: Prepared, prompter: Prompter, config: RunConfig) -> Prompt:
     images = item.images
     if role is Role.PERCEPTION and config.routing.perception_image == "noise":
-        images = prompter.encode(
-            [noise_like(image, config.seed, item.sample.id) for image in item.sample.images]
-        )
+        noise = [noise_like(image, config.seed, item.sample.id) for image in item.sample.images]
+        images = prompter.encode(noise, item.sample.places)
     prompt = prompter.render(role, images, question=item.sample.question, reference=item.reference)
     return replace(prompt, role=role)
 

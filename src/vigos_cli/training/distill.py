@@ -124,7 +124,8 @@ def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[st
     data, found = load_data(config.data, config.seed, config.limit), {}
     first = process_group.rank() == 0
     if first:
-        report = check(data) if isinstance(data, TableData) else None
+        text_only = config.data.text_only == "keep"
+        report = check(data, text_only=text_only) if isinstance(data, TableData) else None
         for line in report.lines() if report else []:
             print(line)
         found["data"] = report and report.summary()

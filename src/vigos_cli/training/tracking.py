@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vigos_cli.config.schema import TrackingConfig
+from vigos_cli.data.images import as_seen
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils.errors import UserError, one_line
 from vigos_cli.utils.files import read_lines, write_json, write_lines
@@ -162,7 +163,7 @@ class Wandb:
         """Record the answers as a table with the first picture of each item."""
         table = self._wandb.Table(columns=["picture", "question", "reference", "answer", "valid", "text"])
         for sample, response in rows:
-            picture = self._wandb.Image(sample.images[0]) if sample.images else None
+            picture = self._wandb.Image(as_seen(sample.images[0])) if sample.images else None
             table.add_data(
                 picture, sample.question, sample.answer, response.answer, response.valid, response.text
             )

@@ -28,11 +28,10 @@ from vigos_cli.types import Prior, Sample
 class PriorWorld(Sequence[Sample]):
     """A split of `size` samples; a sample is drawn when it is asked for.
 
-    `conflict` is the share of conflicting pictures. In a conflicting picture the asked attribute is unusual,
-    and every other attribute is unusual with probability one half. All other pictures look entirely as usual.
-    Half of the questions are of a prior family, and half of those state the usual fact. The references of
-    `wrong_reference` of the samples are wrong; the samples that are wrong at a lower share are also wrong at
-    a higher one.
+    In a conflicting picture the attribute that the question asks about is unusual, and every other attribute
+    is unusual with probability one half. In all other pictures every attribute is the usual one. Half of the
+    questions are of a prior family, and half of those state the usual fact. `wrong_reference` is the share of
+    samples with a wrong reference. A sample that is wrong at one share is also wrong at every larger share.
     """
 
     def __init__(
@@ -120,8 +119,8 @@ def make_sample(
 ) -> Sample:
     """A question about a scene as a sample: with its picture, answer, worked solution and prior.
 
-    `asked` is the kind that the question is about; if it is empty, the kind is random. If `stated` is true,
-    the usual fact stands before the question.
+    `asked` is the kind that the question asks about; a random one if it is empty. With `stated` the usual
+    fact stands before the question.
     """
     question, answer, solution, kind = ask(scene, family, rng, asked)
     prior = None
@@ -149,6 +148,6 @@ def make_sample(
 
 
 def with_wrong_answer(sample: Sample, rng: random.Random) -> Sample:
-    """The sample with a wrong answer of the same family; its solution states this answer and nothing else."""
+    """The sample with another answer of its family as the reference; the solution states that answer."""
     wrong = rng.choice([answer for answer in vocabulary(sample.family) if answer != sample.answer])
     return replace(sample, answer=wrong, solution=f"The answer is {wrong}.")

@@ -39,7 +39,7 @@ def usual_value(kind: str, attribute: str) -> str:
 
 
 def unusual_value(kind: str, attribute: str, rng: random.Random, *, trained: bool) -> str:
-    """A random value that this kind does not usually have. If `trained`, it is not the withheld one."""
+    """A random value that is not the usual one of this kind, and with `trained` not the withheld one."""
     excluded = {usual_value(kind, attribute)} | ({withheld(kind, attribute)} if trained else set())
     return rng.choice([value for value in ATTRIBUTES[attribute] if value not in excluded])
 

@@ -1,0 +1,58 @@
+"""Decode a picture of a row: a path inside the folder of the data, bytes, base64, or a dict of these.
+
+>>> read_image("pictures/cups.png", Path("data")).size
+(640, 480)
+>>> read_image({"bytes": png, "path": None}, Path("data")).size
+(640, 480)
+
+`vigos_cli.data.images` then makes it usable.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vigos_cli.data.images import BadRow
+
+
+def read_image(raw: Any, folder: Path) -> Image.Image:
+    """Decode a picture given as PIL image, bytes, base64, dict of bytes or path, or path inside `folder`."""
+    if isinstance(raw, Mapping):
+        raw = raw.get("bytes") or raw.get("path")
+    if not raw:
+        raise BadRow("missing_image")
+    try:
+        image = raw if isinstance(raw, Image.Image) else Image.open(io.BytesIO(picture_bytes(raw, folder)))
+        image.load()
+    except BadRow:
+        raise
+    except Exception as error:  # the decoders of Pillow raise many types of errors
+        raise BadRow("image_unreadable") from error
+    return image
+
+
+def picture_bytes(raw: Any, folder: Path) -> bytes:
+    """The bytes of a file inside `folder` or of a base64 text; any other value is returned as it is.
+
+    Of a dict its bytes or its path are used.
+    """
+    if isinstance(raw, Mapping):
+        raw = raw.get("bytes") or raw.get("path")
+    if not isinstance(raw, str):
+        return raw
+    root = Path(os.path.abspath(folder))
+    path = Path(os.path.abspath(root / raw.removeprefix("file://")))  # without `..`
+    inside = path.is_relative_to(root)
+    if inside and os.path.isfile(path):
+        return path.read_bytes()
+    try:
+        return base64.b64decode("".join(raw.split("base64,")[-1].split()), validate=True)
+    except ValueError as error:
+        raise BadRow("image_not_found" if inside else "image_outside") from error

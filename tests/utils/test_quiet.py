@@ -32,6 +32,22 @@ def stderr(script: str) -> str:
     return done.stderr
 
 
+EVALUATE = """
+import logging, sys
+logging.basicConfig()
+from vigos_cli.config.compose import job
+from vigos_cli.evaluation.evaluate import evaluate
+evaluate(job("eval", ["limit=1", "bench=priorworld", f"out={sys.argv[1]}"]))
+"""
+
+
+def test_an_evaluation_prints_its_progress_and_nothing_else(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", EVALUATE, tmp_path / "run"], capture_output=True, text=True, check=True
+    )
+    assert "kernels" not in done.stderr and "WARNING" not in done.stderr
+
+
 def test_only_the_warning_about_the_package_kernels_is_silenced():
     assert stderr(IMPORT_BITSANDBYTES) == "WARNING:bitsandbytes.backends.cpu.ops:another message: shown\n"
 

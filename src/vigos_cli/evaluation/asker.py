@@ -27,7 +27,6 @@ from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import read_lines, write_lines
 from vigos_cli.utils.progress import Bar
-from vigos_cli.utils.quiet import quieten
 
 if TYPE_CHECKING:
     from vigos_cli.generation.chat import TextPrompter
@@ -37,7 +36,6 @@ CHUNK = 4  # number of batches whose pictures are in memory at once
 
 def load_asker(config: EvalRun) -> Asker:
     """Load the model, or connect to the server, and claim the run's folder."""
-    quieten()
     process_group.start(pick_device(config.model.device))
     settle_prompts(config)
     if config.rollout.name == "openai":

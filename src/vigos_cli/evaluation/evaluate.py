@@ -35,6 +35,7 @@ from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.evaluation.saved_responses import by_item, joined, missing, not_over_a_run, saved_responses
 from vigos_cli.types import Response, Sample, Verdict
 from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.quiet import quieten
 
 if TYPE_CHECKING:
     from vigos_cli.evaluation.asker import Asker
@@ -62,6 +63,7 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         judge = Judge(config.judge, out)
     items = {name: _items(config, name, task) for name, task in tasks.items()}
     if config.responses is None and asker is None:
+        quieten()  # before the imports of the next line
         from vigos_cli.evaluation.asker import load_asker  # imports torch, which grading does not need
 
         asker = load_asker(config)

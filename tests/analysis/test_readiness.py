@@ -45,7 +45,7 @@ def sums(tokens: int, divergence: float = 0.0, **values: float) -> dict[str, flo
     }
 
 
-def means(lines: list[dict[str, Any]]) -> dict[str, float | None]:
+def means(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: figure and figure["mean"] for name, figure in measure_readiness(lines).items()}
 
 

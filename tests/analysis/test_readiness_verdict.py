@@ -27,7 +27,7 @@ def report(lines: Lines, *overrides: str) -> dict[str, Any]:
     return readiness_report(lines, rollout_config(*overrides))
 
 
-def rollouts(rows: int = ROWS, **values: Callable[[int], Any]) -> Lines:
+def rollouts(rows: int = ROWS, /, **values: Callable[[int], Any]) -> Lines:
     """Rollouts that training can start from; `values` replaces fields by functions of the row."""
     usual: dict[str, Callable[[int], Any]] = {
         "correct": lambda i: i % 2 == 0,

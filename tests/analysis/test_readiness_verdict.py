@@ -129,7 +129,9 @@ def test_several_changes_stand_in_one_line_with_the_most_basic_first():
 
 def test_wrong_answers_say_nothing_about_the_data_while_the_format_is_broken():
     broken = {"valid": lambda i: False, "correct": lambda i: False, "reason": lambda i: "no_think"}
-    assert [change["what"] for change in report(rollouts(**broken))["changes"]] == ["prompt"]
+    found = report(rollouts(32, **broken))
+    assert [change["what"] for change in found["changes"]] == ["prompt"] and not found["uncertain"]
+    assert report(rollouts(32, correct=lambda i: False))["uncertain"] == ["accuracy"]
 
 
 def test_few_rows_leave_the_verdict_uncertain():

@@ -96,6 +96,16 @@ def test_commands_that_need_teachers_refuse_to_do_without():
             job(command, ["out=unused", "rollout.teachers=false", key])
 
 
+def test_a_token_that_the_tokenizer_lacks_has_its_number_as_name(lines):
+    from vigos_cli.analysis.rollout_run import _shown
+
+    line = lines[1][0]
+    names = [None] * len(line["token_ids"])
+    emptied = line | {"text": "", "ends": [0] * len(line["ends"])}
+    texts = [token.text for token in _shown(emptied, (), names).tokens if token.kind is not None]
+    assert texts == [f"token {id}" for id in line["token_ids"]]
+
+
 def test_the_command_ends_with_the_table_and_the_verdict(tmp_path, capsys):
     from vigos_cli.cli.commands.rollout import run
 

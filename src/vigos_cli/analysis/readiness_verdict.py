@@ -45,8 +45,10 @@ def readiness_report(lines: Sequence[Mapping[str, Any]], config: RolloutRun) -> 
     interval contains their limit.
     """
     measures = measure_readiness(lines)
-    changes = list(_changes(lines, measures, config))
-    uncertain = [name for name, limit in _limits(measures).items() if _contains(measures.get(name), limit)]
+    unreadable = list(_answer_changes(lines, measures, config))
+    changes = [*unreadable, *_further_changes(lines, measures, config, format_is_kept=not unreadable)]
+    limits = _limits(measures, format_is_kept=not unreadable)
+    uncertain = [name for name, limit in limits.items() if _contains(measures.get(name), limit)]
     rows = len({line["row"] for line in lines})
     verdict = "unknown" if not lines else "change" if changes else "start"
     return {
@@ -66,11 +68,11 @@ def _loss(loss: LossConfig) -> str:
     return f"divergence: {loss.segment}; of the fallback teacher: {loss.reference}; {clip}"
 
 
-def _changes(lines: Sequence[Mapping[str, Any]], measures: Measures, config: RolloutRun) -> Iterator[Change]:
-    """Each thing to change before training, the most basic first."""
-    answers = list(_answer_changes(lines, measures, config))
-    yield from answers
-    yield from _data_changes(measures, format_is_kept=not answers)
+def _further_changes(
+    lines: Sequence[Mapping[str, Any]], measures: Measures, config: RolloutRun, *, format_is_kept: bool
+) -> Iterator[Change]:
+    """What to change apart from the form of the answers, the most basic first."""
+    yield from _data_changes(measures, format_is_kept=format_is_kept)
     yield from _loss_changes(lines, measures, config)
     if (found := measures.get("leakage")) and leaks(found):
         yield (
@@ -143,12 +145,13 @@ def leaks(leakage: Figure) -> bool:
     return leakage["mean"] > LEAKED and above > LEAKED_ABOVE_CHANCE
 
 
-def _limits(measures: Measures) -> dict[str, float]:
+def _limits(measures: Measures, *, format_is_kept: bool) -> dict[str, float]:
     """The limit of each measure that has one; of the two of `accuracy`, the nearer one."""
-    accuracy = _mean(measures, "accuracy")
+    accuracy = _mean(measures, "accuracy") or 0.0
+    nearer = {"accuracy": ALL_RIGHT} if accuracy > 0.5 else {"accuracy": ALL_WRONG} if format_is_kept else {}
     return {
         "valid_finished": VALID,
-        "accuracy": ALL_RIGHT if accuracy is not None and accuracy > 0.5 else ALL_WRONG,
+        **nearer,
         "cut_off": CUT_OFF,
         "turn_kl": NOTHING_TO_LEARN,
         "no_gradient": NO_GRADIENT,

@@ -255,14 +255,20 @@ def _page(
     write_page(path, shown, "Rollouts", facts)
 
 
-def _shown(line: dict[str, Any], images: tuple[Any, ...], names: Sequence[str]) -> ShownRollout:
-    """One rollout for the page. `names` are shown for tokens without text (special, part of a character)."""
+def _shown(line: dict[str, Any], images: tuple[Any, ...], names: Sequence[str | None]) -> ShownRollout:
+    """One rollout for the page. `names` are shown for tokens without text (special, part of a character).
+
+    A model may have more tokens than its tokenizer; these have no name.
+    """
     text, prefill = line["text"], len(line["ends"]) - len(line["token_ids"])
     pieces = [text[a:b] for a, b in pairwise([0, *line["ends"]])]
     tokens = [ShownToken(piece, None, None, None, None, None) for piece in pieces[:prefill]]
     fields = ["kinds", "student_logprob", "teacher", "teacher_logprob", "kl"]
     fields += [name for name in ("answer_support", "image_support", "visual") if name in line]
-    texts = [piece or name for piece, name in zip(pieces[prefill:], names, strict=True)]
+    texts = [
+        piece or name or f"token {id}"
+        for piece, name, id in zip(pieces[prefill:], names, line["token_ids"], strict=True)
+    ]
     columns = zip(texts, *(line[name] for name in fields), strict=True)
     tokens += [ShownToken(*values) for values in columns]
     names = ("id", "draw", "question", "reference", "answer", "valid", "reason", "correct", "conflict")

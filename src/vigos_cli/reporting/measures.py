@@ -16,7 +16,7 @@ LABELS = {
     "score": "right answers where the picture contradicts the usual look",
     "prior": "right answers where the picture agrees with the usual look",
     "other": "right answers to questions without a usual answer",
-    "description": "descriptions of contradicting pictures that state the asked look correctly; - in free words",
+    "description": "descriptions of contradicting pictures that state the asked look rightly (-: free words)",
     "capture": "answers that give the usual look where the picture contradicts it",
     "valid": "answers in the required format",
 }

@@ -164,8 +164,9 @@ def print_readiness(report: Mapping[str, Any]) -> None:
     )
     for row in readiness_rows(report["measures"]):
         table.add_row(*row)
-    table.caption, table.caption_justify = report["loss"], "left"
     print_wide(table)
+    if report["loss"]:
+        print(report["loss"])
     print(f"verdict: {report['line']}")
 
 

@@ -114,11 +114,11 @@ def test_the_sums_of_the_loss_become_shares_of_tokens_and_means_by_kind():
 
 def test_a_token_counts_once_for_each_teacher():
     one = SeenByLoss(0.5, 0.25, clipped=True, silent=True, differ=False)
-    two = SeenByLoss(0.125, 2.0, clipped=False, silent=False, differ=True)
+    two = SeenByLoss(0.125, 2.0, clipped=True, silent=False, differ=True)
     scores = [TokenScore(-1.0, seen=(one, two)), TokenScore(-1.0), TokenScore(-1.0, seen=(two,))]
     assert loss_sums([Kind.ANSWER, Kind.END, Kind.REASONING], scores) == {
-        "answer": sums(2, 0.625, kl=2.25, clipped=1, silent=1, lost=0.5, differ=1),
-        "reasoning": sums(1, 0.125, kl=2.0, clipped=0, silent=0, lost=0.0, differ=1),
+        "answer": sums(2, 0.625, kl=2.25, clipped=2, silent=1, lost=0.5, differ=1),
+        "reasoning": sums(1, 0.125, kl=2.0, clipped=1, silent=0, lost=0.0, differ=1),
     }
 
 
@@ -165,8 +165,8 @@ def test_the_loss_sees_what_a_step_of_training_reports(clipped, silent, override
 
     def recorded(rollouts, prompter, run):
         item, rollout = rollouts[0]
-        ends = rollout.ends[: len(rollout.prompt.prefill) + 9]
-        cut = replace(rollout, ids=rollout.ids[:9], ends=ends, text=rollout.text[: ends[-1]], finished=False)
+        ids, ends = rollout.ids[:-4], rollout.ends[:-4]  # without its box, the reasoning included
+        cut = replace(rollout, ids=ids, ends=ends, text=rollout.text[: ends[-1]], finished=False)
         rows.extend(whole([(item, cut), *rollouts[1:]], prompter, run))
         return rows
 

@@ -18,6 +18,7 @@ from vigos_cli.types import Sample
 from vigos_cli.utils.rng import key as drawn
 
 ROWS = "bench.tasks.priorworld.rows=6"
+CAPTION = "hat: red plain top left."
 SHARES = {"score": 0.5, "prior": 1.0, "other": 1.0}
 
 
@@ -52,13 +53,13 @@ def answers(config: Any, shares: dict[str, float], seed: int) -> list[dict[str, 
             right = (met[measure] - 0.5) / number < shares[measure]
             wrong = sample.prior.usual if sample.prior and not sample.prior.agrees else "mauve"
             answer = sample.answer if right else wrong
-            text = f"<description> a thing </description> <think> {seed} </think> \\boxed{{{answer}}}"
+            text = f"<description> {CAPTION} </description> <think> {seed} </think> \\boxed{{{answer}}}"
             lines.append(
                 {
                     "sample_id": sample.id,
                     "draw": draw,
                     "text": text,
-                    "description": "a thing",
+                    "description": CAPTION,
                     "answer": answer,
                     "valid": True,
                     "described": True,

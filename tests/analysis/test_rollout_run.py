@@ -11,6 +11,7 @@ from conftest import make_student
 from vigos_cli.config.compose import job
 from vigos_cli.utils.quiet import quieten
 
+TINY_NUMBERS = {"valid", "accuracy", "tokens", "cut_off", "turn_kl", "differ", "no_gradient"}
 ARGS = ("limit=3", "rollout.n=2", "rollout.batch=2", "rollout.max_new_tokens=60")
 
 
@@ -43,6 +44,83 @@ def test_every_row_is_sampled_n_times_and_every_token_has_a_record(lines):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["rollouts"] == 6 and summary["accuracy"]["n"] == 6
     assert (out / "rollouts.html").stat().st_size > 10_000
+
+
+def test_the_summary_has_the_verdict_and_every_measure(lines):
+    out, lines = lines
+    readiness = json.loads((out / "summary.json").read_text())["readiness"]
+    assert readiness["verdict"] in ("start", "change") and readiness["rows"] == 3
+    assert readiness["measures"].keys() > TINY_NUMBERS
+    for name in TINY_NUMBERS:
+        assert readiness["measures"][name].keys() == {"mean", "low", "high", "n"}
+    assert readiness["measures"]["valid"]["mean"] == sum(line["valid"] for line in lines) / 6
+    assert readiness["measures"]["tokens"]["n"] == 6
+    supervised = sum(teacher is not None for line in lines for teacher in line["teacher"])
+    assert readiness["measures"]["differ"]["n"] == supervised
+    kl = sum(value for line in lines for value in line["kl"] if value is not None)
+    assert readiness["measures"]["turn_kl"]["mean"] == pytest.approx(kl / 6, rel=1e-4)
+    assert json.dumps(readiness["line"])[1:-1] in (out / "rollouts.html").read_text()
+
+
+def test_saved_rollouts_are_scored_with_another_clip(lines, tmp_path):
+    """The tiny model has one token for each answer to learn, and the clip of the paper cuts it."""
+    again = roll(tmp_path, f"rollouts={lines[0]}", "loss.clip=token", "loss.clip_value=1e-6")
+    assert [line["token_ids"] for line in again] == [line["token_ids"] for line in lines[1]]
+    readiness = json.loads((tmp_path / "summary.json").read_text())["readiness"]
+    assert "clip" in [change["what"] for change in readiness["changes"]]
+
+
+def test_without_teachers_rollouts_are_only_sampled_and_graded(lines, tmp_path, monkeypatch):
+    from vigos_cli.analysis import rollout_run
+
+    monkeypatch.setattr(rollout_run, "score_tokens", None)  # to call it would fail
+    plain = roll(tmp_path, "rollout.teachers=false")
+    unscored = ("student_logprob", "teacher", "teacher_logprob", "kl", "loss", "seconds")
+    for line, scored in zip(plain, lines[1], strict=True):
+        assert {k: v for k, v in line.items() if k not in unscored} == {
+            k: v for k, v in scored.items() if k not in unscored
+        }
+        assert {*line["student_logprob"], *line["teacher"], *line["kl"], line["loss"]} == {None}
+    readiness = json.loads((tmp_path / "summary.json").read_text())["readiness"]
+    assert readiness["measures"].keys() == {
+        *("valid", "valid_finished", "accuracy", "tokens", "cut_off", "leakage")
+    }
+    assert (tmp_path / "rollouts.html").stat().st_size > 10_000
+
+
+def test_commands_that_need_teachers_refuse_to_do_without():
+    from vigos_cli.utils.errors import ConfigError
+
+    for command, key in (("rollout", "looking=true"), ("distill", "seed=0")):
+        with pytest.raises(ConfigError, match=r"rollout\.teachers"):
+            job(command, ["out=unused", "rollout.teachers=false", key])
+
+
+def test_a_token_that_the_tokenizer_lacks_has_its_number_as_name(lines):
+    from vigos_cli.analysis.rollout_run import _shown
+
+    line = lines[1][0]
+    names = [None] * len(line["token_ids"])
+    emptied = line | {"text": "", "ends": [0] * len(line["ends"])}
+    texts = [token.text for token in _shown(emptied, (), names).tokens if token.kind is not None]
+    assert texts == [f"token {id}" for id in line["token_ids"]]
+
+
+def test_the_command_ends_with_the_table_and_the_verdict(tmp_path, capsys):
+    from vigos_cli.cli.commands.rollout import run
+
+    run(job("rollout", [f"out={tmp_path}", *ARGS, "limit=1"]))
+    printed = capsys.readouterr().out.splitlines()
+    readiness = json.loads((tmp_path / "summary.json").read_text())["readiness"]
+    assert printed[-1] == f"verdict: {readiness['line']}"
+    table = "\n".join(printed[-25:-1])
+    for label in (
+        "before training, rows of the data: 1",
+        "divergence, reasoning, nats",
+        "2 answers",
+        "; no clip",
+    ):
+        assert label in table
 
 
 def test_the_scores_are_those_of_a_plain_forward_pass(lines):

@@ -19,7 +19,7 @@ from PIL import Image, ImageChops, ImageStat
 from scipy.stats import binomtest
 from tools import priorworld_sheet
 
-from vigos_cli.data.priorworld import PriorWorld, asked_attribute_is_true, dataset, question_rows
+from vigos_cli.data.priorworld import PriorWorld, asked_attribute_is_true, dataset, is_caption, question_rows
 from vigos_cli.data.priorworld.captions import caption, read_caption
 from vigos_cli.data.priorworld.looks import COLOURS, KINDS, PATTERNS, USUAL, withheld
 from vigos_cli.data.priorworld.picture import picture
@@ -204,6 +204,7 @@ def test_a_caption_describes_every_thing_and_can_be_parsed():
         looks = {t.kind: (t.colour, t.pattern, ROWS[t.row], COLUMNS[t.column]) for t in scene.things}
         assert {kind: tuple(look) for kind, look in read_caption(text).items()} == looks
         assert text == " ".join(f"{kind}: {' '.join(look)}." for kind, look in looks.items())
+        assert is_caption(text)
         places = [(t.row, t.column) for t in scene.things]
         assert places == sorted(set(places))  # in reading order
     assert read_caption("") == {} == read_caption("A red banana at the top.")
@@ -619,3 +620,43 @@ def test_figures_are_reported_separately_with_and_without_the_stated_fact():
         "score, fact stated": 1,
     }
     assert sum(figure["n"] for figure in facts.values()) == sum(s.prior is not None for s in samples)
+
+
+def described(texts: list[str]) -> dict[str, object]:
+    """The figures of wrong answers with these descriptions, repeated over the contradicting pictures."""
+    samples = [s for s in question_rows("validation", 12) if s.prior is not None and not s.prior.agrees]
+    return measure_figures(
+        samples,
+        [
+            Response(s.id, 0, "", texts[i % len(texts)], "", valid=True, described=True, tokens=1)
+            for i, s in enumerate(samples)
+        ],
+    )
+
+
+FREE = ["The banana in the picture is blue.", "Scene: it is a sunny day. hat: it is very big."]
+
+
+@pytest.mark.parametrize(
+    ("texts", "reported"),
+    [
+        (FREE, False),
+        ([*FREE, ""], False),
+        (["banana: blue striped top left."], True),
+        ([*FREE, "banana: blue striped top left."], True),  # all count, those in free words as untrue
+        ([""], True),  # as before: a model that is destroyed describes nothing truly
+    ],
+)
+def test_descriptions_are_judged_only_if_some_have_the_form_of_the_tiny_model(texts, reported):
+    figures = described(texts)
+    n, interval = figures["n"], figures["interval"]
+    assert isinstance(n, dict) and isinstance(interval, dict)
+    assert (figures["description"] is not None, interval["description"] is not None) == (reported, reported)
+    assert n["description"] == (n["score"] if reported else 0) and n["score"] == 24
+    assert figures["capture"] == 0
+
+
+def test_a_caption_is_known_by_its_words_even_if_it_is_untrue():
+    for text in (*FREE, "", "fish: blue.", "fish: blue plain", "sky: blue plain top left."):
+        assert not is_caption(text)
+    assert is_caption("junk fish: blue plain top left. tail")

@@ -74,13 +74,15 @@ def test_no_caller_copies_the_whole_head(caller: str, student: Any, monkeypatch:
 def test_token_log_probs_are_those_of_float64(student: Any):
     hidden_NH = torch.randn(len(IDS), student.head_VH.shape[1], generator=torch.Generator().manual_seed(0))
     hidden_NH = hidden_NH.bfloat16()
-    logp, kl = fused.token_log_probs(hidden_NH, student.head_VH, torch.tensor(IDS), -hidden_NH, chunk=7)
-    logits_NV = hidden_NH.double() @ student.head_VH.double().T
-    log_NV, other_NV = logits_NV.log_softmax(-1), (-logits_NV).log_softmax(-1)
+    other_NH = hidden_NH * (torch.arange(len(IDS)) % 2 * 2 - 1)[:, None]  # every second one is the same
+    logp, kl, differ = fused.token_log_probs(hidden_NH, student.head_VH, torch.tensor(IDS), other_NH, chunk=7)
+    head_VH = student.head_VH.double()
+    log_NV, other_NV = ((side.double() @ head_VH.T).log_softmax(-1) for side in (hidden_NH, other_NH))
     expected = log_NV[range(len(IDS)), list(IDS)]
     torch.testing.assert_close(logp, expected.float(), atol=1e-4, rtol=1e-5)
     expected = (log_NV.exp() * (log_NV - other_NV)).sum(-1)
     torch.testing.assert_close(kl, expected.float(), atol=1e-4, rtol=1e-5)
+    assert differ.tolist() == [i % 2 == 0 for i in range(len(IDS))]
 
 
 @torch.no_grad()
@@ -110,4 +112,4 @@ def test_project_multiplies_in_float32(dtype: torch.dtype, monkeypatch: pytest.M
     assert fused.project(hidden_NH, head_VH, out_NV=out_NV[2:]).data_ptr() == out_NV[2:].data_ptr()
     assert torch.equal(out_NV[2:], plain)
     empty = torch.tensor([], dtype=torch.long)
-    assert [len(part) for part in fused.token_log_probs(hidden_NH[:0], head_VH, empty)] == [0, 0]
+    assert [len(part) for part in fused.token_log_probs(hidden_NH[:0], head_VH, empty)] == [0, 0, 0]

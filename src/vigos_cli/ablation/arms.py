@@ -20,7 +20,11 @@ from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, cell_state, re
 from vigos_cli.ablation.untrained_answers import untrained_key
 from vigos_cli.config.provenance import recorded
 from vigos_cli.config.schema import BenchTask, DistillRun, may_change
-from vigos_cli.evaluation.benchmarks.priorworld_scoring import observed_measures, priorworld_items
+from vigos_cli.evaluation.benchmarks.priorworld_scoring import (
+    descriptions_are_captions,
+    observed_measures,
+    priorworld_items,
+)
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import read_lines
@@ -206,9 +210,10 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
     def add(draw: int, measure: str, item: str, cluster: Hashable, value: float) -> None:
         kinds[DRAWN[draw > 0]].setdefault(measure, {}).setdefault(item, (cluster, []))[1].append(value)
 
+    captions = descriptions_are_captions(responses)
     for response in responses:
         sample = samples[response.sample_id]
-        for measure, value in observed_measures(sample, response).items():
+        for measure, value in observed_measures(sample, response, captions=captions).items():
             add(response.draw, measure, sample.id, sample.group, value)
     for name, line in _benches(folder / ("before" if seed is None else "after")):
         add(line["draw"], name, line["id"], line["cluster"], float(line["verdict"] == "right"))

@@ -1,1 +1,1 @@
-"""How much sampled tokens depend on the image and the reference (PALR, visual dependency)."""
+"""Rollouts token by token: the verdict before training, PALR, visual dependency."""

@@ -1,12 +1,13 @@
-"""Run `vigos rollout`: sample, parse, grade, score every token, and write an HTML page.
+"""Run `vigos rollout`: sample, parse, grade, score, write an HTML page, give a verdict.
 
     rollouts.jsonl    one line per rollout, written after each batch, so that resume=auto continues there
-    summary.json      rates with intervals, lengths, versions, configuration
+    summary.json      rates with intervals, lengths, the verdict whether training can start, configuration
     rollouts.html     the first rollouts with their token scores
     data.json         a digest of the data, so that a resumed run notices a change
 
-With `rollouts=FOLDER` the rollouts of an earlier run are scored instead of new ones. With `looking=true`
-every token is also scored with a wrong answer and with another image (vigos_cli.analysis.counterfactuals).
+With `rollouts=FOLDER` the rollouts of an earlier run are scored instead of new ones. With
+`rollout.teachers=false` no token is scored. With `looking=true` every token is also scored with a wrong
+answer and with another image (vigos_cli.analysis.counterfactuals).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import Any
 
 from vigos_cli.analysis.counterfactuals import CounterfactualScorer
 from vigos_cli.analysis.palr import palr, visual_dependency
+from vigos_cli.analysis.readiness import gradable, loss_sums
+from vigos_cli.analysis.readiness_verdict import readiness_report
 from vigos_cli.analysis.saved_rollouts import Lines, read_saved_rollouts, restored_rollouts
 from vigos_cli.analysis.token_scores import TokenScore, score_tokens
 from vigos_cli.config.provenance import claim, commit, versions
@@ -100,6 +103,7 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     if config.looking:
         summary |= {"palr": palr(lines), "visual_dependency": visual_dependency(lines)}
     summary |= {
+        "readiness": readiness_report(lines, config),
         "commit": commit(),
         "versions": versions(),
         "config": asdict(config),
@@ -127,15 +131,19 @@ def _lines(
             rollouts = sample_rollouts(student, prepared, prompter, config, 0, engine)
     seconds = (time.perf_counter() - began) / len(rollouts)
     supervised = supervise_all(rollouts, prompter, config)
-    with in_phase("teachers"):
-        scores = score_tokens(student, supervised, micro_batch=min(config.rollout.batch, SCORED_AT_ONCE))
+    if config.rollout.teachers:
+        size = min(config.rollout.batch, SCORED_AT_ONCE)
+        with in_phase("teachers"):
+            scores = score_tokens(student, supervised, config.loss, micro_batch=size)
+    else:
+        scores = [None] * len(supervised)
     lines = [
         _line(item, row, score, seconds)
         for (item, _), row, score in zip(rollouts, supervised, scores, strict=True)
     ]
     if scorer:
         with in_phase("teachers"):
-            found = scorer.score(rollouts, supervised, scores)
+            found = scorer.score(rollouts, supervised, [row for row in scores if row is not None])
         for line, tokens in zip(lines, found, strict=True):
             line["visual"] = [_short(token.visual) for token in tokens]
             line["answer_support"] = [_short(token.answer) for token in tokens]
@@ -143,8 +151,11 @@ def _lines(
     return lines
 
 
-def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds: float) -> dict[str, Any]:
+def _line(
+    item: Prepared, row: Supervised, scored: Sequence[TokenScore] | None, seconds: float
+) -> dict[str, Any]:
     rollout, segments, sample = row.rollout, row.segments, item.sample
+    scores = [None] * len(rollout.ids) if scored is None else scored
     found = verdict(sample, segments)
     return {
         "row": int(item.key),
@@ -152,6 +163,8 @@ def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds
         "draw": rollout.draw,
         "question": sample.question,
         "reference": sample.answer,
+        "options": list(sample.options),
+        "gradable": gradable(sample),
         "text": rollout.text,
         "description": segments.description,
         "reasoning": segments.reasoning,
@@ -168,10 +181,11 @@ def _line(item: Prepared, row: Supervised, scores: Sequence[TokenScore], seconds
         "token_ids": list(rollout.ids),
         "kinds": [kind.value for kind in segments.kinds],
         "ends": list(rollout.ends),
-        "student_logprob": [_short(score.student) for score in scores],
-        "teacher": [score.teacher for score in scores],
-        "teacher_logprob": [_short(score.teacher_logprob) for score in scores],
-        "kl": [_short(score.kl) for score in scores],
+        "student_logprob": [score and _short(score.student) for score in scores],
+        "teacher": [score and score.teacher for score in scores],
+        "teacher_logprob": [score and _short(score.teacher_logprob) for score in scores],
+        "kl": [score and _short(score.kl) for score in scores],
+        "loss": None if scored is None else loss_sums(segments.kinds, scored),
     }
 
 
@@ -228,6 +242,7 @@ def _page(
         "rollouts": f"{len(lines)}, of which {SHOWN} are shown" if len(lines) > SHOWN else str(len(lines)),
         "sampling": f"temperature {config.rollout.temperature:g}, top-p {config.rollout.top_p:g}",
     }
+    facts["verdict"] = summary["readiness"]["line"]
     if "palr" in summary:
         for name in ("description", "reasoning+answer"):
             if found := summary["palr"][name]:
@@ -240,14 +255,20 @@ def _page(
     write_page(path, shown, "Rollouts", facts)
 
 
-def _shown(line: dict[str, Any], images: tuple[Any, ...], names: Sequence[str]) -> ShownRollout:
-    """One rollout for the page. `names` are shown for tokens without text (special, part of a character)."""
+def _shown(line: dict[str, Any], images: tuple[Any, ...], names: Sequence[str | None]) -> ShownRollout:
+    """One rollout for the page. `names` are shown for tokens without text (special, part of a character).
+
+    A model may have more tokens than its tokenizer; these have no name.
+    """
     text, prefill = line["text"], len(line["ends"]) - len(line["token_ids"])
     pieces = [text[a:b] for a, b in pairwise([0, *line["ends"]])]
     tokens = [ShownToken(piece, None, None, None, None, None) for piece in pieces[:prefill]]
     fields = ["kinds", "student_logprob", "teacher", "teacher_logprob", "kl"]
     fields += [name for name in ("answer_support", "image_support", "visual") if name in line]
-    texts = [piece or name for piece, name in zip(pieces[prefill:], names, strict=True)]
+    texts = [
+        piece or name or f"token {id}"
+        for piece, name, id in zip(pieces[prefill:], names, line["token_ids"], strict=True)
+    ]
     columns = zip(texts, *(line[name] for name in fields), strict=True)
     tokens += [ShownToken(*values) for values in columns]
     names = ("id", "draw", "question", "reference", "answer", "valid", "reason", "correct", "conflict")

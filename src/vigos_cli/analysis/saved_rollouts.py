@@ -24,7 +24,7 @@ from vigos_cli.utils.files import read_lines
 
 Lines = dict[int, list[dict[str, Any]]]
 # Keys in which the scoring run may differ from the run that sampled.
-OWN = ("out", "resume", "limit", "rollout", "rollouts", "looking", "routing")
+OWN = ("out", "resume", "limit", "rollout", "rollouts", "looking", "routing", "loss")
 
 
 def read_saved_rollouts(config: RolloutRun) -> tuple[Lines, int | None]:

@@ -65,6 +65,7 @@ class RolloutConfig:
     n: int = 1  # rollouts per prompt; trainer.batch must be a multiple of it
     max_new_tokens: int = 4096  # greatest number of sampled tokens
     batch: int = 32  # hf: number of rows generated at once
+    teachers: bool = True  # rollout: the teachers score the rollouts too; false: only sample and grade
     url: str = "http://localhost:8000/v1"  # openai, vllm: address of the server
     model: str | None = None  # openai, vllm: the server's name for the model; null: model.path
     key_env: str | None = None  # openai, vllm: environment variable with the server's key; null: none

@@ -39,12 +39,15 @@ class RunConfig:
 class RolloutRun(RunConfig):
     """The configuration of `vigos rollout`."""
 
+    loss: LossConfig = field(default_factory=LossConfig)
     rollouts: str | None = None  # rollout: folder of an earlier run, whose rollouts are scored again
     looking: bool = False  # rollout: also measure PALR and visual dependency; about twice the time on a CPU
 
     def __post_init__(self) -> None:
         RunConfig.__post_init__(self)
         self.rollout.needs_tokens("rollout")
+        if self.looking and not self.rollout.teachers:
+            raise ConfigError("looking=true measures the teachers: leave out rollout.teachers=false")
         told = self.routing.roles(*(kind for kind in KINDS if kind != "invalid"))
         told &= {"reasoning", "reference", "privileged"}
         if self.looking and told and self.routing.reference_text == "solution":
@@ -100,6 +103,8 @@ class DistillRun(RunConfig):
         RunConfig.__post_init__(self)
         check_choice("card", self.card)
         self.rollout.needs_tokens("distill")
+        if not self.rollout.teachers:
+            raise ConfigError("rollout.teachers is a key of vigos rollout: training needs its teachers")
         _check_whole_prompts(self.trainer.batch, self.rollout.n)
         _check_some_weight(self.loss, self.routing)
         if self.data.decontaminate and set(self.bench.tasks) <= {"priorworld"}:

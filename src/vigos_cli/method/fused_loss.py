@@ -135,13 +135,15 @@ def token_log_probs(
     other_NH: Tensor | None = None,
     *,
     chunk: int = 64,
-) -> tuple[Tensor, Tensor]:
-    """The log-probability of each token, and KL(p || p_other) over the vocabulary; float32, in nats.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The log-probability of each token, KL(p || p_other) over the vocabulary, and whether they differ.
 
-    `hidden_NH` predicts p and `other_NH` predicts p_other; without `other_NH` the KL is 0. The logits of
-    `chunk` tokens are held at a time. For scoring without gradient; the loss has its own loop.
+    `hidden_NH` predicts p and `other_NH` predicts p_other; both numbers are float32, in nats. They differ if
+    their most probable tokens do. Without `other_NH` the KL is 0 and nothing differs. The logits of `chunk`
+    tokens are held at a time. For scoring without gradient; the loss has its own loop.
     """
     log_p_N, kl_N = (torch.zeros(len(hidden_NH), device=hidden_NH.device) for _ in range(2))
+    differ_N = torch.zeros(len(hidden_NH), dtype=torch.bool, device=hidden_NH.device)
     token_N = token_N.to(hidden_NH.device)
     for start in range(0, len(hidden_NH), chunk):
         part = slice(start, start + chunk)
@@ -150,7 +152,8 @@ def token_log_probs(
         if other_NH is not None:
             log_other_CV = project(other_NH[part], head_VH).log_softmax(-1)
             kl_N[part] = (log_p_CV.exp() * (log_p_CV - log_other_CV)).sum(-1).clamp(min=0)
-    return log_p_N, kl_N
+            differ_N[part] = log_p_CV.argmax(-1) != log_other_CV.argmax(-1)
+    return log_p_N, kl_N, differ_N
 
 
 def _carry(grad_CV: Tensor, head_VH: Tensor, grad_CH: Tensor) -> None:

@@ -57,7 +57,7 @@ def merge(config: MergeRun) -> MergeReport:
     merged: Any = student.net.merge_and_unload(safe_merge=True)
     merged_NH = _hidden(merged, batch)
     token_N = batch["input_ids"][batch["attention_mask"].bool()]  # only the KL of these positions is used
-    _, kl_N = token_log_probs(separate_NH, student.head_VH, token_N, merged_NH)
+    _, kl_N, _ = token_log_probs(separate_NH, student.head_VH, token_N, merged_NH)
     report = MergeReport(len(kl_N), float(kl_N.mean()), float(kl_N.max()))
     if not report.mean_kl <= TOLERANCE[merged.dtype]:
         raise UserError(

@@ -16,7 +16,7 @@ LABELS = {
     "score": "right answers where the picture contradicts the usual look",
     "prior": "right answers where the picture agrees with the usual look",
     "other": "right answers to questions without a usual answer",
-    "description": "descriptions of contradicting pictures that state the asked look correctly",
+    "description": "descriptions of contradicting pictures that state the asked look rightly (-: free words)",
     "capture": "answers that give the usual look where the picture contradicts it",
     "valid": "answers in the required format",
 }
@@ -26,6 +26,21 @@ DRAW_FIGURES = {  # figures about the draws of an item, for all benchmarks
     "cut_off": "cut off",
     "tokens": "tokens per answer",
     "tokens_per_right": "tokens per right answer",
+}
+READINESS = {  # the measures of `vigos rollout`: what is shown of each, and what its n counts
+    "valid": ("answers in the required format", "answers"),
+    "valid_finished": ("the same, of those not cut off", "answers"),
+    "accuracy": ("right, where the reference can be graded", "answers"),
+    "tokens": ("tokens per answer", "answers"),
+    "cut_off": ("cut off at rollout.max_new_tokens", "answers"),
+    "leakage": ("descriptions that state the answer", "descriptions"),
+    "chance": ("the same, of another question's answer", "descriptions"),
+    "divergence": ("divergence, {}, nats", "tokens"),
+    "turn_kl": ("KL(teacher || student), whole answer, nats", "answers"),
+    "differ": ("teacher and student prefer other tokens", "tokens"),
+    "clipped": ("above the clip", "tokens"),
+    "no_gradient": ("without a gradient because of the clip", "tokens"),
+    "lost_divergence": ("divergence on tokens without a gradient", "tokens"),
 }
 HEADLINES = ("accuracy", "score", "prior")  # measures of another benchmark that are shown, if it has them
 
@@ -56,6 +71,28 @@ def format_figure(figure: Mapping[str, Any] | None) -> tuple[str, str, str]:
     low, high = figure["low"], figure["high"]
     interval = "" if low is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
     return f"{figure['mean']:.{digits}f}", interval, f"n={figure['n']}"
+
+
+def readiness_rows(measures: Mapping[str, Any]) -> list[list[str]]:
+    """One row for each measure of `vigos rollout`: name, value, interval, and n with what it counts."""
+    rows = []
+    for name, figure in measures.items():
+        for key, found in ((name, figure), ("chance", (figure or {}).get("chance"))):
+            label, counted = READINESS[key.split("/")[0]]
+            value, interval, n = _in_nats(found) if label.endswith("nats") else format_figure(found)
+            if key != "chance" or found:
+                label = label.format(key.partition("/")[2])
+                rows.append([label, value, interval, f"{n.removeprefix('n=')} {counted}" if n else ""])
+    return rows
+
+
+def _in_nats(figure: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    """Like format_figure, with three significant digits: a mean over tokens may be very small."""
+    if not figure:
+        return "-", "", ""
+    low, high = figure["low"], figure["high"]
+    interval = "" if low is None else f"[{low:.3g}, {high:.3g}]"
+    return f"{figure['mean']:.3g}", interval, f"n={figure['n']}"
 
 
 def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Print the tables of `vigos distill` and `vigos eval` on the terminal."""
+"""Print the tables of `vigos rollout`, `vigos distill` and `vigos eval` on the terminal."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from vigos_cli.reporting.measures import (
     format_figure,
     format_measure,
     format_share,
+    readiness_rows,
 )
 
 
@@ -154,6 +155,19 @@ def print_differences(scores: Mapping[str, Mapping[str, Any]], run: str) -> None
                 f"{d['p_holm']:.2g}",
             )
     print_wide(table, least=110)
+
+
+def print_readiness(report: Mapping[str, Any]) -> None:
+    """The measures of `vigos rollout` in one table, and the verdict whether training can start."""
+    table = _table(
+        f"before training, rows of the data: {report['rows']}", ("measure",), ("value", "95 % interval", "n")
+    )
+    for row in readiness_rows(report["measures"]):
+        table.add_row(*row)
+    print_wide(table)
+    if report["loss"]:
+        print(report["loss"])
+    print(f"verdict: {report['line']}")
 
 
 def print_wide(renderable: Any, least: int = 100) -> None:

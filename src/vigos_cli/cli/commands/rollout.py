@@ -10,15 +10,19 @@ SHOWN = 3
 
 
 def run(config: RolloutRun) -> None:
-    """Write rollouts.jsonl, summary.json and rollouts.html, and show a few rollouts."""
+    """Write rollouts.jsonl, summary.json and rollouts.html; show some of it, and the verdict."""
     if config.data.decontaminate:
         raise ConfigError("data.decontaminate is a key of vigos distill: vigos rollout asks no benchmark")
     quieten()
+    import json
+    from pathlib import Path
+
     from rich.console import Console
 
     from vigos_cli.analysis.palr_table import print_palr_table
     from vigos_cli.analysis.rollout_run import PAGE, sample
     from vigos_cli.models.out_of_memory import with_advice
+    from vigos_cli.reporting.terminal_tables import print_readiness
 
     with with_advice(config):
         lines = sample(config)
@@ -27,8 +31,7 @@ def run(config: RolloutRun) -> None:
         verdict = "right" if line["correct"] else "wrong" if line["valid"] else f"invalid ({line['reason']})"
         console.print(f"{line['question']}  reference: {line['reference']}", style="bold", markup=False)
         console.print(f"  {line['text']}\n  {verdict}", markup=False)
-    valid, right = sum(line["valid"] for line in lines), sum(line["correct"] for line in lines)
-    console.print(f"{len(lines)} rollouts, {valid} valid, {right} right", markup=False)
     if config.looking:
         print_palr_table(lines)
     console.print(f"all rollouts as a page: {config.out}/{PAGE}", markup=False, soft_wrap=True)
+    print_readiness(json.loads((Path(config.out) / "summary.json").read_text())["readiness"])

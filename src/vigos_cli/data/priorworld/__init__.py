@@ -16,8 +16,8 @@ PriorWorld is a constructed test bed. It shows what a method does, but not how l
 models. The generator is frozen: the shipped model was trained on exactly these texts and pictures.
 """
 
-from vigos_cli.data.priorworld.captions import asked_attribute_is_true
+from vigos_cli.data.priorworld.captions import asked_attribute_is_true, is_caption
 from vigos_cli.data.priorworld.dataset import PriorWorld, question_rows
 from vigos_cli.data.priorworld.questions import vocabulary
 
-__all__ = ["PriorWorld", "asked_attribute_is_true", "question_rows", "vocabulary"]
+__all__ = ["PriorWorld", "asked_attribute_is_true", "is_caption", "question_rows", "vocabulary"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from vigos_cli.data.priorworld.looks import ATTRIBUTES
+from vigos_cli.data.priorworld.looks import ATTRIBUTES, COLOURS, KINDS, PATTERNS
 from vigos_cli.data.priorworld.scene import COLUMNS, ROWS, Scene, Thing
 from vigos_cli.types import Sample
 
@@ -28,6 +28,14 @@ def caption(scene: Scene) -> str:
 def read_caption(text: str) -> dict[str, list[str]]:
     """The clauses found in a description: kind -> [colour, pattern, row, column]."""
     return {kind: look for kind, *look in CLAUSE.findall(text)}
+
+
+def is_caption(text: str) -> bool:
+    """Whether a description has a clause of this form, as the tiny model writes them; it may be untrue."""
+    return any(
+        kind in KINDS and look[0] in COLOURS and look[1] in PATTERNS
+        for kind, look in read_caption(text).items()
+    )
 
 
 def asked_attribute_is_true(description: str, sample: Sample) -> bool:

@@ -5,7 +5,8 @@ The figures show whether answers follow the picture or the usual look.
     score        accuracy where the picture contradicts the usual look (two pictures a question)
     prior        accuracy where it agrees (one picture a question)
     other        accuracy on questions without a usual answer
-    description  share of descriptions of contradicting pictures that state the asked attribute correctly
+    description  share of descriptions of contradicting pictures that state the asked attribute correctly;
+                 None unless they are in the form of the tiny model's descriptions
     capture      share of contradicting pictures answered with the usual look
     valid        share of responses in the required format
     gap          prior minus score
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from vigos_cli.config.schema import BenchTask
-from vigos_cli.data.priorworld import asked_attribute_is_true, question_rows, vocabulary
+from vigos_cli.data.priorworld import asked_attribute_is_true, is_caption, question_rows, vocabulary
 from vigos_cli.evaluation.figures import Figure, composite
 from vigos_cli.grading.text_equality import same_text
 from vigos_cli.types import Response, Sample, Verdict
@@ -53,8 +54,21 @@ def priorworld_verdict(sample: Sample, response: Response) -> Verdict:
     return Verdict("right" if right else "wrong", response.answer, "text", f"the answer is {sample.answer}")
 
 
-def observed_measures(sample: Sample, response: Response) -> dict[str, float]:
-    """The values, from 0 to 1, that one response contributes to the measures."""
+def descriptions_are_captions(responses: Sequence[Response]) -> bool:
+    """Whether descriptions can be judged: at least one is in the form that `is_caption` knows.
+
+    A description in free words, as a real model writes it, is not read. A missing description is not true, so
+    a model that writes none at all is judged.
+    """
+    written = [response.description for response in responses if response.description.strip()]
+    return not written or any(map(is_caption, written))
+
+
+def observed_measures(sample: Sample, response: Response, *, captions: bool) -> dict[str, float]:
+    """The values, from 0 to 1, that one response contributes to the measures.
+
+    `captions`: `descriptions_are_captions` of all responses of the run.
+    """
     right = same_text(response.answer, sample.answer)
     observed: dict[str, float] = {"valid": response.valid}
     if sample.prior is None:
@@ -64,7 +78,7 @@ def observed_measures(sample: Sample, response: Response) -> dict[str, float]:
     else:
         observed["score"] = right
         observed["capture"] = same_text(response.answer, sample.prior.usual)
-        if response.described:
+        if response.described and captions:
             observed["description"] = asked_attribute_is_true(response.description, sample)
     return {name: float(value) for name, value in observed.items()}
 
@@ -79,6 +93,7 @@ def priorworld_figures(samples: Sequence[Sample], responses: Sequence[Response])
 def measure_figures(samples: Sequence[Sample], responses: Sequence[Response]) -> dict[str, Any]:
     """Every measure with n and interval, from one or more responses to each sample."""
     by_id = {sample.id: sample for sample in samples}
+    captions = descriptions_are_captions(responses)
     values: dict[str, list[float]] = {name: [] for name in MEASURES}
     clusters: dict[str, list[str]] = {name: [] for name in MEASURES}
     items: dict[str, dict[str, list[float]]] = {"score": {}, "prior": {}, "other": {}}
@@ -86,7 +101,7 @@ def measure_figures(samples: Sequence[Sample], responses: Sequence[Response]) ->
     facts: dict[str, tuple[list[float], list[str]]] = {}  # with the usual look named in the question, or not
     for response in responses:
         sample = by_id[response.sample_id]
-        observed = observed_measures(sample, response)
+        observed = observed_measures(sample, response, captions=captions)
         for name, value in observed.items():
             values[name].append(value)
             clusters[name].append(sample.group)

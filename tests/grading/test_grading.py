@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vigos_cli.grading import Grader, extract, grade
+from vigos_cli.grading import extract, grade
 from vigos_cli.grading.extract import framed
 from vigos_cli.grading.symbolic import latex
 from vigos_cli.grading.worker import LONGEST, Answer, Pool
@@ -343,15 +343,15 @@ def test_bombs_are_decided_in_a_second(bomb: str) -> None:
 
 
 def test_a_bomb_in_math_verify_ends_its_process_and_the_next_pair_is_answered() -> None:
-    with Grader(Pool(processes=1)) as grader:
-        assert grader.grade("x^2-1", "(x+1)(x-1)").rule == "math"
-        worker = grader.pool.workers[0]
-        first = worker.process
-        assert first is not None
-        verdict = grader.grade("(x+y+z)^{60}", "(x+y+z)^{61}")
-        assert verdict.verdict == "unparsed" and "longer than" in verdict.reason
-        assert first.returncode is not None  # waited for: no zombie
-        assert grader.grade("x+1", "1+x").verdict == "right"
+    pool = Pool(processes=1)
+    assert grade("x^2-1", "(x+1)(x-1)", pool=pool).rule == "math"
+    first = pool.workers[0].process
+    assert first is not None
+    verdict = grade("(x+y+z)^{60}", "(x+y+z)^{61}", pool=pool)
+    assert verdict.verdict == "unparsed" and "longer than" in verdict.reason
+    assert first.returncode is not None  # waited for: no zombie
+    assert grade("x+1", "1+x", pool=pool).verdict == "right"
+    pool.close()
 
 
 def test_memory_is_capped() -> None:
@@ -392,10 +392,10 @@ def test_threads_share_the_workers() -> None:
 
 def test_nothing_imports_torch_and_no_process_outlives_the_program() -> None:
     program = (
-        "import sys; from vigos_cli.grading import grade; from vigos_cli.grading.grade import default\n"
+        "import sys; from vigos_cli.grading import grade; from vigos_cli.grading.grade import SHARED\n"
         "assert grade('x+1', '1+x').verdict == 'right'\n"
         "assert not {'torch', 'sympy', 'math_verify'} & set(sys.modules)\n"
-        "print([w.process.pid for w in default().pool.workers if w.process][0])"
+        "print([w.process.pid for w in SHARED.workers if w.process][0])"
     )
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
@@ -434,11 +434,11 @@ TEXTS = st.one_of(st.text(ALPHABET, max_size=60), st.lists(st.sampled_from(PIECE
 class NoMath(Pool):
     """Decides nothing: hypothesis is to search our own graders, not sympy."""
 
-    def equal(self, gold: str, answer: str, seconds: float | None = None) -> Answer:
+    def equal(self, gold: str, answer: str, seconds: float = 0.0) -> Answer:
         return Answer(None, "not asked")
 
 
-OFFLINE = Grader(NoMath(processes=0))
+OFFLINE = NoMath(processes=0)
 
 
 @settings(max_examples=300, deadline=None)
@@ -447,8 +447,8 @@ def test_any_text_is_graded(gold: str, response: str, choices: list[str], precis
     found = extract(response)
     assert found is None or (found == found.strip() and found in response)
     for verdict in (
-        OFFLINE.grade(gold, response, precision=precision),
-        OFFLINE.grade(gold, response, choices=choices, unit="cm"),
+        grade(gold, response, precision=precision, pool=OFFLINE),
+        grade(gold, response, choices=choices, unit="cm", pool=OFFLINE),
     ):
         assert verdict.verdict in ("right", "wrong", "unparsed")
         assert verdict.rule and verdict.reason

@@ -280,7 +280,7 @@ def power(base: Value, exponent: Value) -> Value:
 def _root(base: Fraction, degree: int) -> Fraction | None:
     """The exact root of a positive fraction; None if it is irrational."""
     parts = (base.numerator, base.denominator)
-    roots = [
+    roots: list[Any] = [
         libmp.to_int(libmp.mpf_nthroot(libmp.from_int(part), degree, part.bit_length() + 10), "n")
         for part in parts
     ]

@@ -5,12 +5,11 @@ It reads one JSON line for each pair, and answers whether the two are equal.
     parent                                       child
     {"pair": [gold, answer], "seconds": s} -> parse, compare -> {"equal": true | false | null}
 
-math-verify parses them. Two expressions with variables are equal if math-verify says so in either direction. Two
-numbers are compared with 50 digits. Two equations in several variables are equal if one is a multiple of the
-other. The answer is `null` if a pair could not be parsed, or could not be compared with certainty: no verdict
-depends on rounded numbers.
-
-The program limits its own memory and time. It is run by its path, so it imports nothing of vigos and no torch.
+math-verify parses them. Two expressions with variables are equal if math-verify says so in either direction.
+Two numbers are compared with 50 digits. Two equations in several variables are equal if one is a multiple of
+the other. The answer is `null` if a pair could not be parsed, or not be compared with certainty: no verdict
+depends on rounded numbers. The program limits its own memory and time. It is run by its path, so it imports
+nothing of vigos, and no torch.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ r"""Read what a sentence claims, and notice where a response takes its answer ba
 >>> claim("Blue is the correct answer.")
 'Blue'
 >>> withdrawn("No, wait, that is wrong.")
-'takes its answer back'
+'the response takes its answer back'
 
 The rules for whole sentences are for English. A response in another language is read where it states its
 answer in words that `extract` knows.
@@ -150,7 +150,7 @@ def withdrawn(after: str) -> str | None:
     """Why what follows a stated answer takes it back; None where it does not."""
     after = after.replace("’", "'")
     if RETRACTED.search(after):
-        return "takes its answer back"
+        return "the response takes its answer back"
     if DECLINED.search(after):
-        return "says that it cannot be answered"
-    return "says that no option fits" if NO_FIT.search(after) else None
+        return "the response says that it cannot be answered"
+    return "the response says that no option fits" if NO_FIT.search(after) else None

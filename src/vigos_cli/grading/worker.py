@@ -5,9 +5,9 @@ math-verify does not return, or needs gigabytes, on some inputs.
 >>> Pool().equal("x^2-1", "(x+1)(x-1)")
 Answer(equal=True, reason='the expressions are equal')
 
-A pair gets one second of processor time, an expression has a largest length, and a process has 512 MB. A process
-that takes more ends, and a new one is started for the next pair. A pool is safe to use from any thread. It starts
-no process before the first pair.
+A pair gets one second of processor time, an expression has a largest length, and a process has 512 MB. A
+process that takes more ends, and a new one is started for the next pair. A pool is safe to use from any
+thread. It starts no process before the first pair.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SECONDS = 0.9  # processor time of a pair; a busy machine does not change a verd
 LONGEST = 300  # number of characters of an expression
 DEEPEST = 25  # number of brackets inside one another
 PROCESSES = 2
-NO_VERDICT = {  # by the process's exit code, which is minus the signal that ended it
+NO_VERDICT: dict[int | None, str] = {  # by the process's exit code, which is minus the signal that ended it
     -signal.SIGPROF: "comparing them took longer than the processor time allowed",
     -signal.SIGALRM: "math-verify's process did not answer in time",
 }

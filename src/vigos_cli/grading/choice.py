@@ -13,8 +13,8 @@ An answer is read as one of these, and as nothing else:
     sentence       it claims one of these, or it names one option, and neither denies nor supposes it
 
 A formula that contains an option is not that option. If an option is written like a label, `(b)`, an answer
-written in the same way means this option. But if all options are bare letters, an answer `B` is a label. Equal
-options count as one, unless `letter` says that only a label decides.
+written in the same way means this option. But if all options are bare letters, an answer `B` is a label.
+Equal options count as one, unless `letter` says that only a label decides.
 """
 
 from __future__ import annotations

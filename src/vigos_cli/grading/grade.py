@@ -11,9 +11,9 @@ Verdict(verdict='right', extracted='50\\%', rule='number', reason='the same quan
                             expressions  math       by sympy, in a process that can be killed
 
 The readings are the last box or tag, and the last sentence that states an answer; without these, the whole
-text and its last sentence. If the box is no answer, the sentence counts. If a box and a later sentence differ, the
-answer is unparsed. It is also unparsed if the rest of the response takes it back. After the structured prompt
-(its tags close before the box) only the box counts.
+text and its last sentence. If the box is no answer, the sentence counts. If a box and a later sentence differ,
+the answer is unparsed. It is also unparsed if the rest of the response takes it back. After the structured
+prompt (its tags close before the box) only the box counts.
 
 If the gold says nothing (empty, `None`), no answer is right. An answer of another kind than the gold, such as
 prose without a number for a number, is unparsed. Every other difference is wrong.
@@ -88,9 +88,9 @@ def grade(
 ) -> Verdict:
     """The verdict on a whole response, or on an answer alone. Safe to use from several threads.
 
-    `choices` are the options in their order. An item may state a number of decimals, `precision`, and a `unit`
-    for its gold. `kind` is one of KINDS. `pool` has the processes that compare expressions; they end with the
-    program. Raises ValueError for another kind, and nothing else.
+    `choices` are the options in their order. `precision` is a number of decimals, and `unit` a unit, that the
+    item states for its gold. `kind` is one of KINDS. `pool` has the processes that compare expressions; they end
+    with the program. Raises ValueError for another kind, and nothing else.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"no kind of answer is called {kind!r}; there are {', '.join(KINDS)}")

@@ -328,6 +328,47 @@ BOMBS = [
     "∠ " * 990,
     "<answer>" * 100_000,
     "<think>" * 100_000,
+    "the " * 30_000,
+    "not " * 30_000,
+    "is " * 30_000,
+    "(A) " * 10_000,
+    "answer: " * 20_000,
+    "if " * 20_000,
+    "wait " * 20_000,
+    "{" * 20_000 + '"answer"',
+    '{"answer":' * 20_000,
+    '{"answer": ' + "[" * 900 + "]" * 900 + "}",
+    "answer" + " " * 50_000 + "is",
+    "answer" + "*_" * 20_000 + "5",
+    "option A or " * 5_000,
+    "A and " * 10_000,
+    "A or B " * 3_000 + "C",
+    "the only most final correct " * 70 + "answer",
+    "I think is " + "the only most final " * 20 + "x",
+    "none of the " * 3_000 + "options",
+    "cannot " * 10_000 + "be known",
+    "it is " + "not " * 3_000 + "so",
+    "Hint: " * 20_000 + "\nQuestion",
+    "Hint:\n" * 20_000,
+    "> " * 20_000 + "Question:",
+    "\\boxed{1} or " * 5_000,
+    "</s>" * 20_000,
+    "$" * 1_900 + "B",
+    "答案" * 20_000,
+    "answer =" * 5_000,
+    "so " * 600 + "B",
+    "as " * 600 + "B.",
+    "((((" * 400 + "A",
+    "A. or " * 600 + "B",
+    "it's " * 600 + "B",
+    "({[" * 300 + "1" + "]})" * 300,
+    "1 + " * 900 + "1",
+    "2 ^ -" * 600 + "2",
+    "\\sqrt" * 500 + "{2}",
+    "\\frac" * 500 + "12",
+    "7 (" * 600 + "7",
+    "a, " * 900 + "and b",
+    " or x<1" * 300,
 ]
 
 
@@ -339,7 +380,10 @@ def test_bombs_are_decided_in_a_second(bomb: str) -> None:
         verdict = grade(gold, response)
         assert time.process_time() - start < 1, (gold[:20], response[:20])
         assert verdict.verdict in ("wrong", "unparsed")
-    assert grade("green", bomb, choices=WORDS).verdict != "right"
+    for choices in (WORDS, LETTERS, (bomb[:1_900], "green")):
+        start = time.process_time()
+        assert grade("green", bomb, choices=choices).verdict != "right"
+        assert time.process_time() - start < 1, choices[0][:20]
 
 
 def test_a_bomb_in_math_verify_ends_its_process_and_the_next_pair_is_answered() -> None:

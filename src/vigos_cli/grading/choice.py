@@ -125,14 +125,6 @@ def choose(text: str, choices: Sequence[str], *, letter: bool = False) -> Choice
     return _choose(text, Options(tuple(str(choice).strip() for choice in choices), letter))
 
 
-def gold_index(gold: str, choices: Sequence[str], *, letter: bool = False) -> int | None:
-    """The option that is right; `letter` says that golds are letters, whatever the options look like."""
-    options = Options(tuple(str(choice).strip() for choice in choices), letter)
-    if gold.strip() in options.texts and not options.labels_only:
-        return options.texts.index(gold.strip())
-    return _choose(gold, options).index
-
-
 @lru_cache(maxsize=2048)
 def _choose(text: str, options: Options) -> Choice:
     found = _answer(text, options)

@@ -10,10 +10,10 @@ Verdict(verdict='right', extracted='50\\%', rule='number', reason='the same quan
                             same words   text
                             expressions  math       by sympy, in a process that can be killed
 
-The readings are the last box or tag, and the last sentence that states an answer; without these, the whole
-text and its last sentence. If the box is no answer, the sentence counts. If a box and a later sentence differ,
-the answer is unparsed. It is also unparsed if the rest of the response takes it back. After the structured
-prompt (its tags close before the box) only the box counts.
+The readings are the last box or tag, and the last sentence that states an answer. Without these, the whole text
+is read, and then its last sentence. If the box is no answer, the sentence counts. If a box and a later sentence
+differ, or if the rest of the response takes the answer back, the answer is unparsed. After the structured prompt
+(its tags close before the box) only the box counts.
 
 If the gold says nothing (empty, `None`), no answer is right. An answer of another kind than the gold, such as
 prose without a number for a number, is unparsed. Every other difference is wrong.
@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vigos_cli.grading.choice import LEADING, choose, gold_index, labelled
+from vigos_cli.grading.choice import LEADING, choose, labelled
 from vigos_cli.grading.expression import shape
 from vigos_cli.grading.extract import Statement, find
 from vigos_cli.grading.normal import LONGEST, nothing, plain, words
@@ -70,9 +70,14 @@ class Item:
         label, text = labelled(self.gold)
         return self.kind == "letter" or (label != "" and not text and self.gold.strip() not in texts)
 
+    @property
+    def index(self) -> int | None:
+        """The option that is right; None if the gold is none of them."""
+        return choose(self.gold, self.choices, letter=self.letter).index
+
     def is_gold(self, text: str) -> bool:
         """Whether a text has the words of the gold or of the right option."""
-        index = gold_index(self.gold, self.choices, letter=self.letter) if self.choices else None
+        index = self.index
         return words(self.gold if index is None else self.choices[index]) == words(text)
 
 
@@ -88,9 +93,9 @@ def grade(
 ) -> Verdict:
     """The verdict on a whole response, or on an answer alone. Safe to use from several threads.
 
-    `choices` are the options in their order. `precision` is a number of decimals, and `unit` a unit, that the
-    item states for its gold. `kind` is one of KINDS. `pool` has the processes that compare expressions; they end
-    with the program. Raises ValueError for another kind, and nothing else.
+    `choices` are the options in their order. `precision` (a number of decimals) and `unit` are what the item
+    states for its gold. `kind` is one of KINDS. The processes of `pool` compare expressions; they end with the
+    program. Raises ValueError for another kind, and nothing else.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"no kind of answer is called {kind!r}; there are {', '.join(KINDS)}")
@@ -161,7 +166,7 @@ def _decided(right: bool, rule: str, same: str, different: str) -> Decision:
 
 def _choice(item: Item, found: str) -> Decision | None:
     """By the options; None if the gold is none of them."""
-    gold = gold_index(item.gold, item.choices, letter=item.letter)
+    gold = item.index
     if gold is None:
         return None
     chosen = choose(found[-LONGEST:], item.choices, letter=item.letter)

@@ -1,0 +1,285 @@
+"""The phrases by which the grader reads labels, claims, doubts, refusals and corrections, one by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from vigos_cli.grading import grade
+from vigos_cli.grading.choice import choose
+from vigos_cli.grading.prose import claim, claims, declines, withdrawn
+
+WORDS = ("red", "blue", "green")
+TAKEN_BACK = "the response takes its answer back"
+UNDECIDED = "the response says that it cannot be answered"
+NO_FIT = "the response says that no option fits"
+DECLINES = "the response declines to answer"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "Option B",
+            "The choice: B",
+            "the answer B",
+            "Letter B",
+            "la opción B",
+            "opção B",
+            "Opzione B",
+            "вариант B",
+        ),
+        *(
+            "选项B",
+            "选 B",
+            "選択肢B",
+            "보기 B",
+            "विकल्प B",
+            "الخيار B",
+            "il B",
+            "le B",
+            "el B",
+            "die B",
+            "der B",
+        ),
+        *("So B", "Thus, B", "Hence B", "Therefore, B", "It's B", "It is (B)", '"B"', "{B}", "[B]"),
+        *("I choose B", "We pick B", "I select (B)", "I'd say B", "I would go with B", "We go for option B"),
+        *(
+            "B because it is",
+            "B, since",
+            "B as it is",
+            "B for this reason",
+            "B rather than A",
+            "B instead of A",
+        ),
+        *("B which is it", "B where it is", "B due to it", "B not A", "B, not A", "B (not A)"),
+        *(
+            "B is correct",
+            "B is the right option",
+            "B is the best answer",
+            "B is the one",
+            "B is a good choice",
+        ),
+    ],
+)
+def test_a_label_with_other_words(text: str) -> None:
+    assert choose(text, WORDS).index == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "A and B",
+            "A or B",
+            "A und B",
+            "A oder B",
+            "A y B",
+            "A et B",
+            "A ou B",
+            "A和B",
+            "A或B",
+            "AまたはB",
+        ),
+        *("A / B", "A & B", "A; B", "A, B", "(A), (B)", "a, b", "A or B, I am not sure", "option A or B"),
+        *(
+            "(A) is wrong",
+            "(A) was not it",
+            "(A) can be denied, it is wrong",
+            "(A) could not be",
+            "(A) isn't it",
+        ),
+        *("It might be A", "It may be A", "Perhaps A is it", "Maybe it is A", "Possibly it is A"),
+        *(
+            "Either it is A or B",
+            "It could be A",
+            "(A) but wait, that is wrong",
+            "A, but wait, that is wrong",
+        ),
+        *("If it rains, it is A", "Unless it rains, it is A", "Suppose it is A", "Supposing it is A"),
+        *("Whether it is A or not", "In case it is A", "It would have been A", "Were it to rain, it is A"),
+        *(
+            "如果是红的，答案是A",
+            "もし 答えはA",
+            "wenn es rot ist, ist die Antwort A",
+            "si es rojo, la respuesta es A",
+        ),
+    ],
+)
+def test_no_label(text: str) -> None:
+    assert choose(text, WORDS).index is None
+    assert grade("A", text, choices=WORDS).verdict != "right"
+
+
+def test_a_label_and_a_value() -> None:
+    lengths = ("15 cm", "14 cm", "1/2 m")
+    assert choose("(B) The length is 12 cm", lengths).index is None
+    assert choose("(B) 12 cm, as it is short", lengths).index is None
+    assert choose("(B) 14 cm, as it is short", lengths).index == 1
+    assert choose("C 0.5 m", lengths).index == 2
+    assert choose("B 12 cm", lengths).index is None
+
+
+@pytest.mark.parametrize(
+    "verb", ["is", "was", "has", "equals", "is equal to", "becomes", "comes to", "is a total of"]
+)
+def test_a_claim(verb: str) -> None:
+    assert claim(f"The number of them {verb} 4.") == "4"
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        *(
+            "correct",
+            "the correct answer",
+            "the only one",
+            "the most suitable choice",
+            "the best option",
+            "right",
+        ),
+        *("the final answer", "an appropriate answer", "a valid option", "the most likely answer"),
+        *("the answer here", "the answer to this question", "the right one for the problem"),
+    ],
+)
+def test_a_claim_about_the_subject(title: str) -> None:
+    assert claim(f"So, it follows: Blue is {title}.") == "Blue"
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        *(
+            "I do not think that it is 4.",
+            "It's not true that it is 4.",
+            "I don't believe it is 4.",
+            "It isn't 4",
+        ),
+        *(
+            "I am not sure that it is 4.",
+            "I can't say it is 4.",
+            "I never claim that it is 4.",
+            "It is not 4.",
+        ),
+        *("If it rains, it is 4.", "It might be 4.", "It may be 4.", "Perhaps is 4.", "It cannot be 4."),
+    ],
+)
+def test_no_claim(sentence: str) -> None:
+    assert claims(sentence) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Wait.", "Hold on.", "Scratch that.", "Strike that.", "On second thought, A.", "My mistake."),
+        *(
+            "I was wrong.",
+            "I am mistaken.",
+            "Let me correct this.",
+            "I retract it.",
+            "Let me take that back.",
+        ),
+        *(
+            "I made a mistake.",
+            "I made an arithmetic error.",
+            "That is wrong.",
+            "This is incorrect.",
+            "It's wrong.",
+        ),
+        *(
+            "It was a mistake.",
+            "That must be wrong.",
+            "This seems wrong.",
+            "This answer is wrong.",
+            "It isn't right.",
+        ),
+        *(
+            "This cannot be correct.",
+            "That can’t be it.",
+            "That's not right.",
+            "This was not so.",
+            "It is not it.",
+        ),
+    ],
+)
+def test_taken_back(text: str) -> None:
+    assert withdrawn(text) == TAKEN_BACK
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "It cannot be determined.",
+            "We can't tell.",
+            "I could not decide.",
+            "It couldn't be known.",
+            "无法确定",
+        ),
+        *(
+            "It is impossible to say.",
+            "I am unable to answer.",
+            "I am not able to answer.",
+            "There is no way to know.",
+        ),
+        *("Insufficient information.", "There is not enough data.", "不能确定", "It can not be said."),
+    ],
+)
+def test_undecided(text: str) -> None:
+    assert withdrawn(text) == UNDECIDED
+    assert declines(text) == DECLINES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("I cannot see the image.", "I'm unable to view it.", "I can't open it.", "I couldn't process it."),
+        *(
+            "Sorry, I do not.",
+            "Sorry, but this is all.",
+            "I am unable.",
+            "I don't have it.",
+            "I do not know.",
+        ),
+        *("Please provide the image.", "Could you share it?", "Can you upload it?", "Would you describe it?"),
+        *("Unknown.", "There is no information.", "No image.", "It is not provided."),
+        *(
+            "It is not visible.",
+            "I am not sure.",
+            "It is not clear.",
+            "It is not specified.",
+            "It is not given.",
+        ),
+    ],
+)
+def test_refusals(text: str) -> None:
+    assert declines(text) == DECLINES
+    assert withdrawn(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("None of the options fits.", "Neither of these choices is it.", "Not one of the answers fits."),
+        *("No option fits.", "No listed alternative is it.", "None of them matches.", "None of these fit."),
+        *("It is not among the options.", "This is not in the list.", "It is not one of the given choices."),
+        *("It does not match any of them.", "They don't fit any.", "It fails to match the options."),
+        *("It is not listed.", "This is not offered.", "All of the options are wrong."),
+    ],
+)
+def test_no_option_fits(text: str) -> None:
+    assert withdrawn(text) == declines(text) == NO_FIT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "Option A is wrong since it ignores friction.",
+            "It is the largest.",
+            "No other option is as large.",
+        ),
+        *("This is right.", "The waiter brought it.", "A is incorrect and C too.", "It is not red."),
+    ],
+)
+def test_an_explanation_takes_nothing_back(text: str) -> None:
+    assert withdrawn(text) is None and declines(text) is None

@@ -10,10 +10,10 @@ r"""Find the statements of an answer in a response.
 '4 boxes'
 
 A statement is a balanced `\boxed{}`, an `<answer>` tag, a JSON object with one answer, or what follows
-"answer:" or "the answer is" in one of twelve languages. The last one counts. A box or tag is preferred to a
-sentence before it, and `Found.stated` keeps a sentence after it. Without a statement it is the whole text.
-A structure that was begun and not finished (a thought or a box that never closes) has no answer. A response
-ends at an end-of-turn token, and where it goes on to another question.
+"answer:" or "the answer is" in one of twelve languages. The last statement counts. A box or tag is preferred
+to a sentence before it; `Found.stated` is a sentence after it. Without a statement the whole text is the
+answer. If a structure was begun and not finished (a thought or a box that never closes), there is no answer.
+A response ends at an end-of-turn token, and in front of another question.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ SPACED_BOX = re.compile(r"\\f?boxed\s*\{")
 # The words for "answer" and for "is" in languages with blanks between words, and in other languages
 SPACED = {
     "English": (
-        "answers?|(?:correct|right|best) (?:option|choice|response)",
-        "is|are|(?:would|should|must) be",
+        "answers?|(?:correct|right|best) (?:option|choice)",
+        "is|are|(?:would|should|must|will) be",
     ),
     "Spanish": ("respuesta|opción correcta", "es|sería|debe ser"),
     "French": ("réponse|bonne option|option correcte", "est|serait|c'est"),
@@ -87,7 +87,7 @@ ALTERNATIVE = re.compile(r"[\s$,*]*\b(?:or|and|或|oder|ou|o)\b[\s$*]*$", re.IGN
 INFERRED = re.compile(r"[;:]\s|\b(?:so|thus|hence|therefore|consequently)\b", re.IGNORECASE)
 FINAL_VERB = re.compile(r"\s*(?:です|である|でしょう|だ|입니다|이다|이에요|예요|है|हैं)[\s。．.।!！]*$")
 KEYS = re.compile(
-    rf"(?:final|correct|predicted|the|my|your)?[ _-]*(?:{SPACED_ANSWER}|{JOINED_ANSWER}|prediction|choice|option)",
+    rf"(?:final|correct|predicted|the|my|your)?[ _-]*(?:{SPACED_ANSWER}|{JOINED_ANSWER}|prediction|option)",
     re.IGNORECASE,
 )
 

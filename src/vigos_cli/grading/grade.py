@@ -10,10 +10,10 @@ Verdict(verdict='right', extracted='50\\%', rule='number', reason='the same quan
                             same words   text
                             expressions  math       by sympy, in a process that can be killed
 
-The readings are the last box or tag, and the last sentence that states an answer. Without these, the whole text
-is read, and then its last sentence. If the box is no answer, the sentence counts. If a box and a later sentence
-differ, or if the rest of the response takes the answer back, the answer is unparsed. After the structured prompt
-(its tags close before the box) only the box counts.
+The readings are the last box or tag, and the last sentence that states an answer. Without these, the whole
+text is read, and then its last sentence. If the box is no answer, the sentence counts. If a box and a later
+sentence differ, or if the rest of the response takes the answer back, the answer is unparsed. After the
+structured prompt (its tags close before the box) only the box counts.
 
 If the gold says nothing (empty, `None`), no answer is right. An answer of another kind than the gold, such as
 prose without a number for a number, is unparsed. Every other difference is wrong.
@@ -35,6 +35,7 @@ from vigos_cli.grading.number import Quantity, quantity, same_quantity, too_larg
 from vigos_cli.grading.prose import CONDITION, SENTENCE, claim, claims, declines, last_sentence, withdrawn
 from vigos_cli.grading.sets import group, same_group
 from vigos_cli.grading.symbolic import latex
+from vigos_cli.grading.text_equality import same_text
 from vigos_cli.grading.worker import SECONDS, Pool
 from vigos_cli.types import Verdict
 
@@ -75,10 +76,11 @@ class Item:
         """The option that is right; None if the gold is none of them."""
         return choose(self.gold, self.choices, letter=self.letter).index
 
-    def is_gold(self, text: str) -> bool:
-        """Whether a text has the words of the gold or of the right option."""
+    @property
+    def gold_words(self) -> str:
+        """The words of the gold, or of the text of the right option."""
         index = self.index
-        return words(self.gold if index is None else self.choices[index]) == words(text)
+        return words(self.gold if index is None else self.choices[index])
 
 
 def grade(
@@ -94,8 +96,8 @@ def grade(
     """The verdict on a whole response, or on an answer alone. Safe to use from several threads.
 
     `choices` are the options in their order. `precision` (a number of decimals) and `unit` are what the item
-    states for its gold. `kind` is one of KINDS. The processes of `pool` compare expressions; they end with the
-    program. Raises ValueError for another kind, and nothing else.
+    states for its gold. `kind` is one of KINDS. The processes of `pool` compare expressions. They end with
+    the program. Raises ValueError for another kind, and nothing else.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"no kind of answer is called {kind!r}; there are {', '.join(KINDS)}")
@@ -110,7 +112,11 @@ def grade(
         return framed
     if framed and stated:
         return framed if stated.verdict == "unparsed" else stated
-    return framed or stated or _whole(item, found.whole)
+    if framed or stated:
+        return framed or stated
+    if (reason := declines(found.whole)) and item.gold_words != words(found.whole):
+        return Verdict("unparsed", found.whole[:LONGEST], "text", reason)
+    return _verdict(item, found.whole)
 
 
 def _statement(item: Item, statement: Statement) -> Verdict:
@@ -118,7 +124,7 @@ def _statement(item: Item, statement: Statement) -> Verdict:
     verdict = _verdict(item, statement.text)
     reason = withdrawn(statement.after)
     if not reason and not statement.box:
-        reason = None if item.is_gold(statement.text) else declines(statement.text)
+        reason = None if item.gold_words in words(statement.text) else declines(statement.text)
         if EXCLAIMED.search(statement.text):
             reason = "the response ends in a factorial or an exclamation"
     if verdict.verdict == "unparsed" or not reason:
@@ -126,20 +132,13 @@ def _statement(item: Item, statement: Statement) -> Verdict:
     return Verdict("unparsed", verdict.extracted, verdict.rule, reason)
 
 
-def _whole(item: Item, text: str) -> Verdict:
-    """The verdict on a response that states no answer: it is one, or its last sentence claims one."""
-    if (reason := declines(text)) and not item.is_gold(text):
-        return Verdict("unparsed", text[:LONGEST], "text", reason)
-    return _verdict(item, text)
-
-
 def _verdict(item: Item, found: str) -> Verdict:
     """The verdict on one answer."""
     decision = _choice(item, found) if item.choices else None
-    if not decision and max(len(item.gold), len(found)) > LONGEST and not nothing(item.gold):
-        if " ".join(item.gold.casefold().split()) == " ".join(found.casefold().split()):
+    if not decision and len(found) > LONGEST:
+        if same_text(found, item.gold):
             decision = "right", "text", "the same text"
-        elif len(found) > LONGEST:
+        else:
             found = last_sentence(found)[-LONGEST:]
     verdict, rule, reason = decision or _answer(item, found)
     return Verdict(verdict, found[:LONGEST], rule, reason)

@@ -158,8 +158,9 @@ def with_unit(read: Quantity, name: str | None) -> Quantity:
 def same_quantity(a: Quantity | None, b: Quantity | None, precision: int | None = None) -> bool:
     """Whether two quantities are the same to `precision` decimals, or exactly without one.
 
-    A missing unit makes no difference. Units of one dimension are converted; others are different. 50% is 0.5,
-    and also a bare 50, unless the bare number is at most 1. Two names, `x = 5` and `y = 5`, are different.
+    A missing unit makes no difference. Units of one dimension are converted; others are different. 50% is
+    0.5, and also a bare 50, unless the bare number is at most 1. Two names, `x = 5` and `y = 5`, are
+    different.
     """
     if a is None or b is None or _other_name(a.name, b.name):
         return False

@@ -46,7 +46,8 @@ UNSURE = re.compile(  # in front of `is`: `it might be 4`
     r"(?:\b(?:might|may|could|perhaps|maybe|possibly|not|never|cannot)|n't)\W*(?:\w{1,6}\W*)?$", re.IGNORECASE
 )
 CONDITION = any_of(  # `if it rains`, but not `if we add them`
-    r"(?:if(?! (?:we|you|i|one)\b)|unless|suppose|supposing|whether|in case|would have|were (?:\w+ing|to|it to))\b",
+    r"(?:if(?! (?:we|you|i|one)\b)|unless|suppose|supposing|whether|in case|would have)\b",
+    r"were (?:\w+ing|to|it to)\b",
     r"(?:si|wenn|falls|если)\b|如果|假如|もし|만약|إذا|यदि|अगर",
 )
 DOUBTED = re.compile(  # `I do not think that it is 4`

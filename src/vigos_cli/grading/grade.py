@@ -112,8 +112,8 @@ def grade(
         return framed
     if framed and stated:
         return framed if stated.verdict == "unparsed" else stated
-    if framed or stated:
-        return framed or stated
+    if only := framed or stated:
+        return only
     if (reason := declines(found.whole)) and item.gold_words != words(found.whole):
         return Verdict("unparsed", found.whole[:LONGEST], "text", reason)
     return _verdict(item, found.whole)

@@ -42,7 +42,7 @@ DECLINES = "the response declines to answer"
             "der B",
         ),
         *("So B", "Thus, B", "Hence B", "Therefore, B", "It's B", "It is (B)", '"B"', "{B}", "[B]"),
-        *("I choose B", "We pick B", "I select (B)", "I'd say B", "I would go with B", "We go for option B"),
+        *("I choose B", "We pick B", "I select (B)", "I'd say B", "I would go with B", "We go for B"),
         *(
             "B because it is",
             "B, since",
@@ -86,7 +86,7 @@ def test_a_label_with_other_words(text: str) -> None:
             "(A) was not it",
             "(A) can be denied, it is wrong",
             "(A) could not be",
-            "(A) isn't it",
+            "(A) isn't possible because of the friction",
         ),
         *("It might be A", "It may be A", "Perhaps A is it", "Maybe it is A", "Possibly it is A"),
         *(
@@ -108,6 +108,24 @@ def test_a_label_with_other_words(text: str) -> None:
 def test_no_label(text: str) -> None:
     assert choose(text, WORDS).index is None
     assert grade("A", text, choices=WORDS).verdict != "right"
+
+
+@pytest.mark.parametrize(
+    "joined", ["and", "or", "und", "oder", "y", "o", "et", "ou", "e", "/", "&", ",", ";", "和", "或"]
+)
+def test_two_labels_in_a_sentence(joined: str) -> None:
+    assert choose(f"I see option A {joined} B", WORDS).index is None
+
+
+@pytest.mark.parametrize("word", ["So", "Thus,", "Hence", "Therefore,", "Consequently,", "In conclusion,"])
+def test_a_conclusion_decides_between_two_sentences(word: str) -> None:
+    assert choose("The wall is red. And the car is blue.", WORDS).index is None
+    assert choose(f"The wall is red. {word} the car is blue.", WORDS).index == 1
+
+
+def test_a_letter_is_a_label_if_golds_are_letters() -> None:
+    assert choose("B", ("B", "x"), letter=True).index == 1
+    assert choose("B", ("B", "x")).index is None
 
 
 def test_a_label_and_a_value() -> None:

@@ -57,7 +57,7 @@ NAMED = re.compile(  # a label inside a sentence: `choice B`, but not `choice B 
 LISTED = re.compile(r"(?:^|\s)\(?([A-Z])[):](?=\s)|^([A-Z])\.(?=\s)", re.MULTILINE)
 LEADING = re.compile(r"^(yes|no|true|false)\b(?=[,.;:!]|\s*$| because| since)")
 CONCLUDES = re.compile(r"^\W*(?:so|thus|hence|therefore|consequently|in conclusion)\b", re.IGNORECASE)
-PHRASE = re.compile(r"[.!?;](?:\s|$)|\n| - | because | since | as |, (?=[a-z])| \(")  # where a phrase ends
+PHRASE = re.compile(r"[.!?;](?:\s|$)| - | because | since | as |, (?=[a-z])| \(")  # where a phrase ends
 BETWEEN = re.compile(r"[^\w%°$.+/-]+")  # what stands between words
 SPACES = re.compile(r"\s+|\\[,;! ]")
 FORMULA = re.compile(r"[=<>≤≥+*/^\\√π∠{}|]|\d[a-z]|(?<!\w)-|\s-\s")
@@ -150,7 +150,7 @@ def _choose(text: str, options: Options) -> Choice:
 
 def _answer(text: str, options: Options) -> Choice:
     """The option of an answer that is a label, a label with its text, or an option's text."""
-    cleaned = plain(text).strip()
+    cleaned = plain(text)
     match = None if _repeats(text) else LABEL.match(cleaned)
     bare = match and not match["rest"].strip(ENDS)
     label = options.index(match["letter"]) if match else None
@@ -178,7 +178,7 @@ def _answer(text: str, options: Options) -> Choice:
 
 def labelled(text: str) -> tuple[str, str]:
     """The letter of an answer such as `B` or `(B) blue`, and the text behind it; empty for any other."""
-    match = LABEL.match(plain(text).strip())
+    match = LABEL.match(plain(text))
     if match is None or match["said"] or MORE.match(match["rest"]):
         return "", ""
     rest = match["rest"].strip(ENDS)

@@ -127,9 +127,7 @@ def _statement(item: Item, statement: Statement) -> Verdict:
         reason = None if item.gold_words in words(statement.text) else declines(statement.text)
         if EXCLAIMED.search(statement.text):
             reason = "the response ends in a factorial or an exclamation"
-    if verdict.verdict == "unparsed" or not reason:
-        return verdict
-    return Verdict("unparsed", verdict.extracted, verdict.rule, reason)
+    return Verdict("unparsed", verdict.extracted, verdict.rule, reason) if reason else verdict
 
 
 def _verdict(item: Item, found: str) -> Verdict:

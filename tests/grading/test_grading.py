@@ -205,6 +205,7 @@ def test_a_box_and_a_sentence(response: str, verdict: str) -> None:
         ("2", "One of the two dogs is brown.", "unparsed"),
         ("1", "There is one car.", "right"),
         ("1", "Which one is it?", "unparsed"),
+        ("4", "If it rains, there are **4** dogs.", "unparsed"),
         ("C", "The correct option letter is C. Water is drawn as a blue line.", "right"),
         ("red", "I'm sorry, but I can't help with that.", "unparsed"),
         ("red", "blue", "wrong"),
@@ -395,6 +396,11 @@ def test_a_bomb_in_math_verify_ends_its_process_and_the_next_pair_is_answered() 
     assert verdict.verdict == "unparsed" and "longer than" in verdict.reason
     assert first.returncode is not None  # waited for: no zombie
     assert grade("x+1", "1+x", pool=pool).verdict == "right"
+    second = pool.workers[0].process
+    assert second is not None
+    second.kill()
+    second.wait()
+    assert grade("x+1", "1+x", pool=pool).verdict == "right"  # an idle process was ended from outside
     pool.close()
 
 

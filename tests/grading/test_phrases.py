@@ -163,6 +163,11 @@ def test_a_claim_about_the_subject(title: str) -> None:
     assert claim(f"So, it follows: Blue is {title}.") == "Blue"
 
 
+@pytest.mark.parametrize("word", ["So", "Thus", "Hence", "Therefore"])
+def test_a_subject_behind_a_conjunction(word: str) -> None:
+    assert claim(f"{word} blue is the correct answer.") == "blue"
+
+
 @pytest.mark.parametrize(
     "sentence",
     [

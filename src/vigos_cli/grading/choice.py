@@ -61,9 +61,9 @@ PHRASE = re.compile(r"[.!?;](?:\s|$)| - | because | since | as |, (?=[a-z])| \("
 BETWEEN = re.compile(r"[^\w%°$.+/-]+")  # what stands between words
 SPACES = re.compile(r"\s+|\\[,;! ]")
 FORMULA = re.compile(r"[=<>≤≥+*/^\\√π∠{}|]|\d[a-z]|(?<!\w)-|\s-\s")
-WORD = re.compile(r"(?<![\\a-z])[^\W\d_]{3,}")  # and no command of LaTeX
+WORD = re.compile(r"(?<![\\a-z])[^\W\d_]{3,}")  # but no command of LaTeX
 ENDS = " .:,;!'\")]}"
-SIMILAR = 0.75  # of two spellings
+SIMILAR = 0.75  # smallest similarity of two spellings of a word
 SENTENCES = 60  # number of sentences at the end of a text that are read
 SHORTEST = 3  # number of letters of an option that is looked for inside a sentence
 

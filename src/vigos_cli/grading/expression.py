@@ -35,16 +35,16 @@ DIGIT = re.compile(r"\s*(\d)(?=\d)")
 PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 CLOSING = {"(": ")", "{": "}", "[": "]"}
-BITS = 20_000  # of the largest rational number
-DIGITS = 600  # of a number as written
-IRRATIONAL_BITS = 150  # of a rational number that is combined with an irrational one
+BITS = 20_000  # number of bits of the largest rational number
+DIGITS = 600  # number of characters of a number as written
+IRRATIONAL_BITS = 150  # number of bits of a rational number that is combined with an irrational one
 DEEPEST = 40
 FACTORIAL = 1_000
 
-REAL = MPContext()  # a context of its own: nothing else changes its precision
+REAL = MPContext()  # our own context, so that no other code changes its precision
 REAL.dps = 100
-CLOSE = REAL.mpf(10) ** -60  # relative, between values that are not rational
-LARGEST = REAL.mpf(10) ** 30  # of an irrational value
+CLOSE = REAL.mpf(10) ** -60  # relative difference of irrational values that are equal
+LARGEST = REAL.mpf(10) ** 30  # largest irrational value
 
 Value = Any  # a Fraction, or a number of REAL
 

@@ -30,7 +30,7 @@ from vigos_cli.method.segments import BOX, DESCRIPTION, DESCRIPTION_END, THINK, 
 ANSWER, ANSWER_END = "<answer>", "</answer>"
 TAIL = 20_000  # number of characters at the end of a response in which statements are looked for
 OBJECTS = 50  # number of braces at which a JSON object is tried
-DEEPEST = 5  # objects and lists inside one another
+DEEPEST = 5  # number of objects and lists inside one another
 
 BEGUN = re.compile(r"^\s*(?:<\|[a-z_]+\|>\s*(?:assistant\s*\n)?|<s>|<bos>)+", re.IGNORECASE)
 ENDED = re.compile(
@@ -140,7 +140,7 @@ def framed(text: str) -> str | None:
 
 
 def find(response: str) -> Found:
-    """All that a response states as its answer."""
+    """Find the statements of an answer in a response."""
     text = SPACED_BOX.sub(lambda _: BOX, ended(response))
     structured = False
     for opening, closing in ((THINK, THINK_END), (DESCRIPTION, DESCRIPTION_END)):

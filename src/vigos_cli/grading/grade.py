@@ -217,7 +217,7 @@ def _number_in_prose(text: str) -> Quantity | None:
     if listed or CONDITION.search(last):
         return None  # the last of several items is not the answer
     for claimed in (last, *reversed(claims(last))):
-        if found := quantity(claimed) or quantity(CLAUSE.split(claimed, maxsplit=1)[0]):
+        if found := quantity(CLAUSE.split(claimed, maxsplit=1)[0]):
             return found
     bold = {number for part in BOLD.findall(text) if (number := quantity(part))}
     return bold.pop() if len(bold) == 1 else None

@@ -22,7 +22,7 @@ _CHARACTERS = str.maketrans(
     "−–—‐‑‒﹣－×·⋅∙“”„″‘’`′≦⩽≧⩾÷⁄∶。、μΩ\x00",
     "--------****\"\"\"\"''''≤≤≥≥//:.,µ\u03a9 ",
 )
-_COMMANDS = {  # LaTeX for which there is a plain sign
+_COMMANDS = {  # the plain signs of LaTeX commands
     "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "displaystyle": "", "limits": "",
     "cdot": "*", "times": "*", "div": "/", "pi": "π", "infty": "∞", "le": "≤", "leq": "≤", "leqslant": "≤",
     "ge": "≥", "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">", "cup": "∪", "in": "∈", "pm": "±",
@@ -48,7 +48,7 @@ _BOLD = re.compile(r"(?<![\w)])(?:\*\*|__)|(?:\*\*|__)(?![\w(\-])|^#+ +")  # `2*
 _ITALIC = re.compile(r"^([*_])([^*_]+)\1[.,]?$")
 _MATH = re.compile(r"\$\$|\\[()\[\]]")
 _DOLLARS = re.compile(r"\$(?!\s)([^$]*[^$\s\\])\$(?!\d)")  # `$5 to $6` is money
-_STRAY = re.compile(r"(?<!\\)\$(?=[A-Za-z(])(?=[^$]*$)")  # a dollar sign that never closes
+_STRAY = re.compile(r"(?<!\\)\$(?=[A-Za-z(])(?=[^$]*$)")  # without a second dollar sign
 _LEAD = re.compile(  # `So the final answer is about`
     r"^(?:(?:so|thus|hence|therefore|well|ok|okay|answer|final answer)\b[\s,:]*)*"
     r"(?:(?:(?:the|my) )?(?:final |correct |right |best )?(?:answer|option|choice|result|value)"
@@ -62,7 +62,7 @@ _RANGE = re.compile(r"(?<=\d) ?(?:to|-) ?(?=\d)")
 _SUBSCRIPT = re.compile(r"(?<=[^\W\d_])_(?:\{(\w+)\}|(\w))")
 _FIGURE = re.compile(r"(?:\b(tri)?angle |(△)|∠) ?(?=\w)")
 _MARKS = re.compile(r"^[\s†‡✅✔☑→➡•★\ufe0f]+")  # in front of an answer
-_STARTS = " \t\r\n,;:'\""  # no stop: `.5` is a number
+_STARTS = " \t\r\n,;:'\""  # without the full stop: `.5` is a number
 _ENDS = " \t\r\n.。!,;:'\""
 
 
@@ -79,7 +79,9 @@ def plain(text: str) -> str:
     text = _SUPERSCRIPT.sub(lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
     text = text.replace("º", "°").translate(_CHARACTERS)
     normal = unicodedata.normalize("NFKC", text)
-    text = (normal if len(normal) <= LONGEST else text).translate(_CHARACTERS)  # one sign may become eighteen
+    text = (normal if len(normal) <= LONGEST else text).translate(
+        _CHARACTERS
+    )  # NFKC may replace one sign by 18
     text = _DOLLARS.sub(r"\1", _MATH.sub(lambda m: "$" if m[0] == "$$" else "", text.strip()))
     text = _STRAY.sub("", text)
     for _ in range(4):  # wrappers nest: \textbf{\text{(A)}}

@@ -32,12 +32,12 @@ RANKS = {word: i for i, word in enumerate(PLACES.split())}
 RANK = re.compile(rf"(?:(\d{{1,4}})(?:st|nd|rd|th)|{'|'.join(RANKS)})$", re.IGNORECASE)
 PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "tenth": 10}
 PART = re.compile(rf"(?:(an?|\d{{1,3}}|{'|'.join(WORDS)})[ -])?({'|'.join(PARTS)})s?$", re.IGNORECASE)
-SMALLER = re.compile(r"^(?P<unit>[^\W\d]+\.?),? (?:and )?(?P<rest>\d.*)$")  # `h 30 min` of `2 h 30 min`
+SMALLER = re.compile(r"^(?P<unit>[^\W\d]+\.?),? (?:and )?(?P<rest>\d.*)$")  # `h 30 min` in `2 h 30 min`
 MONEY = re.compile(r"^(-?)\s*(us\$|[$€£¥])\s*(?=[\d.\-])", re.IGNORECASE)
 RATIO = re.compile(r"^(\d{1,9}(?:\.\d+)?) ?(?::|to) ?([1-9]\d{0,8}(?:\.\d+)?)$")  # 3:05 is a time of day
 NAME = re.compile(r"^[^\W\d\\][\w\s{}()∠△',.]{0,40}$|^m?[∠△].{1,8}$")  # `x`, `f(2)`, `area of ABC`
 GENERAL = "the of a an answer result value total it final so thus measure"
-LETTER = re.compile(r"(?<![^\W\d_\\])([^\W\d_])(?![^\W\d_])")  # alone: a variable or a unit
+LETTER = re.compile(r"(?<![^\W\d_\\])([^\W\d_])(?![^\W\d_])")  # one letter alone: a variable or a unit
 ARTICLE = re.compile(r"\b[aI](?= [^\W\d_])", re.IGNORECASE)
 COMMAND = re.compile(r"\\[a-zA-Z]+|\bsqrt\b")
 COMPARES = re.compile(r"[<>≤≥≠]|!=|\\not")  # `x <= 4` is not 4

@@ -23,7 +23,7 @@ def any_of(*phrases: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})", re.IGNORECASE)
 
 
-SENTENCE = re.compile(r"(?<=[.!?。])(?<!\b[A-Z]\.)\s+|\n+")  # `H. Baroque` is one
+SENTENCE = re.compile(r"(?<=[.!?。])(?<!\b[A-Z]\.)\s+|\n+")  # but not behind an initial: `H. Baroque`
 COURTESY = any_of(r"hope (?:this|that|it)\b", "let me know", "feel free", r"[^?]*\?\W*$")
 STATES = re.compile(  # `there are a total of`
     r"\b(?:is|are|was|were|be|has|have|equals|equal to|becomes|comes to)\b:?(?: a total of)?"
@@ -47,7 +47,7 @@ UNSURE = re.compile(  # in front of `is`: `it might be 4`
 )
 CONDITION = any_of(  # `if it rains`, but not `if we add them`
     r"(?:if(?! (?:we|you|i|one)\b)|unless|suppose|supposing|whether|in case|would have)\b",
-    r"were (?:\w+ing|to|it to)\b",
+    r"were (?:\w+ing|it to)\b",
     r"(?:si|wenn|falls|если)\b|如果|假如|もし|만약|إذا|यदि|अगर",
 )
 DOUBTED = re.compile(  # `I do not think that it is 4`

@@ -62,9 +62,7 @@ def group(text: str) -> tuple[Group, ...]:
         return (Group("∪", "∪", united, ordered=False),) if len(united) <= MANY else ()
     if match := BOTH.match(text):
         head = NAMED.sub("", match[1]).strip()
-        return (
-            Group("", "", (f"{head}+{match[2]}" if head else match[2], f"{head}-{match[2]}"), ordered=False),
-        )
+        return (Group("", "", (f"{head}+{match[2]}", f"{head}-{match[2]}"), ordered=False),)
     if match := SCALED.match(text):
         factor, matrix = match.groups()
         text = ENTRY.sub(lambda entry: f"({factor})*({entry[0].strip()})", matrix)

@@ -52,6 +52,8 @@ class Worker:
     def equal(self, gold: str, answer: str, seconds: float) -> Answer:
         """Ask the process, and start it if necessary. It ends itself if it takes too long."""
         question = json.dumps({"pair": [gold, answer], "seconds": seconds}).encode() + b"\n"
+        if self.process and self.process.poll() is not None:
+            self.close()
         try:
             process = self.process = self.process or _start()
             assert process.stdin and process.stdout

@@ -207,6 +207,7 @@ SAME = [  # as models write them
 DIFFERENT = [  # close, but not the same
     ("-2 < x > 1", "(-2, 1)"),
     ("1 < 2 < 3", "(1, 3)"),
+    ("x(2^{3000}+1)", "2^{3000}x"),
     ("x<=4", "4"),
     ("x≠4", "4"),
     ("x+1", "x+1 1"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vigos_cli.grading import grade
+from vigos_cli.grading import extract, grade
 from vigos_cli.grading.choice import choose
+from vigos_cli.grading.extract import find
 from vigos_cli.grading.prose import claim, claims, declines, withdrawn
 
 WORDS = ("red", "blue", "green")
@@ -179,6 +180,7 @@ def test_a_subject_behind_a_conjunction(word: str) -> None:
         ),
         *(
             "I am not sure that it is 4.",
+            "I am not certain that it is 4.",
             "I can't say it is 4.",
             "I never claim that it is 4.",
             "It is not 4.",
@@ -259,6 +261,10 @@ def test_undecided(text: str) -> None:
         *(
             "Sorry, I do not.",
             "Sorry, but this is all.",
+            "Sorry, we do not.",
+            "Sorry, no.",
+            "I cannot read it.",
+            "I cannot help.",
             "I am unable.",
             "I don't have it.",
             "I do not know.",
@@ -282,7 +288,13 @@ def test_refusals(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("None of the options fits.", "Neither of these choices is it.", "Not one of the answers fits."),
+        *(
+            "None of the options fits.",
+            "Neither of them fits.",
+            "None of these is listed.",
+            "Neither of these choices is it.",
+            "Not one of the answers fits.",
+        ),
         *("No option fits.", "No listed alternative is it.", "None of them matches.", "None of these fit."),
         *("It is not among the options.", "This is not in the list.", "It is not one of the given choices."),
         *("It does not match any of them.", "They don't fit any.", "It fails to match the options."),
@@ -306,3 +318,94 @@ def test_no_option_fits(text: str) -> None:
 )
 def test_an_explanation_takes_nothing_back(text: str) -> None:
     assert withdrawn(text) is None and declines(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("The answer is B", "Answers: B", "The correct option would be B", "The right choice should be B"),
+        *("The best option must be B", "The answer will be B", "Answer = B", "**Answer**\nB", "answer: (B)"),
+        *(
+            "The answer to this question is B",
+            "The answer to your problem is B",
+            "The answer here is simply B",
+        ),
+        *("The answer choice is B", "The answer is therefore B", "The answer letter is clearly B"),
+        *(
+            "La respuesta es B",
+            "La opción correcta es B",
+            "La respuesta correcta sería B",
+            "La respuesta debe ser B",
+        ),
+        *(
+            "La réponse est B",
+            "La bonne option serait B",
+            "L'option correcte c'est B",
+            "La réponse finale est B",
+        ),
+        *(
+            "Die Antwort ist B",
+            "Die Lösung lautet B",
+            "Die richtige Option wäre B",
+            "A opção correta seria B",
+        ),
+        *(
+            "A resposta é B",
+            "A alternativa correta será B",
+            "La risposta è B",
+            "L'opzione corretta sarebbe B",
+        ),
+        *("Ответ: B", "Ответом является B", "Вариант — B", "Ответ это B", "Ответ на вопрос: B"),
+        *("答案是B", "正确选项为B", "故选B", "应选B", "選項：B", "选项应该是B", "答案应为B", "答案為B"),
+        *(
+            "答えはBです",
+            "解答はB",
+            "正解はBである",
+            "回答がB",
+            "答はB",
+            "정답은 B입니다",
+            "답변이 B",
+            "답은 B이다",
+        ),
+        *("الإجابة هي B", "الاجابة: B", "الجواب هو B", "إجابة: B", "جواب: B", "الإجابة الصحيحة هي B"),
+        *(
+            "उत्तर: B है",
+            "जवाब: B",
+            "उत्तर — B",
+            "Die Antwort auf die Frage ist B",
+            "A resposta para a pergunta é B",
+        ),
+        *(
+            "La respuesta a la pregunta es B",
+            "La réponse à la question est B",
+            "La risposta alla domanda è B",
+        ),
+        *('{"answer": "B"}', '{"final_answer": "B"}', '{"my choice": ["B"]}', '{"x": [{"Prediction": "B"}]}'),
+    ],
+)
+def test_a_statement(text: str) -> None:
+    stated = find(f"We see A first.\n{text}").stated
+    assert stated and stated.text.strip("()") == "B"
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["</s>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<eos>", "<|return|>"],
+)
+def test_a_response_ends_at_a_special_token(token: str) -> None:
+    assert extract(f"B{token} Answer: C") == "B"
+
+
+@pytest.mark.parametrize("token", ["<s>", "<bos>", "<|im_start|>assistant\n", "<|begin|><s>"])
+def test_a_response_begins_behind_special_tokens(token: str) -> None:
+    assert extract(f"{token} B") == "B"
+
+
+@pytest.mark.parametrize("word", ["or", "and", "或", "oder", "ou", "o", "or $"])
+def test_two_boxes_of_one_answer(word: str) -> None:
+    assert extract(rf"\boxed{{1}} {word} \boxed{{2}}") == "1 or 2"
+
+
+def test_what_surrounds_a_statement_is_left_out() -> None:
+    assert extract("Answer: $ B") == extract(r"\text{Answer: B}") == extract(r"\[ Answer: B \]") == "B"
+    assert extract('{"answer": "12 cm"}') == "12 cm"

@@ -80,14 +80,15 @@ HEAD = re.compile(  # `Final answer:`, a heading `Answer`, `the answer to the qu
     rf"(?(mark)|\s*(?:{JOINED_IS}|(?=[(（\[]?[A-Za-zＡ-Ｚａ-ｚ０-９\d$\\-])))",
     re.IGNORECASE,
 )
-STOP = re.compile(r"[.!?](?=[*_\"')\]]*(?:\s|$))|[。।؟۔\n]|，(?=[^\W\d_a-zA-Z])|(?<=[.!?])\s+(?=[A-Z])")
+STOP = re.compile(r"[.!?](?=[*_\"')\]]*(?:\s|$))|[。।؟۔\n]|，(?=[^\W\d_a-zA-Z])")
 UNPAIRED = re.compile(r"\$+(?!\s?-?[\d.])[^$]*$|[^$]*\$$")
 SURROUNDED = re.compile(r"^(?:[\s:：>}]|\*\*(?=[\s:：])|[*_](?=\s))*")  # belongs to the words in front
 ALTERNATIVE = re.compile(r"[\s$,*]*\b(?:or|and|或|oder|ou|o)\b[\s$*]*$", re.IGNORECASE)  # between two boxes
 INFERRED = re.compile(r"[;:]\s|\b(?:so|thus|hence|therefore|consequently)\b", re.IGNORECASE)
 FINAL_VERB = re.compile(r"\s*(?:です|である|でしょう|だ|입니다|이다|이에요|예요|है|हैं)[\s。．.।!！]*$")
 KEYS = re.compile(
-    rf"(?:final|correct|predicted|the|my|your)?[ _-]*(?:{SPACED_ANSWER}|{JOINED_ANSWER}|prediction|option)",
+    r"(?:final|correct|predicted|the|my|your)?[ _-]*"
+    rf"(?:{SPACED_ANSWER}|{JOINED_ANSWER}|prediction|choice|option)",
     re.IGNORECASE,
 )
 

@@ -323,7 +323,13 @@ def test_an_explanation_takes_nothing_back(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("The answer is B", "Answers: B", "The correct option would be B", "The right choice should be B"),
+        *(
+            "The answer is B",
+            "The answers are B",
+            "Answers: B",
+            "The correct option would be B",
+            "The right choice should be B",
+        ),
         *("The best option must be B", "The answer will be B", "Answer = B", "**Answer**\nB", "answer: (B)"),
         *(
             "The answer to this question is B",
@@ -364,6 +370,7 @@ def test_an_explanation_takes_nothing_back(text: str) -> None:
             "回答がB",
             "答はB",
             "정답은 B입니다",
+            "정답은 B예요",
             "답변이 B",
             "답은 B이다",
         ),
@@ -409,3 +416,10 @@ def test_two_boxes_of_one_answer(word: str) -> None:
 def test_what_surrounds_a_statement_is_left_out() -> None:
     assert extract("Answer: $ B") == extract(r"\text{Answer: B}") == extract(r"\[ Answer: B \]") == "B"
     assert extract('{"answer": "12 cm"}') == "12 cm"
+    assert extract("This is not blue; the answer is 4.") == "4"
+
+
+def test_a_box_or_tag_counts_before_other_statements() -> None:
+    assert extract(r"\boxed{1} Answer: 2") == "1"
+    assert extract(r"<think>\boxed{4}</think> That is all.") == "4"
+    assert extract("<think> So it is <answer>4</answer>") == "4"

@@ -5,11 +5,10 @@ It reads one JSON line for each pair, and answers whether the two are equal.
     parent                                       child
     {"pair": [gold, answer], "seconds": s} -> parse, compare -> {"equal": true | false | null}
 
-math-verify parses them. Two expressions with variables are equal if math-verify says so in either direction.
-Two numbers are compared with 50 digits. Two equations in several variables are equal if one is a multiple of
-the other. The answer is `null` if a pair could not be parsed, or not be compared with certainty: no verdict
-depends on rounded numbers. The program limits its own memory and time. It is run by its path, so it imports
-nothing of vigos, and no torch.
+math-verify parses them, and compares two expressions with variables. sympy compares two numbers exactly. Two
+equations in several variables are equal if one is a multiple of the other. The answer is `null` if a pair
+could not be parsed, or not be compared with certainty: no verdict depends on rounded numbers. The program
+limits its own memory and time. It is run by its path, so it imports nothing of vigos, and no torch.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ MEMORY = 512 * 2**20  # bytes of address space
 LONGEST_START = 120  # seconds by the clock for the imports, on a busy machine
 LONGEST_PAIR = 30  # seconds by the clock for one pair
 BITS = 2_000  # of the largest integer in an expression
-DIGITS = 50  # number of digits to which two numbers must agree
 
 
 def main() -> None:
@@ -69,12 +67,8 @@ def equal(gold: str, answer: str) -> bool | None:
     if first is None or second is None or _huge(first) or _huge(second):
         return None
     if _is_number(first) and _is_number(second):
-        return _same_number(first, second)
-    # math-verify is asymmetric
-    return any(
-        verify(a, b, strict=True, float_rounding=12, timeout_seconds=None)
-        for a, b in ((first, second), (second, first))
-    )
+        return (first - second).equals(0)  # exact, or None
+    return verify(first, second, strict=True, float_rounding=12, timeout_seconds=None)
 
 
 @lru_cache(maxsize=512)  # many samples have the same gold
@@ -110,14 +104,6 @@ def _huge(value: Any) -> bool:
         power.exp.is_number and power.base.is_number and abs(power.exp) > BITS
         for power in value.atoms(sympy.Pow)
     )
-
-
-def _same_number(a: Any, b: Any) -> bool | None:
-    difference = (a - b).evalf(DIGITS, maxn=4 * DIGITS)
-    scale = max(abs(a.evalf(DIGITS)), abs(b.evalf(DIGITS)), sympy.Float(1))
-    if abs(difference) > scale * sympy.Float(10) ** -9:
-        return False
-    return (a - b).equals(0)  # exactly, or None
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def group(text: str) -> tuple[Group, ...]:
         factor, matrix = match.groups()
         text = ENTRY.sub(lambda entry: f"({factor})*({entry[0].strip()})", matrix)
     opened = closed = ""
-    if len(text) > 1 and text[0] in OPENING and text[-1] in CLOSING and min(_depths(text)[:-1]) > 0:
+    if text and text[0] in OPENING and text[-1] in CLOSING and min(_depths(text)[:-1]) > 0:
         opened, closed, text = text[0], text[-1], text[1:-1]
     readings = []
     for comma in COMMAS:
@@ -136,9 +136,9 @@ def _split(text: str, comma: str) -> tuple[str, ...]:
     depths, parts, start = _depths(text), [], 0
     for match in re.finditer(comma, text):
         if depths[match.start()] == 0:
-            parts.append(text[start : match.start()].strip(" '\""))
+            parts.append(text[start : match.start()].strip())
             start = match.end()
-    return (*parts, text[start:].strip(" '\""))
+    return (*parts, text[start:].strip())
 
 
 def _inequality(text: str) -> Group | None:

@@ -206,6 +206,8 @@ def test_a_box_and_a_sentence(response: str, verdict: str) -> None:
         ("1", "There is one car.", "right"),
         ("1", "Which one is it?", "unparsed"),
         ("4", "If it rains, there are **4** dogs.", "unparsed"),
+        ("63", "The values are:\n- 58\n- 63", "unparsed"),
+        ("63", "Values:\n1. 58\n2. 63\n\n", "unparsed"),
         ("C", "The correct option letter is C. Water is drawn as a blue line.", "right"),
         ("red", "I'm sorry, but I can't help with that.", "unparsed"),
         ("red", "blue", "wrong"),

@@ -135,6 +135,15 @@ def test_a_label_and_a_value() -> None:
     assert choose("(B) 12 cm, as it is short", lengths).index is None
     assert choose("(B) 14 cm, as it is short", lengths).index == 1
     assert choose("C 0.5 m", lengths).index == 2
+    assert choose("The correct option is B - 14 cm.", lengths).index == 1
+    assert choose("B -3", ("3", "-3")).index == 1
+    assert choose("B, blue. Wait, that is wrong", WORDS).index is None
+    assert grade("B", "I think (B), 12!").verdict == "right"
+    assert grade("(B) blue", "(B) red").verdict != "right"
+    assert choose("I see option A's edge and the sky", WORDS).index is None
+    assert choose("No because there are fewer", ("Yes", "No")).index == 1
+    assert choose("x=a+b", ("a-b", "a+b")).index == 1
+    assert choose("2x=a+b", ("a-b", "a+b")).index is None
     assert choose("B 12 cm", lengths).index is None
 
 

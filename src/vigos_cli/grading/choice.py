@@ -47,7 +47,7 @@ GOES_ON = re.compile(  # behind a label without a bracket or stop: `B because ..
     re.IGNORECASE,
 )
 SPEAKS = re.compile(  # behind a label with a bracket or stop: `(B) is wrong` speaks about the option
-    r"^\s*(?:is|was|can|could|would|does|isn't|can't)\b(?! (?:the|an?) )", re.IGNORECASE
+    r"^\s*(?:is|was|can|could|would|does|isn't|can't)\b(?! (?-i:the|an?) )", re.IGNORECASE
 )
 NAMED = re.compile(  # a label inside a sentence: `choice B`, but not `choice B or C`; and `(B)`
     rf"\b(?:option|choice|answer|letter)s?(?: is|:)? \(?([A-Z])\b\)?(?!['’]|\W*(?:[,/&;]|{AND})\W*\(?[A-Z]\b)"
@@ -59,6 +59,7 @@ LEADING = re.compile(r"^(yes|no|true|false)\b(?=[,.;:!]|\s*$| because| since)")
 CONCLUDES = re.compile(r"^\W*(?:so|thus|hence|therefore|consequently|in conclusion)\b", re.IGNORECASE)
 PHRASE = re.compile(r"[.!?;](?:\s|$)| - | because | since | as |, (?=[a-z])| \(")  # where a phrase ends
 BETWEEN = re.compile(r"[^\w%°$.+/-]+")  # what stands between words
+DASH = re.compile(r"^\s*-+\s+")  # in `B - blue`
 SPACES = re.compile(r"\s+|\\[,;! ]")
 FORMULA = re.compile(r"[=<>≤≥+*/^\\√π∠{}|]|\d[a-z]|(?<!\w)-|\s-\s")
 WORD = re.compile(r"(?<![\\a-z])[^\W\d_]{3,}")  # but no command of LaTeX
@@ -165,9 +166,10 @@ def _answer(text: str, options: Options) -> Choice:
         return _marked(label, match["rest"].lstrip(" .:,"), by_text, options)
     if by_text or not match or label is None:
         return options.one(by_text, TEXT)
-    rest = match["rest"]
-    if _begins(rest, options.texts[label]) or options.matching(rest) == [label]:
-        return options.one([label], LETTER)
+    rest = DASH.sub("", match["rest"])
+    own = options.texts[label]
+    if _begins(rest, own) or options.matching(rest) == [label]:
+        return SEVERAL if withdrawn(rest[len(own) :]) else options.one([label], LETTER)
     if MORE.match(rest):
         return SEVERAL
     if not GOES_ON.match(rest) or cleaned.startswith(f"{match['letter'].lower()} "):  # `a` is an article
@@ -246,7 +248,7 @@ def _sentence(text: str, options: Options, loose: bool) -> Choice:
         index
         for match in NAMED.finditer(cleaned)
         if (index := options.index(match[1] or match[2])) is not None
-        and (match[1] or _begins(cleaned[match.end() :], options.texts[index]))
+        and (match[1] or not options.texts[index] or _begins(cleaned[match.end() :], options.texts[index]))
     ]
     if marked or not loose:
         return options.one(marked, LETTER)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vigos_cli.grading import Grader, extract, grade
+from vigos_cli.grading import extract, grade
 from vigos_cli.grading.extract import framed
 from vigos_cli.grading.symbolic import latex
 from vigos_cli.grading.worker import LONGEST, Answer, Pool
@@ -205,6 +205,9 @@ def test_a_box_and_a_sentence(response: str, verdict: str) -> None:
         ("2", "One of the two dogs is brown.", "unparsed"),
         ("1", "There is one car.", "right"),
         ("1", "Which one is it?", "unparsed"),
+        ("4", "If it rains, there are **4** dogs.", "unparsed"),
+        ("63", "The values are:\n- 58\n- 63", "unparsed"),
+        ("63", "Values:\n1. 58\n2. 63\n\n", "unparsed"),
         ("C", "The correct option letter is C. Water is drawn as a blue line.", "right"),
         ("red", "I'm sorry, but I can't help with that.", "unparsed"),
         ("red", "blue", "wrong"),
@@ -328,6 +331,47 @@ BOMBS = [
     "∠ " * 990,
     "<answer>" * 100_000,
     "<think>" * 100_000,
+    "the " * 30_000,
+    "not " * 30_000,
+    "is " * 30_000,
+    "(A) " * 10_000,
+    "answer: " * 20_000,
+    "if " * 20_000,
+    "wait " * 20_000,
+    "{" * 20_000 + '"answer"',
+    '{"answer":' * 20_000,
+    '{"answer": ' + "[" * 900 + "]" * 900 + "}",
+    "answer" + " " * 50_000 + "is",
+    "answer" + "*_" * 20_000 + "5",
+    "option A or " * 5_000,
+    "A and " * 10_000,
+    "A or B " * 3_000 + "C",
+    "the only most final correct " * 70 + "answer",
+    "I think is " + "the only most final " * 20 + "x",
+    "none of the " * 3_000 + "options",
+    "cannot " * 10_000 + "be known",
+    "it is " + "not " * 3_000 + "so",
+    "Hint: " * 20_000 + "\nQuestion",
+    "Hint:\n" * 20_000,
+    "> " * 20_000 + "Question:",
+    "\\boxed{1} or " * 5_000,
+    "</s>" * 20_000,
+    "$" * 1_900 + "B",
+    "答案" * 20_000,
+    "answer =" * 5_000,
+    "so " * 600 + "B",
+    "as " * 600 + "B.",
+    "((((" * 400 + "A",
+    "A. or " * 600 + "B",
+    "it's " * 600 + "B",
+    "({[" * 300 + "1" + "]})" * 300,
+    "1 + " * 900 + "1",
+    "2 ^ -" * 600 + "2",
+    "\\sqrt" * 500 + "{2}",
+    "\\frac" * 500 + "12",
+    "7 (" * 600 + "7",
+    "a, " * 900 + "and b",
+    " or x<1" * 300,
 ]
 
 
@@ -339,19 +383,27 @@ def test_bombs_are_decided_in_a_second(bomb: str) -> None:
         verdict = grade(gold, response)
         assert time.process_time() - start < 1, (gold[:20], response[:20])
         assert verdict.verdict in ("wrong", "unparsed")
-    assert grade("green", bomb, choices=WORDS).verdict != "right"
+    for choices in (WORDS, LETTERS, (bomb[:1_900], "green")):
+        start = time.process_time()
+        assert grade("green", bomb, choices=choices).verdict != "right"
+        assert time.process_time() - start < 1, choices[0][:20]
 
 
 def test_a_bomb_in_math_verify_ends_its_process_and_the_next_pair_is_answered() -> None:
-    with Grader(Pool(processes=1)) as grader:
-        assert grader.grade("x^2-1", "(x+1)(x-1)").rule == "math"
-        worker = grader.pool.workers[0]
-        first = worker.process
-        assert first is not None
-        verdict = grader.grade("(x+y+z)^{60}", "(x+y+z)^{61}")
-        assert verdict.verdict == "unparsed" and "longer than" in verdict.reason
-        assert first.returncode is not None  # waited for: no zombie
-        assert grader.grade("x+1", "1+x").verdict == "right"
+    pool = Pool(processes=1)
+    assert grade("x^2-1", "(x+1)(x-1)", pool=pool).rule == "math"
+    first = pool.workers[0].process
+    assert first is not None
+    verdict = grade("(x+y+z)^{60}", "(x+y+z)^{61}", pool=pool)
+    assert verdict.verdict == "unparsed" and "longer than" in verdict.reason
+    assert first.returncode is not None  # waited for: no zombie
+    assert grade("x+1", "1+x", pool=pool).verdict == "right"
+    second = pool.workers[0].process
+    assert second is not None
+    second.kill()
+    second.wait()
+    assert grade("x+1", "1+x", pool=pool).verdict == "right"  # an idle process was ended from outside
+    pool.close()
 
 
 def test_memory_is_capped() -> None:
@@ -392,10 +444,10 @@ def test_threads_share_the_workers() -> None:
 
 def test_nothing_imports_torch_and_no_process_outlives_the_program() -> None:
     program = (
-        "import sys; from vigos_cli.grading import grade; from vigos_cli.grading.grade import default\n"
+        "import sys; from vigos_cli.grading import grade; from vigos_cli.grading.grade import SHARED\n"
         "assert grade('x+1', '1+x').verdict == 'right'\n"
         "assert not {'torch', 'sympy', 'math_verify'} & set(sys.modules)\n"
-        "print([w.process.pid for w in default().pool.workers if w.process][0])"
+        "print([w.process.pid for w in SHARED.workers if w.process][0])"
     )
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
@@ -434,11 +486,11 @@ TEXTS = st.one_of(st.text(ALPHABET, max_size=60), st.lists(st.sampled_from(PIECE
 class NoMath(Pool):
     """Decides nothing: hypothesis is to search our own graders, not sympy."""
 
-    def equal(self, gold: str, answer: str, seconds: float | None = None) -> Answer:
+    def equal(self, gold: str, answer: str, seconds: float = 0.0) -> Answer:
         return Answer(None, "not asked")
 
 
-OFFLINE = Grader(NoMath(processes=0))
+OFFLINE = NoMath(processes=0)
 
 
 @settings(max_examples=300, deadline=None)
@@ -447,8 +499,8 @@ def test_any_text_is_graded(gold: str, response: str, choices: list[str], precis
     found = extract(response)
     assert found is None or (found == found.strip() and found in response)
     for verdict in (
-        OFFLINE.grade(gold, response, precision=precision),
-        OFFLINE.grade(gold, response, choices=choices, unit="cm"),
+        grade(gold, response, precision=precision, pool=OFFLINE),
+        grade(gold, response, choices=choices, unit="cm", pool=OFFLINE),
     ):
         assert verdict.verdict in ("right", "wrong", "unparsed")
         assert verdict.rule and verdict.reason

@@ -9,7 +9,7 @@ r"""Find the answer in a response and grade it; nothing here imports torch.
 """
 
 from vigos_cli.grading.extract import extract
-from vigos_cli.grading.grade import Grader, grade
+from vigos_cli.grading.grade import grade
 from vigos_cli.grading.official import official_mathvista, official_mmmu
 
-__all__ = ["Grader", "extract", "grade", "official_mathvista", "official_mmmu"]
+__all__ = ["extract", "grade", "official_mathvista", "official_mmmu"]

@@ -13,6 +13,7 @@ nesting have a largest size, so that no input takes long.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from fractions import Fraction
 from typing import Any
@@ -31,16 +32,19 @@ MIXED = re.compile(
 SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,])")
 TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 DIGIT = re.compile(r"\s*(\d)(?=\d)")
-BITS = 20_000  # of the largest rational number
-DIGITS = 600  # of a number as written
-IRRATIONAL_BITS = 150  # of a rational number that is combined with an irrational one
+PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+CLOSING = {"(": ")", "{": "}", "[": "]"}
+BITS = 20_000  # number of bits of the largest rational number
+DIGITS = 600  # number of characters of a number as written
+IRRATIONAL_BITS = 150  # number of bits of a rational number that is combined with an irrational one
 DEEPEST = 40
 FACTORIAL = 1_000
 
-REAL = MPContext()  # a context of its own: nothing else changes its precision
+REAL = MPContext()  # our own context, so that no other code changes its precision
 REAL.dps = 100
-CLOSE = REAL.mpf(10) ** -60  # relative, between values that are not rational
-LARGEST = REAL.mpf(10) ** 30  # of an irrational value
+CLOSE = REAL.mpf(10) ** -60  # relative difference of irrational values that are equal
+LARGEST = REAL.mpf(10) ** 30  # largest irrational value
 
 Value = Any  # a Fraction, or a number of REAL
 
@@ -56,7 +60,7 @@ class TooLarge(NotClosed):
 def prefix(text: str) -> tuple[Value, str]:
     """The value of the longest closed form that `text` begins with, and the rest of it. Raises NotClosed.
 
-    A minus between two whole numbers without blanks, `11-15`, is a range and not read.
+    A minus between two whole numbers without blanks, `11-15`, is a range and is not read.
     """
     text = TEN.sub("*", SPACED.sub(lambda m: m[0].replace(" ", ""), text))
     text = MIXED.sub(lambda m: f"({m[1]}+{m[2] or m[4]}/{m[3] or m[5]})", text)
@@ -64,7 +68,7 @@ def prefix(text: str) -> tuple[Value, str]:
         raise NotClosed("a range")
     reader = _Reader(text)
     try:
-        value = reader.sum(0)
+        value = reader.expression(0)
     except (ZeroDivisionError, OverflowError, ValueError) as error:
         raise NotClosed(str(error)) from None
     return value, text[reader.at :].strip()
@@ -74,15 +78,8 @@ def equal(a: Value, b: Value) -> bool:
     """Whether two values are the same: exactly if both are rational, to 60 digits otherwise."""
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a == b
-    first, second = real(a), real(b)
+    first, second = _real(a), _real(b)
     return abs(first - second) <= CLOSE * max(abs(first), abs(second))
-
-
-def real(value: Value) -> Any:
-    """A value as a number of 100 digits."""
-    if not isinstance(value, Fraction):
-        return value
-    return REAL.mpf(value.numerator) / value.denominator
 
 
 def times(a: Value, b: Value) -> Value:
@@ -111,66 +108,40 @@ def shape(text: str) -> tuple:
 
 
 class _Reader:
-    """A recursive descent; `at` is how far the text has been read."""
+    """Reads a text from left to right by operator precedence; `at` is how far it has been read."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
 
-    def peek(self) -> re.Match[str] | None:
-        return TOKEN.match(self.text, self.at)
-
-    def take(self, *signs: str) -> str | None:
-        """Read the next token if it is one of `signs`."""
-        token = self.peek()
-        if token and token[0].strip() in signs:
+    def take(self, signs: str) -> str | None:
+        """Read the next token if it is one of these signs."""
+        token = TOKEN.match(self.text, self.at)
+        if token and token["sign"] and token["sign"] in signs:
             self.at = token.end()
-            return token[0].strip()
+            return token["sign"]
         return None
 
-    def sum(self, depth: int) -> Value:
+    def expression(self, depth: int, lowest: int = 1) -> Value:
+        """The terms that are joined by operators of the precedence `lowest` or higher.
+
+        Outside of brackets (`depth` 0) it ends in front of an operator without a number behind it.
+        """
         if depth > DEEPEST:
             raise NotClosed("nested too deeply")
-        value = self.product(depth)
-        while True:
-            mark = self.at
-            sign = self.take("+", "-")
-            if sign is None:
-                return value
-            try:
-                term = self.product(depth)
-            except TooLarge:
-                raise
-            except NotClosed:
-                if depth:
-                    raise
-                self.at = mark  # the sign belongs to the rest
-                return value
-            a, b = _both(value, term)
-            value = _small(a + b if sign == "+" else a - b)
-
-    def product(self, depth: int) -> Value:
         value = self.signed(depth)
-        while True:
-            mark = self.at
-            if sign := self.take("*", "/"):
-                try:
-                    factor = self.signed(depth)
-                except TooLarge:
-                    raise
-                except NotClosed:
-                    if depth:
-                        raise
-                    self.at = mark
-                    return value
-                a, b = _both(value, factor)
-                value = _small(a * b if sign == "*" else a / b)
-                continue
-            token = self.peek()
-            if token is None or not (token["name"] or token["sign"] in ("(", "{")):
+        while token := TOKEN.match(self.text, self.at):
+            mark, sign = self.at, token["sign"]
+            juxtaposed = bool(token["name"]) or sign in ("(", "{")  # `7√3`, `2(3)`
+            sign = "*" if juxtaposed else sign
+            if PRECEDENCE.get(sign or "", 0) < lowest:
                 return value
             try:
-                a, b = _both(value, self.powered(depth))  # juxtaposed: 7√3, 2(3)
-                value = _small(a * b)
+                if juxtaposed:
+                    right = self.powered(depth)
+                else:
+                    self.at = token.end()
+                    right = self.expression(depth, PRECEDENCE[sign] + 1)
+                value = _calculated(value, sign, right)
             except TooLarge:
                 raise
             except NotClosed:
@@ -178,10 +149,11 @@ class _Reader:
                     raise
                 self.at = mark
                 return value
+        return value
 
     def signed(self, depth: int) -> Value:
         sign = 1
-        while found := self.take("+", "-"):
+        while found := self.take("+-"):
             sign = -sign if found == "-" else sign
         return sign * self.powered(depth)
 
@@ -189,60 +161,51 @@ class _Reader:
         value = self.atom(depth)
         while self.take("!"):
             value = _factorial(value)
-        token = self.peek()
+        token = TOKEN.match(self.text, self.at)
         if token is None or not token["power"]:
             return value
         self.at = token.end()
         if depth > DEEPEST:
             raise NotClosed("nested too deeply")
         if self.take("{"):
-            exponent = self.closing("}", depth)
-        elif sign := self.take("+", "-"):
-            exponent = self.powered(depth + 1) * (-1 if sign == "-" else 1)
-        else:
-            exponent = self.powered(depth + 1)  # binds to the right: 2^3^2
-        return power(value, exponent)
+            return power(value, self.bracketed("{", depth))
+        return power(value, self.signed(depth + 1))  # binds to the right: 2^3^2
 
     def atom(self, depth: int) -> Value:
-        token = self.peek()
+        token = TOKEN.match(self.text, self.at)
         if token is None:
             raise NotClosed("no number")
         self.at = token.end()
-        if digits := token["number"]:
-            return _number(digits)
-        if (sign := token["sign"]) in ("(", "{"):
-            return self.closing(")" if sign == "(" else "}", depth)
-        if (name := token["name"]) in ("π", "pi"):
-            return +REAL.pi
-        if name == "e":
-            return +REAL.e
+        if token["number"]:
+            return _number(token["number"])
+        if token["sign"] in ("(", "{"):
+            return self.bracketed(token["sign"], depth)
+        name = token["name"]
+        if name in ("π", "pi", "e"):
+            return +REAL.e if name == "e" else +REAL.pi
         if name == "\\frac":
-            a, b = _both(self.argument(depth), self.argument(depth))
-            return _small(a / b)
+            return _calculated(self.argument(depth), "/", self.argument(depth))
         if name:
-            degree: Value = Fraction(2)
-            if name == "\\sqrt" and self.take("["):
-                degree = self.closing("]", depth)
-            if not isinstance(degree, Fraction):
-                raise NotClosed("no root")
-            return power(self.argument(depth), 1 / degree)
+            degree = self.bracketed("[", depth) if name == "\\sqrt" and self.take("[") else Fraction(2)
+            return power(self.argument(depth), _calculated(Fraction(1), "/", degree))
         raise NotClosed("no number")
 
     def argument(self, depth: int) -> Value:
         r"""What a command is applied to: a group, or, as in `\frac12`, one digit."""
-        if self.take("{"):
-            return self.closing("}", depth)
-        if self.take("("):
-            return self.closing(")", depth)
+        if opening := self.take("{("):
+            return self.bracketed(opening, depth)
         if (match := DIGIT.match(self.text, self.at)) and self.text[self.at - 1] != "√":
             self.at = match.end()
             return Fraction(match[1])
-        return self.atom(depth + 1) if depth < DEEPEST else self.sum(depth + 1)
+        if depth >= DEEPEST:
+            raise NotClosed("nested too deeply")
+        return self.atom(depth + 1)
 
-    def closing(self, sign: str, depth: int) -> Value:
-        value = self.sum(depth + 1)
-        if not self.take(sign):
-            raise NotClosed(f"no {sign}")
+    def bracketed(self, opening: str, depth: int) -> Value:
+        """The value of an opened bracket."""
+        value = self.expression(depth + 1)
+        if not self.take(CLOSING[opening]):
+            raise NotClosed(f"no {CLOSING[opening]}")
         return value
 
 
@@ -253,14 +216,29 @@ def _number(digits: str) -> Fraction:
     return Fraction(digits.replace(",", ""))
 
 
+def _calculated(a: Value, sign: str, b: Value) -> Value:
+    """The result of one of the four operations. Raises TooLarge if it is too large or too long."""
+    value = OPERATIONS[sign](*_both(a, b))
+    if isinstance(value, Fraction):
+        if _bits(value) > BITS:
+            raise TooLarge("too large")
+    elif value and not 1 / LARGEST < abs(value) < LARGEST:
+        raise TooLarge("too large")
+    return value
+
+
 def _both(a: Value, b: Value) -> tuple[Value, Value]:
-    """Two values of one type. Raises TooLarge where a fraction is too long to become irrational."""
+    """Two values of one type. Raises TooLarge if a fraction is too long to become irrational."""
     if isinstance(a, Fraction) and isinstance(b, Fraction):
         return a, b
-    for value in (a, b):
-        if isinstance(value, Fraction) and _bits(value) > IRRATIONAL_BITS:
-            raise TooLarge("too large")
-    return real(a), real(b)
+    if any(isinstance(value, Fraction) and _bits(value) > IRRATIONAL_BITS for value in (a, b)):
+        raise TooLarge("too large")
+    return _real(a), _real(b)
+
+
+def _real(value: Value) -> Any:
+    """A value as a number of 100 digits."""
+    return REAL.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
 
 
 def _bits(value: Fraction) -> int:
@@ -276,7 +254,7 @@ def _factorial(value: Value) -> Fraction:
 
 
 def power(base: Value, exponent: Value) -> Value:
-    """A value raised to a power; exact where the result is rational. Raises NotClosed."""
+    """A value raised to a power; exact if the result is rational. Raises NotClosed."""
     if isinstance(base, Fraction) and isinstance(exponent, Fraction):
         if base in (0, 1) and exponent > 0:
             return base
@@ -286,46 +264,24 @@ def power(base: Value, exponent: Value) -> Value:
             return base**exponent.numerator
         if base < 0 and (exponent.denominator % 2 == 0 or exponent.numerator != 1):
             raise NotClosed("not real")
-        if exponent.denominator <= 64 and (root := _root(base, exponent.denominator)) is not None:
-            return root**exponent.numerator
         if base < 0:
             return -power(-base, exponent)
+        if exponent.denominator <= 64 and (root := _root(base, exponent.denominator)) is not None:
+            return root**exponent.numerator
     first, second = _both(base, exponent)
     if abs(second) > 1000:
         raise TooLarge("too large")
-    value = real(first) ** real(second)
+    value = _real(first) ** _real(second)
     if not isinstance(value, REAL.mpf):
         raise NotClosed("not real")
-    return _small(value)
+    return _calculated(value, "*", REAL.one)
 
 
 def _root(base: Fraction, degree: int) -> Fraction | None:
-    """The exact root of a fraction; None where it is irrational."""
-    sign = -1 if base < 0 else 1
-    if sign < 0 and degree % 2 == 0:
-        return None
-    parts = []
-    for part in (abs(base.numerator), base.denominator):
-        root = math.isqrt(part) if degree == 2 else _integer_root(part, degree)
-        if root**degree != part:
-            return None
-        parts.append(root)
-    return Fraction(sign * parts[0], parts[1])
-
-
-def _integer_root(value: int, degree: int) -> int:
-    """The largest integer whose power is at most `value`, by bisection."""
-    low, high = 0, 1 << (value.bit_length() // degree + 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if middle**degree <= value else (low, middle - 1)
-    return low
-
-
-def _small(value: Value) -> Value:
-    if isinstance(value, Fraction):
-        if _bits(value) > BITS:
-            raise TooLarge("too large")
-    elif value and not 1 / LARGEST < abs(value) < LARGEST:
-        raise TooLarge("too large")
-    return value
+    """The exact root of a positive fraction; None if it is irrational."""
+    parts = (base.numerator, base.denominator)
+    roots: list[Any] = [
+        libmp.to_int(libmp.mpf_nthroot(libmp.from_int(part), degree, part.bit_length() + 10), "n")
+        for part in parts
+    ]
+    return Fraction(*roots) if all(r**degree == p for r, p in zip(roots, parts, strict=True)) else None

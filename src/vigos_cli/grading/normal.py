@@ -1,4 +1,4 @@
-r"""Normalise answers: one form for the many ways in which people, models and LaTeX write.
+r"""Normalise answers: one form for the different ways in which people, models and LaTeX write.
 
 >>> plain(r"$12\,\mathrm{cm}^2$")
 '12 cm^2'
@@ -12,31 +12,17 @@ import re
 import unicodedata
 from functools import lru_cache
 
-LONGEST = 2_000  # characters of one answer that are read; a longer answer is prose
+LONGEST = 2_000  # number of characters of an answer that are read; a longer answer is prose
 NOTHING = {"", "none", "null", "nan", "n/a", "nil", "undefined", "?", "-", "[]", "{}", "()"}
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _CHARACTERS = str.maketrans(
-    {
-        **dict.fromkeys("−–—‐‑‒﹣－", "-"),
-        **dict.fromkeys("×·⋅∙", "*"),
-        **dict.fromkeys("“”„″", '"'),
-        **dict.fromkeys("‘’`′", "'"),
-        **dict.fromkeys("≦⩽", "≤"),
-        **dict.fromkeys("≧⩾", "≥"),
-        "÷": "/",
-        "⁄": "/",
-        "∶": ":",
-        "。": ".",
-        "、": ",",
-        "μ": "µ",
-        "Ω": "Ω",
-        "\x00": " ",
-    }
+    "−–—‐‑‒﹣－×·⋅∙“”„″‘’`′≦⩽≧⩾÷⁄∶。、μΩ\x00",
+    "--------****\"\"\"\"''''≤≤≥≥//:.,µ\u03a9 ",
 )
-_COMMANDS = {  # LaTeX for which there is a plain sign
+_COMMANDS = {  # the plain signs of LaTeX commands
     "left": "", "right": "", "big": "", "Big": "", "bigl": "", "bigr": "", "displaystyle": "", "limits": "",
     "cdot": "*", "times": "*", "div": "/", "pi": "π", "infty": "∞", "le": "≤", "leq": "≤", "leqslant": "≤",
     "ge": "≥", "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">", "cup": "∪", "in": "∈", "pm": "±",
@@ -46,13 +32,13 @@ _COMMANDS = {  # LaTeX for which there is a plain sign
     "emptyset": "∅", "varnothing": "∅", "triangle": "△", "mid": "|",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([a-zA-Z]+)")
-_MATRIX = re.compile(
+_MATRIX = re.compile(  # but no determinant, `vmatrix`, which is a number
     r"\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*?)\\end\{\1\}", re.DOTALL
-)  # a determinant, `vmatrix`, is a number
+)
 _ROW = re.compile(r"\\\\(?:\[[^\]]*\])?")
-_BRACED = re.compile(
+_BRACED = re.compile(  # `69{degrees}`
     r"(?<=[\d}π!)])\{([a-zA-Z]{2,}(?: [a-zA-Z]+){0,2}(?:\^\{?\d\}?)?)\}(?=[\s.]*$)"
-)  # `69{degrees}`
+)
 _WRAPPED = re.compile(
     r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|bf|rm|mbox|operatorname|emph)\s*\{([^{}]*)\}"
 )
@@ -62,8 +48,8 @@ _BOLD = re.compile(r"(?<![\w)])(?:\*\*|__)|(?:\*\*|__)(?![\w(\-])|^#+ +")  # `2*
 _ITALIC = re.compile(r"^([*_])([^*_]+)\1[.,]?$")
 _MATH = re.compile(r"\$\$|\\[()\[\]]")
 _DOLLARS = re.compile(r"\$(?!\s)([^$]*[^$\s\\])\$(?!\d)")  # `$5 to $6` is money
-_STRAY = re.compile(r"(?<!\\)\$(?=[A-Za-z(])(?=[^$]*$)")  # a dollar sign that never closes
-_LEAD = re.compile(
+_STRAY = re.compile(r"(?<!\\)\$(?=[A-Za-z(])(?=[^$]*$)")  # without a second dollar sign
+_LEAD = re.compile(  # `So the final answer is about`
     r"^(?:(?:so|thus|hence|therefore|well|ok|okay|answer|final answer)\b[\s,:]*)*"
     r"(?:(?:(?:the|my) )?(?:final |correct |right |best )?(?:answer|option|choice|result|value)"
     r"(?: is| would be|:|=)[\s:]*|"
@@ -75,8 +61,8 @@ _INFINITY = re.compile(r"\b(?:positive )?infinity\b")
 _RANGE = re.compile(r"(?<=\d) ?(?:to|-) ?(?=\d)")
 _SUBSCRIPT = re.compile(r"(?<=[^\W\d_])_(?:\{(\w+)\}|(\w))")
 _FIGURE = re.compile(r"(?:\b(tri)?angle |(△)|∠) ?(?=\w)")
-_MARKS = re.compile(r"^[\s†‡✅✔☑→➡•★\ufe0f]+")  # signs that people put before an answer
-_STARTS = " \t\r\n,;:'\""  # no stop: `.5` is a number
+_MARKS = re.compile(r"^[\s†‡✅✔☑→➡•★\ufe0f]+")  # in front of an answer
+_STARTS = " \t\r\n,;:'\""  # without the full stop: `.5` is a number
 _ENDS = " \t\r\n.。!,;:'\""
 
 
@@ -84,7 +70,7 @@ _ENDS = " \t\r\n.。!,;:'\""
 def plain(text: str) -> str:
     r"""The text without markup: NFKC, LaTeX's plain signs, no emphasis, single blanks. Never raises.
 
-    A set's braces, `\{` and `\}`, become `⦃` and `⦄`; those that group stay.
+    The braces of a set, `\{` and `\}`, become `⦃` and `⦄`. Braces that group stay.
     """
     text = _MATRIX.sub(lambda m: _rows(m[2]), text[:LONGEST])
     if not text.isascii():
@@ -93,7 +79,9 @@ def plain(text: str) -> str:
     text = _SUPERSCRIPT.sub(lambda m: "^" + m[0].translate(_SUPERSCRIPTS), text)
     text = text.replace("º", "°").translate(_CHARACTERS)
     normal = unicodedata.normalize("NFKC", text)
-    text = (normal if len(normal) <= LONGEST else text).translate(_CHARACTERS)  # one sign may become eighteen
+    text = (normal if len(normal) <= LONGEST else text).translate(
+        _CHARACTERS
+    )  # NFKC may replace one sign by 18
     text = _DOLLARS.sub(r"\1", _MATH.sub(lambda m: "$" if m[0] == "$$" else "", text.strip()))
     text = _STRAY.sub("", text)
     for _ in range(4):  # wrappers nest: \textbf{\text{(A)}}
@@ -123,9 +111,9 @@ def _rows(body: str) -> str:
 
 @lru_cache(maxsize=4096)
 def words(text: str) -> str:
-    """A text answer as it is compared: no case, lead-in ("it is"), article, or punctuation at the ends.
+    """A text answer as it is compared: in lower case, without lead-in ("it is"), article or end punctuation.
 
-    `10 to 15` is written `10-15`, `CO_2` as `co2`; infinity, angle and triangle as their signs.
+    `10 to 15` becomes `10-15`, and `CO_2` becomes `co2`. Infinity, angle and triangle become signs.
     """
     text = plain(text).casefold().rstrip(_ENDS).lstrip(_STARTS)
     text = _FIGURE.sub(lambda m: "△" if m[1] or m[2] else "∠", text)

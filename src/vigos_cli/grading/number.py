@@ -1,4 +1,4 @@
-r"""Read numbers with their units: thousands separators, percent, ratios, number words.
+r"""Read numbers with their units: thousands separators, percent, ratios and number words.
 
 >>> same_quantity(quantity("12 cm"), quantity("120 mm"))
 True
@@ -22,8 +22,9 @@ from vigos_cli.grading.units import NAMES, Unit, bare, unit
 SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
 sixteen seventeen eighteen nineteen"""
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-WORDS = {word: i for i, word in enumerate(SMALL.split())}
-WORDS |= {word: 10 * i for i, word in enumerate(TENS.split(), 2)}
+WORDS = {word: i for i, word in enumerate(SMALL.split())} | {
+    word: 10 * i for i, word in enumerate(TENS.split(), 2)
+}
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 SCALE = re.compile(r"(thousand|million|billion|trillion)\b\s*", re.IGNORECASE)
 PLACES = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
@@ -31,21 +32,21 @@ RANKS = {word: i for i, word in enumerate(PLACES.split())}
 RANK = re.compile(rf"(?:(\d{{1,4}})(?:st|nd|rd|th)|{'|'.join(RANKS)})$", re.IGNORECASE)
 PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "tenth": 10}
 PART = re.compile(rf"(?:(an?|\d{{1,3}}|{'|'.join(WORDS)})[ -])?({'|'.join(PARTS)})s?$", re.IGNORECASE)
-SMALLER = re.compile(r"^(?P<unit>[^\W\d]+\.?),? (?:and )?(?P<rest>\d.*)$")  # `h 30 min` of `2 h 30 min`
+SMALLER = re.compile(r"^(?P<unit>[^\W\d]+\.?),? (?:and )?(?P<rest>\d.*)$")  # `h 30 min` in `2 h 30 min`
 MONEY = re.compile(r"^(-?)\s*(us\$|[$€£¥])\s*(?=[\d.\-])", re.IGNORECASE)
 RATIO = re.compile(r"^(\d{1,9}(?:\.\d+)?) ?(?::|to) ?([1-9]\d{0,8}(?:\.\d+)?)$")  # 3:05 is a time of day
 NAME = re.compile(r"^[^\W\d\\][\w\s{}()∠△',.]{0,40}$|^m?[∠△].{1,8}$")  # `x`, `f(2)`, `area of ABC`
 GENERAL = "the of a an answer result value total it final so thus measure"
-LETTER = re.compile(r"(?<![^\W\d_\\])([^\W\d_])(?![^\W\d_])")  # alone: a variable or a unit
+LETTER = re.compile(r"(?<![^\W\d_\\])([^\W\d_])(?![^\W\d_])")  # one letter alone: a variable or a unit
 ARTICLE = re.compile(r"\b[aI](?= [^\W\d_])", re.IGNORECASE)
 COMMAND = re.compile(r"\\[a-zA-Z]+|\bsqrt\b")
-COMPARES = re.compile("[<>≤≥≠]|!=|\\\\not")  # `x <= 4` is no 4
+COMPARES = re.compile(r"[<>≤≥≠]|!=|\\not")  # `x <= 4` is not 4
 TWICE = re.compile(r"[=≈][^=≈]*[,;]\s*[^=≈,;]*[=≈]")  # two equations
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number, its unit (None for a bare one) and the name it was given (`x` of `x = 5`)."""
+    """A number, its unit (None for a bare number) and the name that it was given (`x` in `x = 5`)."""
 
     value: Value
     unit: Unit | None = None
@@ -54,7 +55,7 @@ class Quantity:
 
 @lru_cache(maxsize=4096)
 def quantity(text: str) -> Quantity | None:
-    """The one quantity that a text is; None if it is anything else. Never raises."""
+    """The quantity that a whole text stands for; None if it is anything else. Never raises."""
     text = plain(text).lstrip(" ;!\"'").rstrip(" .;\"'")
     name = ""
     if COMPARES.search(text) or TWICE.search(text):
@@ -64,41 +65,35 @@ def quantity(text: str) -> Quantity | None:
         name = " ".join(before.pop(0).split())
     if not all(map(_calculates, before)):  # an equation is no quantity
         return None
-    read = _read(text)
-    if read is None:
-        lead = words(text)
-        read = _read(lead) if lead != text else None
+    read = _read(text) or _read(words(text))
     return Quantity(read.value, read.unit, name) if read else None
 
 
 def _calculates(text: str) -> bool:
     """Whether a side of an equation has numbers and no variable: `3 ft + 3 ft`, but not `3x`."""
-    plain_text = ARTICLE.sub("", COMMAND.sub(" ", text))
+    bare_text = ARTICLE.sub("", COMMAND.sub(" ", text))
     return any(map(str.isdigit, text)) and all(
-        letter[1] in NAMES and re.search(r"\d ?$", plain_text[: letter.start()])
-        for letter in LETTER.finditer(plain_text)
+        letter[1] in NAMES and re.search(r"\d ?$", bare_text[: letter.start()])
+        for letter in LETTER.finditer(bare_text)
     )
 
 
 def _read(text: str, nested: int = 0) -> Quantity | None:
-    if text.startswith("+"):
-        text = text[1:]
+    """A number in any notation and its unit; `nested` counts the smaller units read so far."""
+    text = text.removeprefix("+")
     if match := RATIO.match(text):
         return Quantity(Fraction(match[1]) / Fraction(match[2]))
     if match := RANK.match(text):
-        place = int(match[1]) if match[1] else RANKS[text.lower()]
-        return Quantity(Fraction(place), unit("place"))
+        return Quantity(Fraction(match[1] or RANKS[text.lower()]), unit("place"))
     if (match := PART.match(text)) and (match[1] or match[2].lower() == "half"):
         count = (match[1] or "one").lower()
         return Quantity(
             Fraction(int(count) if count.isdigit() else WORDS.get(count, 1), PARTS[match[2].lower()])
         )
-    money = MONEY.match(text)
-    if money:
+    if money := MONEY.match(text):
         text = money[1] + text[money.end() :]
-    spoken = number_word(text)
     try:
-        value, rest = spoken or prefix(text)
+        value, rest = number_word(text) or prefix(text)
     except NotClosed:
         return None
     if scale := SCALE.match(rest):
@@ -108,16 +103,14 @@ def _read(text: str, nested: int = 0) -> Quantity | None:
         return Quantity(value, unit(money[2].lower()) if money else None)
     if money:
         return None
-    smaller = SMALLER.match(rest) if nested < 2 else None
-    if smaller and (whole := _compound(value, smaller["unit"], _read(smaller["rest"], nested + 1))):
+    measured, smaller = unit(rest), SMALLER.match(rest) if nested < 2 else None
+    if smaller and (whole := _compound(value, unit(smaller["unit"]), _read(smaller["rest"], nested + 1))):
         return whole
-    measured = unit(rest)
     return Quantity(value, measured) if measured else None
 
 
-def _compound(value: Value, name: str, more: Quantity | None) -> Quantity | None:
-    """`2 h 30 min` and `5 ft 6 in`: the same is measured by a smaller unit."""
-    measured = unit(name)
+def _compound(value: Value, measured: Unit | None, more: Quantity | None) -> Quantity | None:
+    """`2 h 30 min` and `5 ft 6 in`: a quantity in two units, of which the second is smaller."""
     if not (measured and more and more.unit and measured.dimension == more.unit.dimension):
         return None
     if more.unit.factor >= measured.factor:
@@ -134,18 +127,15 @@ def too_large(text: str) -> bool:
     """Whether a text begins with a closed form that is too large to compare it with certainty."""
     try:
         prefix(plain(text))
-    except TooLarge:
-        return True
-    except NotClosed:
-        return False
+    except NotClosed as error:
+        return isinstance(error, TooLarge)
     return False
 
 
 def number_word(text: str) -> tuple[Value, str] | None:
     """A number written as words at the head of a text, and what follows; None without one."""
-    tokens = re.sub(
-        r"^an? (?=hundred|thousand|[mbtr]+illion)", "one ", text.lower().replace("-", " ")
-    ).split()
+    text = re.sub(r"^an? (?=hundred|thousand|[mbtr]+illion)", "one ", text.lower().replace("-", " "))
+    tokens = text.split()
     total, part, used = 0, 0, 0
     for token in tokens:
         if token in WORDS:
@@ -168,26 +158,28 @@ def with_unit(read: Quantity, name: str | None) -> Quantity:
 def same_quantity(a: Quantity | None, b: Quantity | None, precision: int | None = None) -> bool:
     """Whether two quantities are the same to `precision` decimals, or exactly without one.
 
-    A missing unit is no difference; two units are converted, and differ where their dimensions do. 50% is
-    0.5, and also a bare 50, unless that is at most 1. Two names, `x = 5` and `y = 5`, are a difference.
+    A missing unit makes no difference. Units of one dimension are converted; others are different. 50% is
+    0.5, and also a bare 50, unless the bare number is at most 1. Two names, `x = 5` and `y = 5`, are
+    different.
     """
     if a is None or b is None or _other_name(a.name, b.name):
         return False
     if a.unit is None or b.unit is None:
-        plain_one, other = (a, b) if a.unit is None else (b, a)
-        share = other.unit is not None and other.unit.dimension == (("share", 1),)
-        if share and other.unit and _close(plain_one.value, times(other.value, other.unit.factor), precision):
+        number, other = (a, b) if a.unit is None else (b, a)
+        if other.unit is None or other.unit.dimension != (("share", 1),):
+            return _close(a.value, b.value, precision)
+        if _close(number.value, times(other.value, other.unit.factor), precision):
             return True
-        return _close(a.value, b.value, precision) and not (
-            share and abs(plain_one.value) <= 1 and plain_one.value
-        )
+        return _close(a.value, b.value, precision) and not 0 < abs(number.value) <= 1
     if a.unit.dimension != b.unit.dimension:
         return _counted(a.unit, b.unit) and _close(a.value, b.value, precision)
     if a.unit.factor == b.unit.factor:
         return _close(a.value, b.value, precision)
     try:
-        return _close(a.value, converted(b.value, b.unit, a.unit), precision) or _close(
-            b.value, converted(a.value, a.unit, b.unit), precision
+        return any(
+            _close(x.value, converted(y.value, y.unit, x.unit), precision)
+            for x, y in ((a, b), (b, a))
+            if x.unit and y.unit
         )
     except NotClosed:
         return False
@@ -207,15 +199,11 @@ def _other_name(a: str, b: str) -> bool:
 
 def _counted(a: Unit, b: Unit) -> bool:
     """Whether two counted things may be the same: `red apples` and `apples`."""
-    (first, _), (second, _) = (u.dimension[0] if u.dimension else ("", 0) for u in (a, b))
-    if not (first.startswith("counted ") and second.startswith("counted ")):
-        return False
-    return set(first.split()) <= set(second.split()) or set(second.split()) <= set(first.split())
+    first, second = (set(u.dimension[0][0].split() if u.dimension else ()) for u in (a, b))
+    return "counted" in first & second and (first <= second or second <= first)
 
 
 def _close(a: Value, b: Value, precision: int | None) -> bool:
-    if equal(a, b):
-        return True
     if precision is None or not 0 <= precision <= 30:
-        return False
-    return abs(rational(a) - rational(b)) <= Fraction(1, 2 * 10**precision)
+        return equal(a, b)
+    return equal(a, b) or abs(rational(a) - rational(b)) <= Fraction(1, 2 * 10**precision)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vigos_cli.grading.extract import extract
+from vigos_cli.grading.grade import grade
 from vigos_cli.types import Verdict
 
 RANKS = {"right": 0, "wrong": 1, "unparsed": 2}
@@ -19,10 +21,7 @@ NEGATED = re.compile(r"\b(?:not|isn't|never)\s+(?:\w+\s+)?$")
 
 def answer_of(response: str) -> str | None:
     """The answer in a response; None if there is none."""
-    from vigos_cli.grading import extract
-
-    found = extract(response)
-    return found.strip() if found and found.strip() else None
+    return extract(response)
 
 
 def no_answer(rule: str = "none") -> Verdict:
@@ -32,8 +31,6 @@ def no_answer(rule: str = "none") -> Verdict:
 
 def by_grading(gold: str, response: str, choices: Sequence[str] = (), **known: Any) -> Verdict:
     """The shared graders' verdict; `known` may give the precision, unit and kind of the gold answer."""
-    from vigos_cli.grading import grade
-
     return grade(gold, response, choices=tuple(choices), **known)
 
 

@@ -16,24 +16,25 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 from vigos_cli.grading.normal import plain, words
 from vigos_cli.grading.number import quantity, same_quantity
 
 OPENING, CLOSING = "([{⦃", ")]}⦄"
-MANY = 64  # parts; more are prose
+ONE_KIND = str.maketrans("⦃⦄", "{}")
+MANY = 64  # number of parts; a text with more is prose
 MEMBER = re.compile(r"^[a-zA-Z]\s*∈\s*")
-BUILDER = re.compile(r"^[{⦃]\s*[a-zA-Z]\s*[|:]\s*(.*)[}⦄]$")
-BOUND = r"([^<>≤≥=]{1,80})"
-LESS, MORE = r"(<=|≤|<)", r"(>=|≥|>)"
-ONE = re.compile(rf"^{BOUND}(<=|≤|<|>=|≥|>){BOUND}$")
-TWO = re.compile(rf"^{BOUND}(?:{LESS}{BOUND}{LESS}|{MORE}{BOUND}{MORE}){BOUND}$")
-SCALED = re.compile(r"^([^\[\](),=<>]{1,40}?) ?\*? ?(\[\[.{1,400}\]\])$")
+INFINITY = re.compile(r"\b(?:infinity|inf|oo)\b", re.IGNORECASE)
+UNION = re.compile(r"\s*∪\s*|\s+or\s+")
+BUILDER = re.compile(r"^[{⦃]\s*[a-zA-Z]\s*[|:]\s*(.*)[}⦄]$")  # `{x | x < 4}`
+COMPARISON = re.compile(r"([<>≤≥])")
+SCALED = re.compile(r"^([^\[\](),=<>]{1,40}?) ?\*? ?(\[\[.{1,400}\]\])$")  # a number times a matrix
 ENTRY = re.compile(r"[^\[\],]+(?=[,\]])")
-VARIABLE = re.compile(r"^\s*[a-zA-Z]\s*$")
-NAMED = re.compile(r"^\s*([a-zA-Z])\s*=\s*")
-BOTH = re.compile(r"^(.*?)±(.+)$")
-JOINED = re.compile(r"\s*,?\s+(?:and|or)\s+", re.IGNORECASE)
+NAMED = re.compile(r"^\s*[a-zA-Z]\s*=\s*")
+BOTH = re.compile(r"^([^±]*)±([^±]+)$")
+JOINED = re.compile(r"\s*,?\s+(?:and|or)\s+|^(?:and|or)\s+", re.IGNORECASE)
+COMMAS = (r"[,;]", r"[,;](?!\d{3}(?!\d))")  # the second does not split `1,000`
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,49 +51,34 @@ class Group:
 def group(text: str) -> tuple[Group, ...]:
     """The ways to read a text as parts, none for a text of one part. Never raises.
 
-    There are two where a comma may be a thousands separator: `[1,000, 2]`.
+    There are two if a comma may be a thousands separator: `[1,000, 2]`.
     """
-    text = MEMBER.sub("", plain(text).rstrip(" .;"))
-    text = re.sub(r"\b(?:infinity|inf|oo)\b", "∞", text, flags=re.IGNORECASE)
-    if "∪" in text:
-        parts = tuple(part.strip() for part in text.split("∪", MANY + 1))
-        return (Group("∪", "∪", parts, ordered=False),) if len(parts) <= MANY else ()
-    text = BUILDER.sub(r"\1", text)
-    if match := SCALED.match(text):  # a number times a matrix
-        factor, matrix = match.groups()
-        text = ENTRY.sub(lambda entry: f"({factor})*({entry[0].strip()})", matrix)
+    text = INFINITY.sub("∞", MEMBER.sub("", plain(text).rstrip(" .;")))
+    text = BUILDER.sub(r"\1", text).replace("<=", "≤").replace(">=", "≥")
     if interval := _inequality(text):
         return (interval,)
-    either = tuple(re.split(r"\s+or\s+", text))
-    if 1 < len(either) <= MANY and all(map(_inequality, either)):
-        return (Group("∪", "∪", either, ordered=False),)
-    if (match := BOTH.match(text)) and text.count("±") == 1:
+    united = tuple(UNION.split(text, MANY))
+    if "∪" in text or (len(united) > 1 and all(map(_inequality, united))):
+        return (Group("∪", "∪", united, ordered=False),) if len(united) <= MANY else ()
+    if match := BOTH.match(text):
         head = NAMED.sub("", match[1]).strip()
-        return (
-            Group("", "", (f"{head}+{match[2]}" if head else match[2], f"{head}-{match[2]}"), ordered=False),
-        )
+        return (Group("", "", (f"{head}+{match[2]}", f"{head}-{match[2]}"), ordered=False),)
+    if match := SCALED.match(text):
+        factor, matrix = match.groups()
+        text = ENTRY.sub(lambda entry: f"({factor})*({entry[0].strip()})", matrix)
     opened = closed = ""
-    if len(text) > 1 and text[0] in OPENING and text[-1] in CLOSING and _encloses(text):
+    if text and text[0] in OPENING and text[-1] in CLOSING and min(_depths(text)[:-1]) > 0:
         opened, closed, text = text[0], text[-1], text[1:-1]
-    unordered = opened in ("{", "⦃")
-    name = NAMED.match(text)
-    readings: dict[tuple[str, ...], bool] = {}
-    for comma in (r"[,;]", r"[,;](?!\d{3}(?!\d))") if re.search(r"\d,\d{3}(?!\d)", text) else (r"[,;]",):
+    readings = []
+    for comma in COMMAS:
         parts = _split(text, comma)
-        if len(parts) == 1 and not opened:
-            parts = tuple(JOINED.split(text)[: MANY + 1])
-            if len(parts) > 1:
-                readings[parts] = True
-                continue
-        elif len(parts) > 1 and not opened and (last := JOINED.split(parts[-1]))[1:]:
-            parts = (*parts[:-1], *last)
-        elif len(parts) > 1 and not opened and re.match(r"(?:and|or)\s", parts[-1]):
-            parts = (*parts[:-1], parts[-1].split(None, 1)[1])
-        if len(parts) > 1 or opened in ("⦃", "["):
-            readings[parts] = unordered or (name is not None and not opened)
-    return tuple(
-        Group(opened, closed, parts, not loose) for parts, loose in readings.items() if len(parts) <= MANY
-    )
+        loose = opened in ("{", "⦃")
+        if not opened:
+            loose = len(parts) == 1 or NAMED.match(text) is not None
+            parts = (*parts[:-1], *filter(None, JOINED.split(parts[-1], MANY)))
+        if (len(parts) > 1 or opened in ("⦃", "[")) and len(parts) <= MANY:
+            readings.append(Group(opened, closed, parts, not loose))
+    return tuple(dict.fromkeys(readings))
 
 
 def same_group(
@@ -132,10 +118,7 @@ def same_group(
 
 def _brackets(a: Group, b: Group) -> bool:
     """Whether two kinds of brackets can hold the same. A half-open interval is no list."""
-    first, second = a.opened + a.closed, b.opened + b.closed
-    if first == second:
-        return True
-    kinds = {first.translate(str.maketrans("⦃⦄", "{}")), second.translate(str.maketrans("⦃⦄", "{}"))}
+    kinds = {(group.opened + group.closed).translate(ONE_KIND) for group in (a, b)}
     if len(kinds) == 1:
         return True
     if "" in kinds:
@@ -143,53 +126,37 @@ def _brackets(a: Group, b: Group) -> bool:
     return kinds == {"()", "[]"} and len(a.parts) > 2  # of two parts they are different intervals
 
 
+def _depths(text: str) -> list[int]:
+    """How many brackets are open behind each character."""
+    return list(accumulate((char in OPENING) - (char in CLOSING) for char in text))
+
+
 def _split(text: str, comma: str) -> tuple[str, ...]:
     """The parts between the commas that stand in no bracket."""
-    if not text.strip():
-        return ()
-    parts, start, depth = [], 0, 0
-    for match in re.finditer(rf"[{re.escape(OPENING + CLOSING)}]|{comma}", text):
-        sign = match[0]
-        if sign in OPENING:
-            depth += 1
-        elif sign in CLOSING:
-            depth -= 1
-        elif depth == 0:
-            parts.append(text[start : match.start()].strip(" '\""))
+    depths, parts, start = _depths(text), [], 0
+    for match in re.finditer(comma, text):
+        if depths[match.start()] == 0:
+            parts.append(text[start : match.start()].strip())
             start = match.end()
-    return (*parts, text[start:].strip(" '\""))
-
-
-def _encloses(text: str) -> bool:
-    """Whether the first bracket of a text closes at its end."""
-    depth = 0
-    for i, char in enumerate(text):
-        depth += (char in OPENING) - (char in CLOSING)
-        if depth == 0:
-            return i == len(text) - 1
-    return False
+    return (*parts, text[start:].strip())
 
 
 def _inequality(text: str) -> Group | None:
-    """`x <= 4` as the interval it means, and `-2 < x <= 1`."""
-    if match := TWO.match(text):
-        low, left, middle, right, high = (
-            match.group(1, 2, 3, 4, 8) if match[2] else (match[8], match[7], match[6], match[5], match[1])
-        )
-        if VARIABLE.match(middle):
-            return Group(
-                "(" if left in "<>" else "[", ")" if right in "<>" else "]", (low.strip(), high.strip())
-            )
+    """`x ≤ 4` as the interval that it means, and `-2 < x ≤ 1`."""
+    parts = [part.strip() for part in COMPARISON.split(text)]
+    if len(parts) not in (3, 5) or not all(parts) or "=" in text:
         return None
-    match = ONE.match(text)
-    if match is None:
+    if len({sign in "<≤" for sign in parts[1::2]}) > 1:
         return None
-    left, sign, right = match.groups()
-    if not VARIABLE.match(left):
-        if not VARIABLE.match(right):
-            return None
-        left, sign, right = right, sign.translate(str.maketrans("<>≤≥", "><≥≤")), left
-    bound = right.strip()
-    if sign[0] in "<≤":
-        return Group("(", ")" if sign == "<" else "]", ("-∞", bound))
-    return Group("(" if sign == ">" else "[", ")", (bound, "∞"))
+    if parts[1] in ">≥":
+        parts.reverse()
+    if len(parts) == 3:
+        parts = ["-∞", "<", *parts] if _is_variable(parts[0]) else [*parts, "<", "∞"]
+    low, left, middle, right, high = parts
+    if not _is_variable(middle):
+        return None
+    return Group("[" if left in "≤≥" else "(", "]" if right in "≤≥" else ")", (low, high))
+
+
+def _is_variable(text: str) -> bool:
+    return re.fullmatch("[a-zA-Z]", text) is not None

@@ -5,7 +5,8 @@ r"""Choose the answers that math-verify may compare, and write them in LaTeX for
 >>> latex("12 cm") is latex("H2O") is latex("red") is None
 True
 
-It drops units, and takes a word for a product of its letters, so that neither may reach it.
+math-verify drops units, and reads a word as a product of its letters. So no text with a unit or a word is
+given to it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FUNCTION = re.compile(
     r"\b(sqrt|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan|min|max)(?![a-z])"
 )
 RUN = re.compile(r"[^\W\d_]{2,}")
-FORMULA = re.compile(  # what is none: ranges and times, H2O, units, words, two numbers side by side, x^2^3
+NO_FORMULA = re.compile(  # ranges and times, H2O, units, words, two numbers side by side, x^2^3
     r"\d:\d|^\d+-\d+$|[A-Za-z]\d|[°%$€£¥\"?!@#&]|[^\W\d_] [^\W\d_]{2,}|[\w)}\]] +\d|\^ ?-?\w+ ?\^"
 )
 SAYS = re.compile(r"[\d+\-*/^=<>≤≥∪∈√π∞\\]")
@@ -37,14 +38,14 @@ SIGNS = str.maketrans(
 
 @lru_cache(maxsize=2048)
 def latex(text: str) -> str | None:
-    """The expression as LaTeX; None for what is no expression, has a unit or words, or is too long."""
+    """The expression as LaTeX; None if the text is no expression, has a unit or words, or is too long."""
     text = plain(text).rstrip(" .;,")
     if not text or len(text) > LONGEST:
         return None
     if len(text) == 1:
         return text if text.isalnum() else None
     text = LOG.sub(r"\\log_{\1}(\2)", text)
-    if FORMULA.search(COMMAND.sub("", text.replace("**", "^"))) or not SAYS.search(text):
+    if NO_FORMULA.search(COMMAND.sub("", text.replace("**", "^"))) or not SAYS.search(text):
         return None
     for run in RUN.findall(FUNCTION.sub(" ", COMMAND.sub(" ", text))):
         if len(run) > 2 or run in NAMES or not (run.islower() or run.isupper()):

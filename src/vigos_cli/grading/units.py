@@ -5,9 +5,8 @@ True
 >>> unit("km/h").dimension == unit("m/s").dimension
 True
 
-Units are converted within a dimension only. A temperature's scales and currencies are dimensions of their
-own: degrees Celsius are no multiple of Fahrenheit. A word that is no unit (`apples`) is a dimension by
-itself.
+Units are converted within a dimension only. Each temperature scale and each currency is a dimension of its
+own, because no factor converts Celsius to Fahrenheit. So is each word that is no unit (`apples`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from functools import lru_cache
 from vigos_cli.grading.expression import REAL, Value, power, times
 
 F = Fraction
-TABLE: Mapping[str, Mapping[str, Value]] = {  # by dimension: names and symbols, and what each is worth
+TABLE: Mapping[str, Mapping[str, Value]] = {  # dimension: {names and symbols: size in the base unit}
     "length": {
         "mm millimeter millimetre": F(1, 1000), "cm centimeter centimetre": F(1, 100),
         "dm decimeter decimetre": F(1, 10), "m meter metre": F(1), "km kilometer kilometre": F(1000),
@@ -55,12 +54,12 @@ TABLE: Mapping[str, Mapping[str, Value]] = {  # by dimension: names and symbols,
     "amount": {"mol mole": F(1), "mmol": F(1, 1000)},
     "data": {"byte": F(1), "KB kB": F(1000), "MB": F(10**6), "GB": F(10**9), "TB": F(10**12)},
     "dollar": {"$ dollar usd us$": F(1), "cent ¢": F(1, 100)},
-    "euro": {"€ euro eur": F(1)}, "pound sterling": {"£ gbp": F(1)}, "yen": {"¥ yen yuan rmb 元": F(1)},
+    "euro": {"€ euro eur": F(1)}, "sterling": {"£ gbp": F(1)}, "yen": {"¥ yen yuan rmb 元": F(1)},
     "share": {"% percent pct": F(1, 100), "‰": F(1, 1000)},
+    "length^3": {"l L liter litre": F(1, 1000), "ml mL milliliter millilitre": F(1, 10**6), "cc": F(1, 10**6),
+                 "gal gallon": F(3785411784, 10**12)},
+    "length time^-1": {"mph": F(44704, 100000), "kph kmh": F(5, 18)},
 }  # fmt: skip
-LITRES = {"l L liter litre": F(1, 1000), "ml mL milliliter millilitre": F(1, 10**6), "cc": F(1, 10**6),
-          "gal gallon": F(3785411784, 10**12), "mph": F(44704, 100000), "kph kmh": F(5, 18)}  # fmt: skip
-SPEED = {"mph", "kph", "kmh"}
 TRAILING = re.compile(
     r"(?:^| |-)(?:old|long|wide|tall|high|deep|thick|away|apart|each|in (?:total|all|length|width)|total)$"
 )
@@ -84,14 +83,14 @@ class Unit:
 
 
 def bare(text: str) -> str:
-    """What follows a number, without an enclosing bracket and words such as `old` that are no unit."""
+    """What follows a number, without brackets around it and without words such as `old` that are no unit."""
     text = text.strip().rstrip(".,;!")
     return TRAILING.sub("", text[1:-1] if text[:1] == "(" and text[-1:] == ")" else text)
 
 
 @lru_cache(maxsize=2048)
 def unit(text: str) -> Unit | None:
-    """The unit that a phrase names; a word that is none is its own; None for what cannot be a unit."""
+    """The unit that a phrase names. Other words count things; None for what cannot be a unit."""
     if not text or len(text) > 40:
         return None
     return _known(DEGREES.sub(lambda match: f"°{match[1].upper()}", text)) or _opaque(text)
@@ -122,28 +121,24 @@ def _known(text: str) -> Unit | None:
 
 
 def _look_up(name: str) -> tuple[Value, Mapping[str, int]] | None:
-    """A symbol as written, or in any case and number when it has two letters or more."""
+    """The size and dimension of a symbol as written, or of a name in any case, in the plural too."""
     name = name.replace(" ", "")
-    if name in NAMES:
-        return NAMES[name]
     lower = name.lower()
-    if len(name) < 2:
-        return None
+    if name in NAMES or len(name) < 2:
+        return NAMES.get(name)
     return (
         NAMES.get(lower)
         or LOWER.get(lower)
-        or (NAMES.get(lower[:-1]) if lower[-1] == "s" and len(lower) > 3 else None)
+        or (NAMES.get(lower[:-1]) if len(lower) > 3 and lower[-1] == "s" else None)
     )
 
 
 def _opaque(text: str) -> Unit | None:
-    """Things that are counted: one to six words, none of which says that the number is not the answer."""
+    """Things that are counted: one to six words. Words such as `more` say that the number is no answer."""
     lower = text.lower()
-    if (
-        (len(text) < 3 and text.isascii())
-        or not WORD.fullmatch(lower)
-        or set(NO_UNIT.split()) & set(lower.split())
-    ):
+    if (len(text) < 3 and text.isascii()) or not WORD.fullmatch(lower):
+        return None
+    if set(NO_UNIT.split()) & set(lower.split()):
         return None
     words = (singular(word) for word in lower.split() if word not in ("a", "an", "the", "of", "in"))
     return Unit(F(1), (("counted " + " ".join(words), 1),))
@@ -158,16 +153,16 @@ def singular(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _names() -> dict[str, tuple[Value, Mapping[str, int]]]:
-    found: dict[str, tuple[Value, Mapping[str, int]]] = {}
-    for dimension, units in TABLE.items():
-        for names, worth in units.items():
-            found.update(dict.fromkeys(names.split(), (worth, {dimension: 1})))
-    for names, worth in LITRES.items():
-        for name in names.split():
-            found[name] = worth, ({"length": 1, "time": -1} if name in SPEED else {"length": 3})
-    return found
+def _dimension(text: str) -> dict[str, int]:
+    """`length time^-1` as exponents by name."""
+    parts = (part.partition("^") for part in text.split())
+    return {name: int(exponent or 1) for name, _, exponent in parts}
 
 
-NAMES = _names()
+NAMES: dict[str, tuple[Value, Mapping[str, int]]] = {
+    name: (worth, _dimension(dimension))
+    for dimension, units in TABLE.items()
+    for names, worth in units.items()
+    for name in names.split()
+}
 LOWER = {name.lower(): found for name, found in NAMES.items() if len(name) > 1}

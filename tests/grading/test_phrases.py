@@ -268,10 +268,6 @@ def test_undecided(text: str) -> None:
     [
         *("I cannot see the image.", "I'm unable to view it.", "I can't open it.", "I couldn't process it."),
         *(
-            "Sorry, I do not.",
-            "Sorry, but this is all.",
-            "Sorry, we do not.",
-            "Sorry, no.",
             "I cannot read it.",
             "I cannot help.",
             "I am unable.",

@@ -27,7 +27,17 @@ from functools import lru_cache
 
 from vigos_cli.grading.normal import plain, words
 from vigos_cli.grading.number import quantity, same_quantity
-from vigos_cli.grading.prose import CONDITION, DENIED, MODAL, RETRACTED, claim, claims, sentences, withdrawn
+from vigos_cli.grading.prose import (
+    CONDITION,
+    DENIED,
+    MODAL,
+    RETRACTED,
+    claim,
+    claims,
+    conclusion,
+    sentences,
+    withdrawn,
+)
 
 AND = r"(?:and|or|und|oder|y|o|et|ou|e)\b|和|或|または"
 LABEL = re.compile(  # `So I choose option (B), not A`: said, letter, mark, rest
@@ -55,7 +65,7 @@ NAMED = re.compile(  # a label inside a sentence: `choice B`, but not `choice B 
     re.IGNORECASE,
 )
 LISTED = re.compile(r"(?:^|\s)\(?([A-Z])[):](?=\s)|^([A-Z])\.(?=\s)", re.MULTILINE)
-LEADING = re.compile(r"^(yes|no|true|false)\b(?=[,.;:!]|\s*$| because| since)")
+LEADING = re.compile(r"^(yes|no|true|false)\b(?=[,.;:!]|\s*$| because| since| - )")
 CONCLUDES = re.compile(r"^\W*(?:so|thus|hence|therefore|consequently|in conclusion)\b", re.IGNORECASE)
 PHRASE = re.compile(r"[.!?;](?:\s|$)| - | because | since | as |, (?=[a-z])| \(")  # where a phrase ends
 BETWEEN = re.compile(r"[^\w%°$.+/-]+")  # what stands between words
@@ -129,13 +139,15 @@ def choose(text: str, choices: Sequence[str], *, letter: bool = False) -> Choice
 @lru_cache(maxsize=2048)
 def _choose(text: str, options: Options) -> Choice:
     found = _answer(text, options)
-    if found is not NO_OPTION:
+    if found is not NO_OPTION and (found.index is not None or not conclusion(text)):
         return found
-    if _repeats(text):
-        return SEVERAL
+    said = sentences(text)[-SENTENCES:]
+    if _repeats(text):  # only what concludes from the list counts
+        if not said or not CONCLUDES.match(said[-1]):
+            return SEVERAL
+        said = said[-1:]
     if FORMULA.search(plain(text)) and not WORD.search(plain(text)):
         return NO_OPTION
-    said = sentences(text)[-SENTENCES:]
     if said and CONCLUDES.match(said[-1]):
         last = _sentence(said[-1], options, loose=True)
         if last.index is not None:
@@ -236,6 +248,9 @@ def _compact(text: str) -> str:
 
 def _sentence(text: str, options: Options, loose: bool) -> Choice:
     """The one option that a sentence claims, or, if `loose`, the only one that it names."""
+    concluded = _answer(conclusion(text) or "", options)
+    if concluded.index is not None:
+        return concluded
     for claimed in (text, *claims(text)):
         if (found := _answer(claimed, options)) is not NO_OPTION:
             return found

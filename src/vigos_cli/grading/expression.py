@@ -23,7 +23,7 @@ from mpmath.ctx_mp import MPContext
 
 TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)"
-    r"|(?P<name>\\frac|\\sqrt|sqrt(?![a-z])|√|π|pi(?![a-z])|(?<![a-zA-Z])e(?![\w:.]))|(?P<power>\*\*|\^)"
+    r"|(?P<name>\\frac|\\sqrt|sqrt(?![a-z])|√|π|pi(?![a-z])|ℯ|(?<![a-zA-Z])e(?![\w:.]))|(?P<power>\*\*|\^)"
     r"|(?P<sign>[-+*/(){}\[\]!]))"
 )
 MIXED = re.compile(
@@ -181,8 +181,8 @@ class _Reader:
         if token["sign"] in ("(", "{"):
             return self.bracketed(token["sign"], depth)
         name = token["name"]
-        if name in ("π", "pi", "e"):
-            return +REAL.e if name == "e" else +REAL.pi
+        if name in ("π", "pi", "e", "ℯ"):
+            return +REAL.e if name in "eℯ" else +REAL.pi
         if name == "\\frac":
             return _calculated(self.argument(depth), "/", self.argument(depth))
         if name:

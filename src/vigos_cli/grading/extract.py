@@ -29,6 +29,7 @@ from vigos_cli.method.segments import BOX, DESCRIPTION, DESCRIPTION_END, THINK, 
 
 ANSWER, ANSWER_END = "<answer>", "</answer>"
 TAIL = 20_000  # number of characters at the end of a response in which statements are looked for
+SHORT = 120  # number of characters in front of another question that are an answer by themselves
 OBJECTS = 50  # number of braces at which a JSON object is tried
 DEEPEST = 5  # number of objects and lists inside one another
 
@@ -74,7 +75,7 @@ SPACED_ANSWER, SPACED_IS = ("|".join(words) for words in zip(*SPACED.values(), s
 JOINED_ANSWER, JOINED_IS = ("|".join(words) for words in zip(*JOINED.values(), strict=True))
 HEAD = re.compile(  # `Final answer:`, a heading `Answer`, `the answer to the question is`; `答案是`, `答案 B`
     rf"(?<![^\W_])(?:{SPACED_ANSWER})(?![^\W_])(?:[\s*_]+(?:{BETWEEN})(?![^\W_])){{0,3}}[*_\"']*"
-    r"(?P<colon>\s*[:：]|[*_#\s]*\n+)?"
+    r"(?P<colon>\s*[:：]|\]|[*_#\s]*\n+)?"
     rf"(?(colon)|(?:\s+(?:{SPACED_IS})(?![^\W_])(?:\s+(?:{BETWEEN})(?![^\W_]),?)?|\s*=(?=\s)))"
     rf"|(?:{JOINED_ANSWER})(?:\s*(?:{BETWEEN}))?[*_\"'）)」』]*(?P<mark>\s*[:：])?"
     rf"(?(mark)|\s*(?:{JOINED_IS}|(?=[(（\[]?[A-Za-zＡ-Ｚａ-ｚ０-９\d$\\-])))",
@@ -83,6 +84,8 @@ HEAD = re.compile(  # `Final answer:`, a heading `Answer`, `the answer to the qu
 STOP = re.compile(r"[.!?](?=[*_\"')\]]*(?:\s|$))|[。।؟۔\n]|，(?=[^\W\d_a-zA-Z])")
 UNPAIRED = re.compile(r"\$+(?!\s?-?[\d.])[^$]*$|[^$]*\$$")
 SURROUNDED = re.compile(r"^(?:[\s:：>}]|\*\*(?=[\s:：])|[*_](?=\s))*")  # belongs to the words in front
+NOT_BUT = re.compile(r"^not [^.]{1,60}? but (?:rather )?", re.IGNORECASE)  # `not (D) but (B)`
+BULLET = re.compile(r"^[-*•]\s+(?=[*(])")
 ALTERNATIVE = re.compile(r"[\s$,*]*\b(?:or|and|或|oder|ou|o)\b[\s$*]*$", re.IGNORECASE)  # between two boxes
 INFERRED = re.compile(r"[;:]\s|\b(?:so|thus|hence|therefore|consequently)\b", re.IGNORECASE)
 FINAL_VERB = re.compile(r"\s*(?:です|である|でしょう|だ|입니다|이다|이에요|예요|है|हैं)[\s。．.।!！]*$")
@@ -174,7 +177,11 @@ def ended(response: str) -> str:
     response = ENDED.split(BEGUN.sub("", response), maxsplit=1)[0]
     start = len(response) - len(response.lstrip())
     following = NEXT_QUESTION.search(response, start + 1)  # one at the very beginning is the item's own
-    return response[: following.start()] if following else response
+    if following is None:
+        return response
+    before = response[: following.start()]
+    answered = len(before) < SHORT or HEAD.search(before[-TAIL:]) or BOX in before or ANSWER in before
+    return before if answered else response
 
 
 def _last(text: str) -> Statement | None:
@@ -210,6 +217,7 @@ def _statement(text: str, match: re.Match[str]) -> Statement | None:
 def _clean(said: str) -> str:
     r"""A statement without what belongs to its surroundings: `C} \]`, `$B`, a verb at the end."""
     said = FINAL_VERB.sub("", said.strip(" \t\r\n>»」』】#"))
+    said = BULLET.sub("", NOT_BUT.sub("", said))
     for opening, closing in (("{", "}"), ("\\[", "\\]"), ("\\(", "\\)")):
         while said.endswith(closing) and said.count(opening) < said.count(closing):
             said = said[: -len(closing)].rstrip()

@@ -41,6 +41,7 @@ from vigos_cli.types import Verdict
 
 KINDS = ("letter", "integer", "float", "list", "text")  # of a gold, if a benchmark states it
 BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*")
+HEDGED = re.compile(r"\b(?:maybe|perhaps|or (?:yes|no|true|false)|it depends|not sure)\b")
 CLAUSE = re.compile(r",? (?:with|that|as|while|where|when|and the)\b|, (?=[a-z])")  # begins behind a number
 ITEMS = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s", re.MULTILINE)
 EXCLAIMED = re.compile(r"\d!\W*$")
@@ -245,6 +246,8 @@ def _text(item: Item, found: str) -> Decision | None:
     if gold and gold in (said, words(claimed or "")):
         return "right", "text", "the same text"
     first, second = LEADING.match(gold), LEADING.match(said)
+    if first and second and HEDGED.search(said):
+        return "unparsed", "text", "neither yes nor no for certain"
     if first and second and (first[1] == gold or second[1] == said):
         return _decided(first[1] == second[1], "text", "the same yes or no", "the opposite")
     return None

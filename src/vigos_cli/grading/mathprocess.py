@@ -81,7 +81,10 @@ def _read(text: str) -> Any:
         extraction_mode="first_match",
         parsing_timeout=0,  # it would use the alarm that this program sets
     )
-    return found[0] if found else None
+    if not found or not isinstance(found[0], sympy.Basic):
+        return found[0] if found else None
+    # `i` and `2i` come with different assumptions: symbols of one name are made the same
+    return found[0].xreplace({symbol: sympy.Symbol(symbol.name) for symbol in found[0].free_symbols})
 
 
 def _sides(text: str) -> Any:

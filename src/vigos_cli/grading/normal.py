@@ -61,7 +61,8 @@ _INFINITY = re.compile(r"\b(?:positive )?infinity\b")
 _RANGE = re.compile(r"(?<=\d) ?(?:to|-) ?(?=\d)")
 _SUBSCRIPT = re.compile(r"(?<=[^\W\d_])_(?:\{(\w+)\}|(\w))")
 _FIGURE = re.compile(r"(?:\b(tri)?angle |(△)|∠) ?(?=\w)")
-_MARKS = re.compile(r"^[\s†‡✅✔☑→➡•★\ufe0f]+")  # in front of an answer
+_SIGN = "[\\s†‡→•\u2600-\u27bf\u2b50\ufe0f\U0001f300-\U0001faff]"
+_MARKS = re.compile(f"^{_SIGN}+|{_SIGN}+$")  # around an answer
 _STARTS = " \t\r\n,;:'\""  # without the full stop: `.5` is a number
 _ENDS = " \t\r\n.。!,;:'\""
 
@@ -97,6 +98,8 @@ def plain(text: str) -> str:
 
 def _unwrapped(match: re.Match[str]) -> str:
     r"""The content of `\text{}`; a single letter, as in `3\mathrm{i}`, stays beside what is before it."""
+    if match[1].strip() == "e":
+        return "ℯ"  # the number, which `3e-1` would hide
     before = match.string[match.start() - 1 : match.start()]
     return match[1] if len(match[1]) == 1 and not before.isalpha() else f" {match[1]} "
 

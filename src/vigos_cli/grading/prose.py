@@ -26,9 +26,11 @@ def any_of(*phrases: str) -> re.Pattern[str]:
 SENTENCE = re.compile(r"(?<=[.!?。])(?<!\b[A-Z]\.)\s+|\n+")  # but not behind an initial: `H. Baroque`
 COURTESY = any_of(r"hope (?:this|that|it)\b", "let me know", "feel free", r"[^?]*\?\W*$")
 STATES = re.compile(  # `there are a total of`
-    r"\b(?:is|are|was|were|be|has|have|equals|equal to|becomes|comes to)\b:?(?: a total of)?"
+    r"\b(?:is|are|was|were|be|has|have|equals|equal to|becomes|comes to|holds|contains"
+    r"|reads|measures|weighs|costs|pays?|shows)\b:?(?: a total of)?"
 )
 ASIDE = re.compile(r",? (?:which|because|since)\b|, as\b")  # begins behind a claim
+INFERRED = re.compile(r".*\b(?:so|thus|hence|therefore|i\.e\.|namely)\b", re.IGNORECASE | re.DOTALL)
 LEAD = re.compile(r"^.*[,:] |^(?:so|thus|hence|therefore) ", re.IGNORECASE)
 TITLE = re.compile(  # `the correct answer` in `X is the correct answer`
     r"^(?:the |an? )?(?:(?:only|most|final|correct|right|best|likely|suitable|appropriate|one|valid) ?)*"
@@ -38,7 +40,8 @@ TITLE = re.compile(  # `the correct answer` in `X is the correct answer`
 LONG = 400  # number of characters of a sentence
 
 DENIED = re.compile(
-    r"\b(?:not|never|neither|nor|incorrect|wrong|cannot|except|without|no longer)\b|n't\b|\bno\b(?= \w)",
+    r"\b(?:not|never|neither|nor|incorrect|wrong|cannot|except|without|no longer|excluded|eliminated"
+    r"|ruled out)\b|n't\b|\bno\b(?= \w)",
     re.IGNORECASE,
 )
 MODAL = any_of(r"(?:might|may|could|perhaps|maybe|possibly|either)\b")
@@ -48,7 +51,7 @@ UNSURE = re.compile(  # in front of `is`: `it might be 4`
 CONDITION = any_of(  # `if it rains`, but not `if we add them`
     r"(?:if(?! (?:we|you|i|one)\b)|unless|suppose|supposing|whether|in case|would have)\b",
     r"were (?:\w+ing|it to)\b",
-    r"(?:si|wenn|falls|если)\b|如果|假如|もし|만약|إذا|यदि|अगर",
+    r"(?:si|wenn|если)\b|如果|假如|もし|만약|إذا|यदि|अगर",
 )
 DOUBTED = re.compile(  # `I do not think that it is 4`
     r"(?:\bnot|n't|\bnever|\bhardly)\b(?: \w+)? (?:think|thought|believe|say|sure|certain|claim|mean|agree"
@@ -65,7 +68,7 @@ DECLINED = any_of(UNDECIDED)
 REFUSED = any_of(
     UNDECIDED,
     rf"{CANNOT} (?:\w+ )?(?:see|view|open|process|access|read|identify|help|assist|provide)\b",
-    r"sorry,? (?:but )?(?:i|we|no|this|the)\b|unknown\b|no (?:answer|information|image|picture)\b",
+    r"unknown\b|no (?:answer|information|image|picture)\b",
     r"i (?:cannot|can't|am (?:un|not )able|(?:do not|don't) (?:have|know))\b",
     r"(?:please|(?:could|can|would) you) (?:provide|give|send|share|upload|tell|attach|describe)\b",
     r"not (?:provided|given|enough|visible|sure|clear|specified|available)\b",
@@ -79,7 +82,7 @@ NO_FIT = any_of(
     rf"all (?:of )?(?:the |these )?{OPTIONS} are (?:wrong|incorrect)\b",
 )
 RETRACTED = any_of(
-    r"(?:wait|hold on|scratch that|strike that|on second thoughts?|my mistake)\b",
+    r"(?:wait|hold on|scratch that|strike that|on second thoughts?|my mistake|let me re\w+)\b",
     r"i (?:was|am) (?:wrong|mistaken)\b",
     r"(?:i|let me) (?:correct|retract|take (?:that|it) back|made an? (?:\w+ )?(?:mistake|error))\b",
     r"(?:that|this|it)(?:'s| is| was| must be| seems| answer is)? (?:wrong|incorrect|a mistake)\b",
@@ -118,6 +121,12 @@ def claims(sentence: str) -> list[str]:
         if predicate and not DENIED.match(predicate):
             found.append(predicate)
     return found
+
+
+def conclusion(sentence: str) -> str | None:
+    """What stands behind the last "so" or "hence" of a sentence; None without one."""
+    inferred = INFERRED.match(sentence[-LONG:])
+    return sentence[-LONG:][inferred.end() :].strip(" ,:.") or None if inferred else None
 
 
 def claim(sentence: str) -> str | None:

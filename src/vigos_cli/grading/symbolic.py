@@ -39,7 +39,7 @@ SIGNS = str.maketrans(
 @lru_cache(maxsize=2048)
 def latex(text: str) -> str | None:
     """The expression as LaTeX; None if the text is no expression, has a unit or words, or is too long."""
-    text = plain(text).rstrip(" .;,")
+    text = plain(text).replace("ℯ", "e").rstrip(" .;,")
     if not text or len(text) > LONGEST:
         return None
     if len(text) == 1:

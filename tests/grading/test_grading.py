@@ -165,6 +165,8 @@ def test_only_a_label_tells_equal_options_apart_where_golds_are_letters() -> Non
     assert grade("C", "D", choices=TWINS, kind="letter").verdict == "wrong"
     assert grade("C", "18", choices=TWINS, kind="letter").verdict == "unparsed"
     assert grade("B", "12", choices=TWINS, kind="letter").verdict == "right"
+    assert grade("B", "E. coli", choices=("coli", "E. coli"), kind="letter").verdict == "right"
+    assert grade("C", "5  cm", choices=("5 cm", "7 cm", "5  cm"), kind="letter").verdict == "unparsed"
 
 
 @pytest.mark.parametrize(

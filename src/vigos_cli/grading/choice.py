@@ -100,9 +100,9 @@ class Options:
     letter: bool
 
     @property
-    def labels_only(self) -> bool:
-        """Whether a single letter is a label even if it is also the text of an option."""
-        return self.letter or all(re.fullmatch("[A-Z]", text) for text in self.texts)
+    def letters(self) -> bool:
+        """Whether the options are bare letters, so that a letter is a label."""
+        return all(re.fullmatch("[A-Z]", text) for text in self.texts)
 
     def index(self, label: str) -> int | None:
         """The option with this label."""
@@ -168,7 +168,9 @@ def _answer(text: str, options: Options) -> Choice:
     bare = match and not match["rest"].strip(ENDS)
     label = options.index(match["letter"]) if match else None
     exact = [i for i, option in enumerate(options.texts) if option == text.strip()]
-    if exact and not (bare and options.labels_only):
+    if exact and not (bare and (options.letter or options.letters)):
+        if options.letter:
+            exact = options.matching(cleaned)  # equal options may differ in blanks
         also = [label] if bare and label is not None and text.strip().isupper() else []
         return options.one([*exact, *also], TEXT)
     if bare:

@@ -1,7 +1,7 @@
 r"""Normalise answers: one form for the different ways in which people, models and LaTeX write.
 
 >>> plain(r"$12\,\mathrm{cm}^2$")
-'12 cm^2'
+'12 cm ^2'
 >>> words("It is **Red**.")
 'red'
 """

@@ -492,6 +492,21 @@ class NoMath(Pool):
         return Answer(None, "not asked")
 
 
+class Slow(Pool):
+    """Holds every pair to be equal, and takes a third of the time for a pair."""
+
+    def equal(self, gold: str, answer: str, seconds: float = 0.0) -> Answer:
+        return Answer(True, "equal", seconds - 0.31)
+
+
+def test_all_parts_of_a_list_share_the_time_of_one_pair() -> None:
+    three, four = "(a+b, b+c, c+d)", "(a+b, b+c, c+d, d+e)"
+    pool = Slow(processes=0)
+    assert grade(three, "(b+a, c+b, d+c)", pool=pool).verdict == "right"
+    verdict = grade(four, "(b+a, c+b, d+c, e+d)", pool=pool)
+    assert (verdict.verdict, verdict.reason) == ("unparsed", "comparing the parts took too long")
+
+
 OFFLINE = NoMath(processes=0)
 
 

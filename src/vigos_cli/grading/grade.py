@@ -22,7 +22,6 @@ prose without a number for a number, is unparsed. Every other difference is wron
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -231,10 +230,12 @@ def _set(item: Item, found: str) -> Decision | None:
         return None
     if not parts:
         return ("unparsed", "set", "no list in the answer") if item.kind == "list" else None
-    end = time.process_time() + SECONDS
+    left = SECONDS  # for all parts together
 
     def same(a: str, b: str) -> bool:
-        return _same_expression(item.pool, a, b, end - time.process_time())
+        nonlocal left
+        equal, left = _same_expression(item.pool, a, b, left)
+        return equal
 
     return _decided(same_group(gold, parts, item.precision, same), "set", "the same parts", "other parts")
 
@@ -257,31 +258,31 @@ def _math(item: Item, found: str) -> Decision | None:
     """Expressions and equations; None if one side is none."""
     if latex(item.gold) is None or latex(found) is None or item.kind == "text":
         return None
-    same = _same_expression(item.pool, item.gold, found, SECONDS)
+    same, _ = _same_expression(item.pool, item.gold, found, SECONDS)
     return _decided(same, "math", "the expressions are equal", "the expressions are different")
 
 
-def _same_expression(pool: Pool, a: str, b: str, seconds: float) -> bool:
-    """Whether two expressions or equations are the same. Raises Undecided."""
+def _same_expression(pool: Pool, a: str, b: str, seconds: float) -> tuple[bool, float]:
+    """Whether two expressions or equations are the same, and the seconds that are left. Raises Undecided."""
     if too_large(a) or too_large(b):
         if shape(plain(a)) == shape(plain(b)):
-            return True
+            return True, seconds
         raise Undecided("too large to be compared with certainty")
     first, second = latex(a), latex(b)
     if first is None or second is None:
-        return False
+        return False, seconds
     (name, first_value), (other, second_value) = _named(first), _named(second)
     solved = name and other and name != other and "=" not in first_value + second_value
     if not solved and ("=" in first_value) == ("=" in second_value):
         first, second = first_value, second_value
     elif "=" not in first or "=" not in second:
-        return False
+        return False, seconds
     if seconds <= 0:
         raise Undecided("comparing the parts took too long")
     answer = pool.equal(first, second, seconds)
     if answer.equal is None:
         raise Undecided(answer.reason)
-    return answer.equal
+    return answer.equal, answer.left
 
 
 def _named(formula: str) -> tuple[str, str]:

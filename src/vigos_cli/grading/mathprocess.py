@@ -3,7 +3,8 @@
 It reads one JSON line for each pair, and answers whether the two are equal.
 
     parent                                       child
-    {"pair": [gold, answer], "seconds": s} -> parse, compare -> {"equal": true | false | null}
+    {"pair": [gold, answer], "seconds": s} -> parse, compare -> {"equal": true | false | null,
+                                                                   "left": seconds of s}
 
 math-verify parses them, and compares two expressions with variables. sympy compares two numbers exactly. Two
 equations in several variables are equal if one is a multiple of the other. The answer is `null` if a pair
@@ -50,9 +51,9 @@ def main() -> None:
             result = equal(*asked["pair"])
         except Exception:
             result = None
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        left, _ = signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        print(json.dumps({"equal": result}), file=answers, flush=True)
+        print(json.dumps({"equal": result, "left": left}), file=answers, flush=True)
 
 
 def equal(gold: str, answer: str) -> bool | None:
@@ -84,7 +85,7 @@ def _read(text: str) -> Any:
     if not found or not isinstance(found[0], sympy.Basic):
         return found[0] if found else None
     # `i` and `2i` come with different assumptions: symbols of one name are made the same
-    return found[0].xreplace({symbol: sympy.Symbol(symbol.name) for symbol in found[0].free_symbols})
+    return found[0].xreplace({symbol: sympy.Symbol(str(symbol)) for symbol in found[0].free_symbols})
 
 
 def _sides(text: str) -> Any:

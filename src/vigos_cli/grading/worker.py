@@ -37,10 +37,14 @@ ENDED = "math-verify's process ended, out of memory or unable to start"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether a pair is equal, and why; `equal` is None if that could not be decided."""
+    """Whether a pair is equal, and why; `equal` is None if that could not be decided.
+
+    `left` is what remains of the processor time for the pair, in seconds.
+    """
 
     equal: bool | None
     reason: str
+    left: float = 0.0
 
 
 class Worker:
@@ -65,10 +69,11 @@ class Worker:
             if self.process:
                 self.process.wait()
             return Answer(None, NO_VERDICT.get(self.close(), ENDED))
-        equal = json.loads(line)["equal"]
-        if equal is None:
+        told = json.loads(line)
+        if told["equal"] is None:
             return Answer(None, "the expressions could not be compared with certainty")
-        return Answer(equal, f"the expressions are {'equal' if equal else 'different'}")
+        reason = f"the expressions are {'equal' if told['equal'] else 'different'}"
+        return Answer(told["equal"], reason, told["left"])
 
     def close(self) -> int | None:
         """End the process and wait for it. Returns its exit code; None without a process."""

@@ -184,7 +184,8 @@ def test_a_signal_to_any_process_stops_all(monkeypatch, tmp_path):
 
     monkeypatch.setattr(loop, "train_step", learn)
     monkeypatch.setattr(loop, "save_learner", lambda learner, out: saved.append(learner.step))
-    monkeypatch.setattr(process_group, "gather", lambda value: [value, True])  # the other got a signal
+    other = {tuple: (True, None, False)}  # it got a signal
+    monkeypatch.setattr(process_group, "gather", lambda value: [value, other.get(type(value))])
     with pytest.raises(KeyboardInterrupt):
         loop.train(
             Learner(),  # type: ignore[arg-type]
@@ -193,5 +194,7 @@ def test_a_signal_to_any_process_stops_all(monkeypatch, tmp_path):
             config,
             log=lambda line: None,
             evaluate=dict,
+            before={},
+            lines=(),
         )
     assert saved == [1]

@@ -78,7 +78,8 @@ def train(
                 save_learner(learner, out)
             # After the checkpoint, so that best/ never holds the adapter of a step that is yet to come.
             if best and process_group.rank() == 0:
-                save_best(learner.student, config, evaluations(before, lines), learner.step)
+                with learner.timed("checkpoint"):
+                    save_best(learner.student, config, evaluations(before, lines), learner.step)
             if stop:
                 raise KeyboardInterrupt
     return why

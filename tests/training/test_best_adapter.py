@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.models.adapter_folder import PROMPT_FILE
-from vigos_cli.reporting.measures import mean_score
+from vigos_cli.reporting.measures import evaluations, mean_score
 from vigos_cli.training import loop
-from vigos_cli.training.best_adapter import best_note, best_step, describe_best, evaluations
+from vigos_cli.training.best_adapter import best_note, best_step, describe_best
 from vigos_cli.training.distill import distill
 
 FEW = (

@@ -29,8 +29,7 @@ tags: [vigos, lora]
 # A LoRA adapter trained by vigos
 
 Base: `{base}`{revision}. Routing `{routing}`, loss `{loss}`, teacher `{teacher}`, {steps} steps of {batch}
-rollouts on `{data}`, learning rate {lr:g}, LoRA rank {r} on {modules} layers, seed {seed}. {quantised}
-{chosen}
+rollouts on `{data}`, learning rate {lr:g}, LoRA rank {r} on {modules} layers, seed {seed}. {notes}
 
 The adapter was trained with the prompt in `{file}`. Use the same prompt, and start the model's turn with
 `{prefill}`. The table shows how often its answers are right.
@@ -122,6 +121,7 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
     tiny = config.model.path == "builtin:tiny"
     base = "str(__import__('vigos_cli.config.paths').config.paths.TINY)" if tiny else repr(config.model.path)
     nf4 = config.adapter.quantise == "nf4"
+    quantised = "The base was quantised to 4 bits (nf4) during training." if nf4 else ""
     return CARD.format(
         base=config.model.path,
         revision=f" at `{config.model.revision}`" if config.model.revision else "",
@@ -135,8 +135,7 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
         r=config.adapter.r,
         modules=facts["adapter_modules"],
         seed=config.seed,
-        chosen=facts.get("chosen", ""),
-        quantised="The base was quantised to 4 bits (nf4) during training." if nf4 else "",
+        notes=" ".join(filter(None, (quantised, facts.get("chosen")))),
         file=PROMPT_FILE,
         prefill=getattr(config.prompt, f"prefill_{config.routing.student}"),
         table=markdown_table((", ".join(config.bench.tasks), "answers", "before", "after"), rows),

@@ -9,7 +9,7 @@ other benchmark has one mapping for each measure, with `mean`, `low`, `high` (a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import sqrt
 from typing import Any
 
@@ -101,6 +101,16 @@ def held_out(report: Mapping[str, Any]) -> dict[str, Spread]:
         if mean is not None and low is not None and high is not None:
             found["mean of the benchmarks"] = mean, low, high
     return found
+
+
+def evaluations(
+    before: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]
+) -> dict[int, Mapping[str, Any]]:
+    """The figures of a run's evaluations before and during training, by step.
+
+    `lines` are those of metrics.jsonl.
+    """
+    return {0: before} | {line["step"]: line["eval"] for line in lines if "eval" in line}
 
 
 def mean_score(report: Mapping[str, Any]) -> PartialSpread | None:

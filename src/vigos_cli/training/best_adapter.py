@@ -7,7 +7,7 @@ earliest counts. Which step is the best follows from the figures before training
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,6 @@ from vigos_cli.reporting.measures import format_spread, mean_score
 BEST = "best"  # the folder
 
 Evaluations = Mapping[int, Mapping[str, Any]]  # optimizer step -> the figures of its evaluation
-
-
-def evaluations(
-    before: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]
-) -> dict[int, Mapping[str, Any]]:
-    """The figures of the evaluations before and during training, by step."""
-    return {0: before} | {line["step"]: line["eval"] for line in lines if "eval" in line}
 
 
 def best_step(found: Evaluations) -> int | None:

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.schema import TrainerConfig
-from vigos_cli.reporting.measures import format_spread, mean_score
-from vigos_cli.training.best_adapter import evaluations
+from vigos_cli.reporting.measures import evaluations, format_spread, mean_score
 from vigos_cli.utils.stats import wilson
 
 SURE = 3.7  # normal quantile of an interval that covers 99.98 %

@@ -32,9 +32,10 @@ from vigos_cli.models import base_cache
 from vigos_cli.models.adapter_folder import adapter_modules, save_adapter, settle_prompts
 from vigos_cli.models.pretrained import pick_device
 from vigos_cli.models.student_loading import load_student
+from vigos_cli.reporting.measures import evaluations
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.benchmark_overlap import without_benchmark_rows
-from vigos_cli.training.best_adapter import evaluations, settle_best
+from vigos_cli.training.best_adapter import settle_best
 from vigos_cli.training.clipping import ClipWatch, progress_note
 from vigos_cli.training.collapse import closed_note, stop_note
 from vigos_cli.training.dry_run import dry_run

@@ -12,8 +12,9 @@ from typing import Any
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_loading import copy_saved_tensors
+from vigos_cli.reporting.measures import evaluations
 from vigos_cli.supervision.batches import Batches
-from vigos_cli.training.best_adapter import best_step, evaluations, save_best
+from vigos_cli.training.best_adapter import best_step, save_best
 from vigos_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_steps
 from vigos_cli.training.collapse import collapse
 from vigos_cli.training.learner import Learner

@@ -11,8 +11,9 @@ from vigos_cli.config.schema import DistillRun
 from vigos_cli.models.adapter_folder import write_card
 from vigos_cli.models.peak_memory import peak_gib
 from vigos_cli.reporting.curves import draw_curves
+from vigos_cli.reporting.measures import evaluations
 from vigos_cli.reporting.terminal_tables import print_before_and_after
-from vigos_cli.training.best_adapter import best_note, evaluations
+from vigos_cli.training.best_adapter import best_note
 from vigos_cli.training.clipping import closing_note, zero_gradient_rate
 from vigos_cli.training.learner import Learner
 from vigos_cli.utils import process_group

@@ -109,6 +109,19 @@ def test_cells_that_are_not_done_are_listed_and_not_counted(tmp_path, no_plots):
     assert sft.differences["greedy"]["score"].items == 12  # only one seed is finished in both arms
 
 
+def test_cells_that_were_stopped_are_named(tmp_path, no_plots):
+    cells = pair(seeds=(1, 2))
+    make(tmp_path, cells)
+    write_report(tmp_path)
+    assert "stopped early" not in (tmp_path / "report.html").read_text()
+    path = cell_folder(tmp_path, cells[0][0]) / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stopped": "collapse"}))
+    write_report(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "1 of 4 cells were stopped early because the model collapsed" in page
+    assert f"include them: {path.parent.name}" in page
+
+
 def test_model_output_is_escaped(tmp_path, no_plots):
     evil = '</p><script>alert(1)</script><img src=x onerror="alert(2)">'
     make(tmp_path, pair(seeds=(1,)))

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def start(out: Path, delay: float = 0.0) -> list[subprocess.Popen[str]]:
+def start(out: Path, delay: float = 0.0, more: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
     """Start both processes of a run; the rollouts of the second take `delay` seconds longer."""
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, str(TWO), str(delay), *RUN, "resume=auto", f"out={out}"]
+    command = [sys.executable, str(TWO), str(delay), *RUN, "resume=auto", f"out={out}", *more]
     return [
         subprocess.Popen(
             command,
@@ -164,16 +165,28 @@ def test_a_cell_that_fails_in_one_of_several_processes_ends_the_sweep(several, t
     assert "only here" in (tmp_path / ERROR).read_text()
 
 
-def test_a_signal_to_any_process_stops_all(monkeypatch, tmp_path):
-    """The answers of the other processes count; here they are imitated."""
+class Learner:
+    """A learner whose steps are counted and do nothing."""
+
+    step = 0
+    engine = None
+    student = None
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        yield
+
+
+def train_with(
+    others: tuple[bool, str | None, bool], rank: int, out: Path, patch: pytest.MonkeyPatch
+) -> tuple[list[str], str | None]:
+    """Train for three steps in one of two processes; `others` is what the other one says after each step.
+
+    Returns what was saved, by step, and why the run was stopped.
+    """
     from vigos_cli.training import loop
 
-    config = distill_config("trainer.steps=3", f"out={tmp_path}")
-    saved: list[int] = []
-
-    class Learner:
-        step = 0
-        engine = None
+    saved: list[str] = []
 
     class Batches:
         data = range(8)
@@ -182,16 +195,57 @@ def test_a_signal_to_any_process_stops_all(monkeypatch, tmp_path):
         learner.step += 1
         return {"grad_norm": 1.0}
 
-    monkeypatch.setattr(loop, "train_step", learn)
-    monkeypatch.setattr(loop, "save_learner", lambda learner, out: saved.append(learner.step))
-    monkeypatch.setattr(process_group, "gather", lambda value: [value, True])  # the other got a signal
-    with pytest.raises(KeyboardInterrupt):
-        loop.train(
+    def gather(value: Any) -> list[Any]:
+        other = others if isinstance(value, tuple) else None
+        return [value, other] if rank == 0 else [other, value]
+
+    patch.setattr(loop, "train_step", learn)
+    patch.setattr(loop, "save_learner", lambda learner, out: saved.append(f"checkpoint {learner.step}"))
+    patch.setattr(loop, "save_best", lambda student, config, found, step: saved.append(f"best {step}"))
+    patch.setattr(process_group, "gather", gather)
+    patch.setattr(process_group, "rank", lambda: rank)
+    try:
+        why = loop.train(
             Learner(),  # type: ignore[arg-type]
             Batches(),  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
-            config,
+            distill_config("trainer.steps=3", f"out={out}"),
             log=lambda line: None,
             evaluate=dict,
+            before={},
+            lines=(),
         )
-    assert saved == [1]
+    except KeyboardInterrupt:
+        return [*saved, "interrupted"], None
+    return saved, why
+
+
+def test_a_signal_to_any_process_stops_all(monkeypatch, tmp_path):
+    saved, _ = train_with((True, None, False), 0, tmp_path, monkeypatch)
+    assert saved == ["checkpoint 1", "interrupted"]
+
+
+def test_the_first_process_decides_about_the_best_adapter_and_writes_it(monkeypatch, tmp_path):
+    saved, why = train_with((False, None, True), 1, tmp_path, monkeypatch)
+    assert saved == ["checkpoint 1", "checkpoint 2", "checkpoint 3"] and why is None, (
+        "all wait at a checkpoint"
+    )
+    saved, _ = train_with((False, None, True), 0, tmp_path, monkeypatch)
+    assert saved == ["checkpoint 3"], "the second process does not decide"
+
+
+def test_the_first_process_decides_about_a_collapse(monkeypatch, tmp_path):
+    assert train_with((False, "it collapsed", False), 1, tmp_path, monkeypatch) == (
+        ["checkpoint 1"],
+        "it collapsed",
+    )
+    assert train_with((False, "it collapsed", False), 0, tmp_path, monkeypatch)[1] is None
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_a_collapse_together(tmp_path):
+    high = ("trainer.lr=0.3", "trainer.batch=8", "trainer.collapse_steps=3", "rollout.max_new_tokens=64")
+    for _ in range(2):  # the second time, the run is stopped already
+        assert ends(start(tmp_path / "run", more=high)) == [3, 3]
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        assert summary["stopped"] == "collapse" and summary["steps"] == 4

@@ -26,7 +26,7 @@ from vigos_cli.ablation.figure_style import (
 )
 from vigos_cli.ablation.palr_results import ROLLOUTS, SHOWN_GROUPS, PalrRow
 from vigos_cli.ablation.report_text import measure_name
-from vigos_cli.reporting.measures import held_out
+from vigos_cli.reporting.measures import evaluations, held_out
 from vigos_cli.types import Kind
 
 if TYPE_CHECKING:
@@ -223,10 +223,9 @@ def _series(runs: Sequence[Run], name: str) -> dict[int, float]:
 
 def _held_out(run: Run, measure: str) -> dict[int, float]:
     """A greedy measure of one run at every step at which it was evaluated."""
-    evaluations = {line["step"]: line["eval"] for line in run.metrics if "eval" in line}
-    evaluations = {0: run.summary["before"], **evaluations, run.summary["steps"]: run.summary["after"]}
-    figures = {step: held_out(report) for step, report in evaluations.items()}
-    return {step: found[measure][0] for step, found in figures.items() if measure in found}
+    found = evaluations(run.summary["before"], run.metrics) | {run.summary["steps"]: run.summary["after"]}
+    figures = {step: held_out(report) for step, report in found.items()}
+    return {step: figure[measure][0] for step, figure in figures.items() if measure in figure}
 
 
 def _mean_by_step(series: Iterable[Mapping[int, float]]) -> dict[int, float]:

@@ -109,11 +109,17 @@ def main_results(rows: Sequence[ArmRow], base: Arm) -> list[str]:
 
 
 def warnings(results: SweepResults) -> list[str]:
-    """Warnings for the reader: missing cells, few seeds, different versions of the program, or models."""
+    """Warnings for the reader: missing or stopped cells, few seeds, different versions or models."""
     found = []
     for state in ("failed", "cut short", "not run"):
         if count := sum(cell.state == state for cell in results.cells):
             found.append(f"{count} of {len(results.cells)} cells: {state}; the results do not include them")
+    runs = [run for arm in results.arms if arm.trained for run in arm.runs]
+    if stopped := [run.folder for run in runs if run.summary.get("stopped")]:
+        found.append(
+            f"{len(stopped)} of {len(results.cells)} cells were stopped early because the model collapsed; "
+            f"the results include them: {', '.join(stopped)}"
+        )
     seeds = [len(arm.runs) for arm in results.arms if arm.trained]
     if min(seeds) < 3:
         found.append("some arms have fewer than three seeds: their intervals cover questions only, not seeds")

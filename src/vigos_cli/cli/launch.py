@@ -3,7 +3,8 @@
     launch("distill", ["seed=1,2"], Flags(multirun=True))
     -> argv `vigos --multirun -- seed=1,2` -> hydra.main -> `_task`, once per combination
 
-Exit codes: 0 success; 1 the task failed; 2 a mistake in the configuration; 130 Ctrl-C.
+Exit codes: 0 success; 1 the task failed; 2 a mistake in the configuration; 3 a run of
+`vigos distill` was stopped because its model collapsed, and its files are complete; 130 Ctrl-C.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ SAME_BYTES = (  # the adapter and all responses stay identical, byte for byte
     *("out", "resume", "plan", "card", "tracking", "judge", "compare", "bench.scorer"),
     *("rollout.url", "rollout.key_env", "rollout.concurrency", "rollout.timeout", "rollout.patience"),
     *("trainer.checkpoint_every", "trainer.dry_run"),
+    "trainer.stop_on_collapse",  # of the steps that are taken
     *("cells", "label", "reference", "reuse", "palr_rows"),  # of `vigos ablate`: these concern the sweep
 )
 SAME_UP_TO_ROUNDING = (  # another order of summation; with adapter.dropout, other units are dropped

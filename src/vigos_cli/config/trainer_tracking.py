@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vigos_cli.config.checks import check_at_least, check_choice, check_positive
+from vigos_cli.config.checks import check_at_least, check_choice, check_positive, check_share
 
 
 @dataclass
@@ -24,6 +24,12 @@ class TrainerConfig:
     gradient_checkpointing: bool = True  # recompute activations in the backward pass, which saves memory
     checkpoint_every: int = 50  # steps between checkpoints; the last step always writes one
     eval_every: int = 0  # steps between greedy evaluations; 0: only before and after training
+    stop_on_collapse: bool = True  # stop the run if valid rate, length or score collapses
+    collapse_steps: int = 10  # number of last steps whose mean valid rate and length are judged
+    collapse_valid: float = 0.5  # collapse: valid rate below this share of its highest earlier mean
+    collapse_length: float = 0.1  # collapse: answers shorter than this share of their longest earlier mean
+    collapse_cut_off: float = 0.9  # collapse: this share of answers cut off, and earlier at most half of it
+    collapse_evaluations: int = 2  # collapse: so many scores in a row below the interval of the untrained one
     dry_run: bool = False  # run one step of the largest size and report its memory and time
 
     def __post_init__(self) -> None:
@@ -33,6 +39,13 @@ class TrainerConfig:
         check_at_least(1, trainer__batch=self.batch, trainer__micro_batch=self.micro_batch)
         check_at_least(0, trainer__warmup=self.warmup, trainer__weight_decay=self.weight_decay)
         check_at_least(0, trainer__eval_every=self.eval_every)
+        check_at_least(1, trainer__collapse_steps=self.collapse_steps)
+        check_at_least(1, trainer__collapse_evaluations=self.collapse_evaluations)
+        check_share(
+            trainer__collapse_valid=self.collapse_valid,
+            trainer__collapse_length=self.collapse_length,
+            trainer__collapse_cut_off=self.collapse_cut_off,
+        )
         check_positive(trainer__lr=self.lr, trainer__max_grad_norm=self.max_grad_norm)
 
 

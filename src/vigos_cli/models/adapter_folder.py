@@ -29,7 +29,7 @@ tags: [vigos, lora]
 # A LoRA adapter trained by vigos
 
 Base: `{base}`{revision}. Routing `{routing}`, loss `{loss}`, teacher `{teacher}`, {steps} steps of {batch}
-rollouts on `{data}`, learning rate {lr:g}, LoRA rank {r} on {modules} layers, seed {seed}. {quantised}
+rollouts on `{data}`, learning rate {lr:g}, LoRA rank {r} on {modules} layers, seed {seed}. {notes}
 
 The adapter was trained with the prompt in `{file}`. Use the same prompt, and start the model's turn with
 `{prefill}`. The table shows how often its answers are right.
@@ -75,11 +75,17 @@ print(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 def save_adapter(student: Student, place: Path, config: DistillRun, facts: Mapping[str, Any]) -> None:
     """Write weights, prompt and card to `place`, completely or not at all.
 
-    `facts` holds `steps` and `adapter_modules`, and after the evaluations also `before` and `after`.
+    `facts` holds `steps` and `adapter_modules`, and after the evaluations also `before` and `after`. The text
+    `chosen` says why this step was chosen, if it is not the last one.
     """
     with drafted_folder(place) as draft:
         _save(student, draft, config)
         write_card(draft, config, facts)
+
+
+def adapter_modules(student: Student) -> int:
+    """The number of layers that have an adapter."""
+    return sum("lora_A" in name for name in student.adapter)
 
 
 def _save(student: Student, folder: Path, config: DistillRun) -> None:
@@ -115,6 +121,7 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
     tiny = config.model.path == "builtin:tiny"
     base = "str(__import__('vigos_cli.config.paths').config.paths.TINY)" if tiny else repr(config.model.path)
     nf4 = config.adapter.quantise == "nf4"
+    quantised = "The base was quantised to 4 bits (nf4) during training." if nf4 else ""
     return CARD.format(
         base=config.model.path,
         revision=f" at `{config.model.revision}`" if config.model.revision else "",
@@ -128,7 +135,7 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
         r=config.adapter.r,
         modules=facts["adapter_modules"],
         seed=config.seed,
-        quantised="The base was quantised to 4 bits (nf4) during training." if nf4 else "",
+        notes=" ".join(filter(None, (quantised, facts.get("chosen")))),
         file=PROMPT_FILE,
         prefill=getattr(config.prompt, f"prefill_{config.routing.student}"),
         table=markdown_table((", ".join(config.bench.tasks), "answers", "before", "after"), rows),

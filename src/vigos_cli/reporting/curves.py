@@ -1,4 +1,4 @@
-"""Draw `curves.png`: losses, divergences, rollouts and held-out measures of a run."""
+"""Draw `curves.png`: scores, rollouts, lengths, clipped tokens, losses and divergences of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from typing import Any
 from vigos_cli.reporting.measures import Spread, held_out
 from vigos_cli.utils.files import drafted
 
+SHARE = "share"  # a unit: the axis goes from 0 to 1
 PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: (unit, {metric: label})
+    "Rollouts": (
+        SHARE,
+        {"valid_rate": "valid", "fallback_rate": "fallback", "answer_accuracy": "right answer"},
+    ),
+    "Length of rollouts": ("tokens", {"tokens_per_rollout": "mean of a step"}),
+    "Clipped and cut off": (
+        SHARE,
+        {
+            "clip_rate": "tokens above the clip",
+            "zero_gradient_rate": "tokens without gradient",
+            "cut_off_rate": "rollouts cut off",
+        },
+    ),
     "Loss by term": (
         "nats per token, weighted",
         {f"loss/{role}": role for role in ("perception", "reasoning", "reference", "privileged", "target")},
@@ -22,15 +36,6 @@ PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: (unit, {metric: labe
             for kind in ("description", "reasoning", "answer", "delimiters", "end", "invalid")
         },
     ),
-    "Rollouts": (
-        "share",
-        {
-            "valid_rate": "valid",
-            "fallback_rate": "fallback",
-            "answer_accuracy": "right answer",
-            "zero_gradient_rate": "tokens without gradient",
-        },
-    ),
 }
 STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 # Colours that colour-blind readers can tell apart (Okabe and Ito).
@@ -38,21 +43,26 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 
 
 def draw_curves(
-    lines: Sequence[Mapping[str, Any]], evaluations: Mapping[int, Mapping[str, Any]], path: Path, title: str
+    lines: Sequence[Mapping[str, Any]],
+    evaluations: Mapping[int, Mapping[str, Any]],
+    path: Path,
+    title: str,
+    best: int | None = None,
 ) -> None:
-    """Draw the four panels of a run over its optimizer steps, and write them to `path`.
+    """Draw the six panels of a run over its optimizer steps, and write them to `path`.
 
-    `lines` are those of `metrics.jsonl`; `evaluations` maps a step to the report of its evaluation.
+    `lines` are those of `metrics.jsonl`; `evaluations` maps a step to the report of its evaluation. `best` is
+    the step with the best score, if the run looked for it.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
-    for axis, (name, (unit, metrics)) in zip(axes.flat, PANELS.items(), strict=False):
+    figure, axes = pyplot.subplots(2, 3, figsize=(15, 7.5), constrained_layout=True)
+    _draw_held_out(axes.flat[0], evaluations, best)
+    for axis, (name, (unit, metrics)) in zip(axes.flat[1:], PANELS.items(), strict=True):
         _draw_metrics(axis, lines, name, unit, metrics)
-    _draw_held_out(axes.flat[3], evaluations)
     figure.suptitle(title)
     with drafted(path) as draft:
         figure.savefig(draft, dpi=110, format=path.suffix[1:])
@@ -68,14 +78,16 @@ def _draw_metrics(
         if points:
             axis.plot(*zip(*points, strict=True), label=label, linestyle=style, color=colour, linewidth=1.3)
     axis.set(title=title, xlabel="optimizer step", ylabel=unit)
-    if unit == "share":
+    if unit == SHARE:
         axis.set_ylim(-0.03, 1.03)
+    elif unit == "tokens":
+        axis.set_ylim(bottom=0)
     if axis.lines:
         axis.legend(fontsize=8, frameon=False)
 
 
-def _draw_held_out(axis: Any, evaluations: Mapping[int, Mapping[str, Any]]) -> None:
-    """One line with 95 % intervals for each held-out measure."""
+def _draw_held_out(axis: Any, evaluations: Mapping[int, Mapping[str, Any]], best: int | None) -> None:
+    """One line with 95 % intervals for each held-out measure, and a vertical line at the best step."""
     series: dict[str, list[tuple[int, Spread]]] = {}
     for step, report in sorted(evaluations.items()):
         for name, spread in held_out(report).items():
@@ -92,6 +104,8 @@ def _draw_held_out(axis: Any, evaluations: Mapping[int, Mapping[str, Any]]) -> N
             marker=marker,
             capsize=3,
         )
+    if best is not None:
+        axis.axvline(best, color="grey", linestyle=":", label=f"best score: step {best}")
     axis.set(
         title="Held out, greedy, 95 % intervals", xlabel="optimizer step", ylabel="share", ylim=(-0.03, 1.03)
     )

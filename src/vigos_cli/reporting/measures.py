@@ -9,7 +9,8 @@ other benchmark has one mapping for each measure, with `mean`, `low`, `high` (a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import sqrt
 from typing import Any
 
 LABELS = {
@@ -45,6 +46,7 @@ READINESS = {  # the measures of `vigos rollout`: what is shown of each, and wha
 HEADLINES = ("accuracy", "score", "prior")  # measures of another benchmark that are shown, if it has them
 
 Spread = tuple[float, float, float]  # mean, and both ends of its 95 % interval
+PartialSpread = tuple[float, float | None, float | None]  # the ends are None where the interval is not known
 
 
 def format_measure(report: Mapping[str, Any], name: str) -> str:
@@ -55,12 +57,15 @@ def format_measure(report: Mapping[str, Any], name: str) -> str:
     return f"{mean:.3f} [{interval[0]:.2f}, {interval[1]:.2f}] n={report['n'][name]}"
 
 
+def format_spread(spread: PartialSpread) -> str:
+    """Mean and interval as text."""
+    mean, low, high = spread
+    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def format_share(share: Mapping[str, Any] | None) -> str:
     """A measure of another benchmark as text: mean and interval."""
-    if not share:
-        return "-"
-    interval = "" if share["low"] is None else f" [{share['low']:.3f}, {share['high']:.3f}]"
-    return f"{share['mean']:.3f}{interval}"
+    return format_spread((share["mean"], share["low"], share["high"])) if share else "-"
 
 
 def format_figure(figure: Mapping[str, Any] | None) -> tuple[str, str, str]:
@@ -128,7 +133,47 @@ def held_out(report: Mapping[str, Any]) -> dict[str, Spread]:
         for name in HEADLINES:
             if isinstance(share := part.get(name), Mapping):
                 found[f"{bench}, {name}"] = share["mean"], share["low"], share["high"]
+    if ("score" in report) + len(report.get("benches", {})) > 1:
+        mean, low, high = mean_score(report) or (None, None, None)
+        if mean is not None and low is not None and high is not None:
+            found["mean of the benchmarks"] = mean, low, high
     return found
+
+
+def evaluations(
+    before: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]
+) -> dict[int, Mapping[str, Any]]:
+    """The figures of a run's evaluations before and during training, by step.
+
+    `lines` are those of metrics.jsonl.
+    """
+    return {0: before} | {line["step"]: line["eval"] for line in lines if "eval" in line}
+
+
+def mean_score(report: Mapping[str, Any]) -> PartialSpread | None:
+    """The score by which the evaluations of one run are compared; None if no benchmark has one.
+
+    PriorWorld's Score, or the score or accuracy of another benchmark; with several benchmarks their mean. The
+    benchmarks have different items, so the half-widths of their intervals are added as roots of squares
+    (the MOVER interval of a mean).
+    """
+    parts: list[PartialSpread] = []
+    if report.get("score") is not None:
+        parts.append((report["score"], *report["interval"]["score"]))
+    for bench in report.get("benches", {}).values():
+        found = bench.get("score") or bench.get("accuracy")
+        if found:
+            parts.append((found["mean"], found["low"], found["high"]))
+    if not parts:
+        return None
+    mean, k = sum(part[0] for part in parts) / len(parts), len(parts)
+    below = [m - low for m, low, _ in parts if low is not None]
+    above = [high - m for m, _, high in parts if high is not None]
+    if k == 1:
+        return parts[0]
+    if len(below) < k or len(above) < k:
+        return mean, None, None
+    return mean, mean - sqrt(sum(d * d for d in below)) / k, mean + sqrt(sum(d * d for d in above)) / k
 
 
 def main_figure(report: Mapping[str, Any]) -> float | None:

@@ -1,15 +1,17 @@
 """A whole distillation run: load, measure, train, measure again, and write the results.
 
-It writes to `config.out`: adapter/ (PEFT), checkpoints/, metrics.jsonl, summary.json, curves.png, data.json
-(with which a resumed run detects that its data changed), contamination.json and contamination.jsonl (training
-rows that are also in a benchmark; see `benchmark_overlap`), and every answer of the evaluations: those to
-PriorWorld in before.jsonl and responses.jsonl, those to other benchmarks in before/NAME and after/NAME, as
-`vigos eval` writes them.
+It writes to `config.out`: adapter/ (PEFT, of the last step), best/ (of the step with the best score),
+checkpoints/, metrics.jsonl, summary.json, curves.png, data.json (with which a resumed run detects that its
+data changed), contamination.json and contamination.jsonl (training rows that are also in a benchmark; see
+`benchmark_overlap`), and every answer of the evaluations: those to PriorWorld in before.jsonl and
+responses.jsonl, those to other benchmarks in before/NAME and after/NAME, as `vigos eval` writes them.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -27,12 +29,15 @@ from vigos_cli.generation.engine import engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.routing import trains
 from vigos_cli.models import base_cache
-from vigos_cli.models.adapter_folder import save_adapter, settle_prompts
+from vigos_cli.models.adapter_folder import adapter_modules, save_adapter, settle_prompts
 from vigos_cli.models.pretrained import pick_device
 from vigos_cli.models.student_loading import load_student
+from vigos_cli.reporting.measures import evaluations
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.benchmark_overlap import without_benchmark_rows
+from vigos_cli.training.best_adapter import settle_best
 from vigos_cli.training.clipping import ClipWatch, progress_note
+from vigos_cli.training.collapse import closed_note, stop_note
 from vigos_cli.training.dry_run import dry_run
 from vigos_cli.training.learner import Learner, make_learner
 from vigos_cli.training.loop import resume_learner, train
@@ -54,7 +59,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     out, began = Path(config.out), time.perf_counter()
     settle_prompts(config)
     if (finished := _finished(out, config)) is not None:
-        print(f"{out} is finished already: nothing to do")
+        print(closed_note(out, finished))
         return finished
     if config.plan:
         from vigos_cli.models.memory_plan import print_plan
@@ -81,7 +86,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         learner.seconds["load"] += time.perf_counter() - began
 
         before, answers = _measure_before(out, learner, around)
-        tracker = None
+        tracker, why = None, None
         if process_group.rank() == 0:
             tracker = Tracker(config.tracking, out, asdict(config), from_step=learner.step)
             stack.enter_context(tracker)
@@ -90,8 +95,8 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         if trains(config.routing):
             batches = Batches(data, prompter, config, ahead=student.device.type == "cuda")
             stack.callback(batches.close)
-            _train(learner, batches, prompter, config, around, tracker)
-        facts = {"steps": learner.step, "adapter_modules": sum("lora_A" in name for name in student.adapter)}
+            why = _train(learner, batches, prompter, config, around, tracker, before)
+        facts: dict[str, Any] = {"steps": learner.step, "adapter_modules": adapter_modules(student)}
         if tracker:  # before the final evaluation, which may take hours and may fail
             save_adapter(student, out / "adapter", config, facts)
 
@@ -103,6 +108,8 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
             tracker.evaluation("after", learner.step, after, around.samples, responses)
             write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
             facts |= {**data_facts, "frozen_hash": frozen_hash}
+            facts |= {"stopped": "collapse" if why else None, "stopped_because": why}
+            facts["best"] = settle_best(student, config, evaluations(before, tracker.lines), facts, after)
             summary = summarise_run(learner, config, tracker.lines, before, after, facts)
             write_results(config, tracker.lines, summary)
     base_cache.keep(student.release(), student.processor, config.model, config.adapter)
@@ -110,13 +117,18 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
 
 
 def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
-    """The summary of a run that resume=auto finds finished. Raises ConfigError if it is another run."""
+    """The summary of a run that resume=auto finds finished. Raises ConfigError if it is another run.
+
+    A run that was stopped because its model collapsed is not finished with trainer.stop_on_collapse=false.
+    """
     if config.resume != "auto":
         return None
     if (out / "config.json").exists():
         same_run(json.loads((out / "config.json").read_text()), config)
-    summary = out / "summary.json"
-    return json.loads(summary.read_text()) if summary.exists() else None
+    if not (file := out / "summary.json").exists():
+        return None
+    summary = json.loads(file.read_text())
+    return summary if config.trainer.stop_on_collapse or not summary.get("stopped") else None
 
 
 def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[str, Any]]:
@@ -164,10 +176,19 @@ def _train(
     config: DistillRun,
     around: TrainingEvaluation,
     tracker: Tracker | None,
-) -> None:
-    """Train to the last step; after each step write its line of metrics.jsonl and move the progress bar."""
+    before: dict[str, Any],
+) -> str | None:
+    """Train to the last step; after each step write its line of metrics.jsonl and move the progress bar.
+
+    Returns why the run was stopped early; None if it was not.
+    """
     out, steps = Path(config.out), total_steps(config, len(batches.data))
-    watch, empty = ClipWatch(config.loss, tracker.lines if tracker else ()), EmptySteps(steps)
+    lines = tracker.lines if tracker else ()
+    watch, empty = ClipWatch(config.loss, lines), EmptySteps(steps)
+    if tracker and learner.step < steps and not config.trainer.stop_on_collapse:
+        # The run may have been stopped at this step; the results of that end are no longer those of its end.
+        shutil.rmtree(out / "after", ignore_errors=True)
+        (out / "summary.json").unlink(missing_ok=True)
     with Bar("distill", steps, learner.step, quiet=tracker is None) as bar:
 
         def log(line: dict[str, Any]) -> None:
@@ -180,7 +201,10 @@ def _train(
         def measure() -> dict[str, Any]:
             return around.run(out / f"step-{learner.step}", samples=0, again=True)[0]
 
-        train(learner, batches, prompter, config, log=log, evaluate=measure)
+        why = train(learner, batches, prompter, config, log=log, evaluate=measure, before=before, lines=lines)
+    if why and tracker:
+        print(stop_note(learner.step, steps, why), file=sys.stderr)
+    return why
 
 
 def _measure_after(

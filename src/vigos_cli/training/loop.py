@@ -1,10 +1,10 @@
-"""The training loop: steps, evaluations, checkpoints, resuming, and a clean end on Ctrl-C."""
+"""The training loop: steps, evaluations, checkpoints, the best adapter, resuming, and a clean end."""
 
 from __future__ import annotations
 
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ from typing import Any
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_loading import copy_saved_tensors
+from vigos_cli.reporting.measures import evaluations
 from vigos_cli.supervision.batches import Batches
+from vigos_cli.training.best_adapter import best_step, save_best
 from vigos_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_steps
+from vigos_cli.training.collapse import collapse
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import total_steps
 from vigos_cli.training.step import train_step
@@ -32,16 +35,32 @@ def train(
     *,
     log: Callable[[dict[str, Any]], object],
     evaluate: Callable[[], dict[str, Any]],
-) -> None:
-    """Take all remaining steps; evaluate and save checkpoints on the way.
+    before: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+) -> str | None:
+    """Take all remaining steps; evaluate, and save checkpoints and the best adapter on the way.
+
+    `before` are the figures of the untrained model, and `lines` are those of metrics.jsonl, to which `log`
+    adds; they are empty on other processes than the first. Returns why the run was stopped before its last
+    step because the model collapsed; None if it was not.
 
     The first Ctrl-C ends the run after the current step, with a checkpoint; the second ends it at once. With
     several processes a signal to any of them stops all of them.
     """
     steps, every = total_steps(config, len(batches.data)), config.trainer
-    failures = 0
+    failures, out = 0, Path(config.out)
+
+    def collapsed() -> str | None:
+        return collapse(lines, before, every, per_prompt=config.rollout.n)
+
+    def is_best() -> bool:
+        return learner.step > 0 and best_step(evaluations(before, lines)) == learner.step
+
+    if is_best():  # the run was killed after the checkpoint of its best step, perhaps before it wrote best/
+        save_best(learner.student, config, evaluations(before, lines), learner.step)
     with interruptible() as interrupted:
-        while learner.step < steps:
+        why = process_group.gather(collapsed())[0]  # set if the run was killed after it was stopped
+        while learner.step < steps and not why:
             line = train_step(learner, batches, prompter, config)
             failures = failures + 1 if line["grad_norm"] is None else 0
             if failures == PATIENCE:
@@ -53,11 +72,18 @@ def train(
                     line["eval"] = evaluate()
             log(line)
             # All processes must leave at the same step: one that continued would wait for the others forever.
-            stop = any(process_group.gather(interrupted()))
-            if learner.step % every.checkpoint_every == 0 or learner.step == steps or stop:
-                save_learner(learner, Path(config.out))
+            said = process_group.gather((interrupted(), collapsed(), is_best()))
+            stop, (_, why, best) = any(one[0] for one in said), said[0]
+            due = learner.step % every.checkpoint_every == 0 or learner.step == steps
+            if due or stop or why or best:
+                save_learner(learner, out)
+            # After the checkpoint, so that best/ never holds the adapter of a step that is yet to come.
+            if best and process_group.rank() == 0:
+                with learner.timed("checkpoint"):
+                    save_best(learner.student, config, evaluations(before, lines), learner.step)
             if stop:
                 raise KeyboardInterrupt
+    return why
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def _rollout_counts(rows: Sequence[Supervised]) -> Counter[str]:
 
 
 def _describe_rollouts(prepared: Sequence[Prepared], rows: Sequence[Supervised]) -> dict[str, float]:
-    """Valid and fallback rates, accuracy and lengths of a step's rollouts."""
+    """Valid, fallback and cut-off rates, accuracy and lengths of a step's rollouts."""
     samples = {item.key: item.sample for item in prepared}
     sums = Counter(rollouts=0)
     for row in rows:
@@ -100,6 +100,7 @@ def _describe_rollouts(prepared: Sequence[Prepared], rows: Sequence[Supervised])
         sums["valid"] += row.segments.valid
         sums["fallback"] += bool(row.terms_of(Role.REFERENCE))
         sums["right"] += is_right(samples[row.rollout.sample_id], row.segments)
+        sums["cut_off"] += not row.rollout.finished
         sums["tokens"] += len(row.rollout.ids)
     sums = process_group.sum_counts(sums)
     n = sums["rollouts"]
@@ -110,5 +111,6 @@ def _describe_rollouts(prepared: Sequence[Prepared], rows: Sequence[Supervised])
         "valid_rate": sums["valid"] / n,
         "fallback_rate": sums["fallback"] / n,
         "answer_accuracy": sums["right"] / n,
+        "cut_off_rate": sums["cut_off"] / n,
         "tokens_per_rollout": sums["tokens"] / n,
     }

@@ -11,7 +11,9 @@ from vigos_cli.config.schema import DistillRun
 from vigos_cli.models.adapter_folder import write_card
 from vigos_cli.models.peak_memory import peak_gib
 from vigos_cli.reporting.curves import draw_curves
+from vigos_cli.reporting.measures import evaluations
 from vigos_cli.reporting.terminal_tables import print_before_and_after
+from vigos_cli.training.best_adapter import best_note
 from vigos_cli.training.clipping import closing_note, zero_gradient_rate
 from vigos_cli.training.learner import Learner
 from vigos_cli.utils import process_group
@@ -61,14 +63,17 @@ def _mean_rates(lines: list[dict[str, Any]]) -> dict[str, float | None]:
 
 def write_results(config: DistillRun, lines: list[dict[str, Any]], summary: dict[str, Any]) -> None:
     """Write the adapter's card, the curves and the summary, and print the table of before and after."""
-    out, steps = Path(config.out), summary["steps"]
+    out, steps, best = Path(config.out), summary["steps"], summary["best"]
     title = f"{config.routing.name}, loss {config.loss.name}, seed {config.seed}, {steps} steps"
-    evaluations = {0: summary["before"], steps: summary["after"]}
-    evaluations |= {line["step"]: line["eval"] for line in lines if "eval" in line}
+    if summary["stopped"]:
+        title += f", stopped: {summary['stopped']}"
+    found = evaluations(summary["before"], lines) | {steps: summary["after"]}
     write_card(out / "adapter", config, summary)
-    draw_curves(lines, evaluations, out / "curves.png", title)
+    draw_curves(lines, found, out / "curves.png", title, best=best and best["step"])
     write_json(out / "summary.json", summary)  # last: its presence means that the run is finished
     print_before_and_after(summary["before"], summary["after"], title)
     if note := closing_note(config.loss, summary["zero_gradient_rate"]):
         print(note)
+    if config.trainer.eval_every:
+        print(best_note(best, summary["before"]))
     print(f"adapter and figures in {out}")

@@ -1,4 +1,4 @@
-"""Errors that a user can correct, and exceptions that end the program from a Hydra callback.
+"""Errors that a user can correct, and exceptions that end the program without a message of their own.
 
 `vigos_cli.cli.launch` prints a UserError as one line and chooses the exit code.
 """
@@ -22,7 +22,7 @@ class RunRefused(BaseException):
 
 
 class Stopped(BaseException):
-    """A callback has finished or has reported an error; the program ends with exit code `code`."""
+    """Everything is done or has been reported; the program ends with exit code `code`."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)

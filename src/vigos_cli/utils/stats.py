@@ -30,11 +30,11 @@ class IntervalEstimate:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval for a share of `n` yes-or-no values."""
+def wilson(share: float, n: float, z: float = Z) -> tuple[float, float]:
+    """Wilson's interval for a share of `n` yes-or-no values: 95 %, or that of another normal quantile `z`."""
     assert 0 <= share <= 1
-    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
 
 

@@ -61,6 +61,13 @@ def claim_data(out: Path, data: Sequence[Sample]) -> None:
         )
 
 
+def same_data(out: Path, data: TableData) -> bool:
+    """Whether a run's folder has the fingerprint of these data, or none that can be compared."""
+    file = out / FILE
+    then = json.loads(file.read_text()) if file.exists() else {}
+    return then.get("format") != FORMAT or then == fingerprint(data)
+
+
 def _change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What differs between two fingerprints, in a few words."""
     if then["rows"] != now["rows"]:

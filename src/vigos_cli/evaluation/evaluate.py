@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli.config import torchrun
 from vigos_cli.config.schema import BenchTask, EvalRun
+from vigos_cli.data.holdout import Holdout
 from vigos_cli.evaluation import benchmark_rows, registry
 from vigos_cli.evaluation.draw_figures import draw_figures
 from vigos_cli.evaluation.evaluation_report import write_report
@@ -42,9 +43,12 @@ if TYPE_CHECKING:
 Items = tuple[Iterator[Sample], RowReader]  # the samples of a benchmark, and their reader
 
 
-def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
+def evaluate(
+    config: EvalRun, asker: Asker | None = None, held: Holdout | None = None
+) -> dict[str, dict[str, Any]]:
     """The figures of every benchmark, by name. Without `asker`, load the model or connect to the server.
 
+    `held` has the rows of bench=holdout; without it they are found by the adapter or the data.
     Mistakes that can be found early are reported before any model is loaded.
     """
     tasks, own = tasks_of(config), asker is None
@@ -60,7 +64,11 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         from vigos_cli.evaluation.judge_scores import Judge
 
         judge = Judge(config.judge, out)
-    items = {name: _items(config, name, task) for name, task in tasks.items()}
+    if "holdout" in tasks and held is None:
+        from vigos_cli.evaluation.held_back import held_rows
+
+        held = held_rows(config)
+    items = {name: _items(config, name, task, held) for name, task in tasks.items()}
     if config.responses is None and asker is None:
         from vigos_cli.evaluation.asker import load_asker  # imports torch, which grading does not need
 
@@ -94,9 +102,15 @@ def _save(config: EvalRun, name: str, result: Result, scores: Mapping[str, dict[
         write_report(name, result, scores[name], config)
 
 
-def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
+def _items(config: EvalRun, name: str, task: BenchTask, held: Holdout | None) -> Items:
     """A benchmark's items and their reader; pictures are read later, when their item is needed."""
     limit = task.limit or config.limit
+    if name == "holdout":
+        assert held
+        drawn = held.samples(images=config.responses is None)
+        size = min(limit or held.asked, held.asked)
+        reader = RowReader(rows=size, limit=size, note=held.note)
+        return islice(benchmark_rows.samples_with_ids("holdout", "id", drawn, config.ids), size), reader
     if name == "priorworld":
         from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
 
@@ -243,6 +257,7 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
     if reader.without_picture:
         counts["without_picture"] = reader.without_picture
         print(f"{name}: {reader.without_picture} items have no picture", file=sys.stderr)
+    counts |= {"note": reader.note} if reader.note else {}
     return Result(
         graded,
         lambda graded: summarise(adapter, graded) | counts,

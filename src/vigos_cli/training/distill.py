@@ -21,6 +21,7 @@ from vigos_cli.config.provenance import claim, same_run
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.data.check import check
 from vigos_cli.data.fingerprint import claim_data
+from vigos_cli.data.holdout import Holdout
 from vigos_cli.data.load import TableData, load_data
 from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import engine_of
@@ -34,6 +35,7 @@ from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.benchmark_overlap import without_benchmark_rows
 from vigos_cli.training.clipping import ClipWatch, progress_note
 from vigos_cli.training.dry_run import dry_run
+from vigos_cli.training.held_rows import hold_back
 from vigos_cli.training.learner import Learner, make_learner
 from vigos_cli.training.loop import resume_learner, train
 from vigos_cli.training.preflight import EmptySteps, notes
@@ -66,14 +68,14 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     out.mkdir(parents=True, exist_ok=True)
     student = load_student(config.model, config.adapter, seed=config.seed)
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    data, data_facts = _load_data(out, config)
+    data, held, data_facts = _load_data(out, config)
     learner = make_learner(student, config)
     if config.trainer.dry_run:
         return dry_run(learner, data, prompter, config)
 
     with ExitStack() as stack:  # closes the engine and the files however the run ends
         learner.engine = stack.enter_context(closing(engine_of(config, student)))
-        around = TrainingEvaluation(learner.engine, prompter, config)
+        around = TrainingEvaluation(learner.engine, prompter, config, held)
         resume_learner(learner, out)
         if process_group.rank() == 0:
             claim(out, config, step=learner.step)
@@ -119,9 +121,9 @@ def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
     return json.loads(summary.read_text()) if summary.exists() else None
 
 
-def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[str, Any]]:
-    """The training data, and what was found about them; the first process prints it."""
-    data, found = load_data(config.data, config.seed, config.limit), {}
+def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], Holdout | None, dict[str, Any]]:
+    """The training data, the rows held back, and what was found about them; the first process prints it."""
+    data, held, found = load_data(config.data, config.seed, config.limit), None, {}
     first = process_group.rank() == 0
     if first:
         text_only = config.data.text_only == "keep"
@@ -132,10 +134,11 @@ def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[st
     if not config.trainer.dry_run:
         if first:
             claim_data(out, data)
-        data, found["contamination"] = without_benchmark_rows(out, data, config)
-    for line in notes(config, len(data)) if first else []:
+        held = hold_back(out, data, config)
+        data, found["contamination"] = without_benchmark_rows(out, data, config, held)
+    for line in notes(config, len(data), held) if first else []:
         print(line)
-    return data, found
+    return data, held, found
 
 
 def _measure_before(

@@ -28,6 +28,7 @@ from vigos_cli.data.holdout import Holdout
 from vigos_cli.evaluation import benchmark_rows, registry
 from vigos_cli.evaluation.draw_figures import draw_figures
 from vigos_cli.evaluation.evaluation_report import write_report
+from vigos_cli.evaluation.figures import cluster, mean_figure
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.item_pictures import ItemPictures
@@ -141,27 +142,37 @@ def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folde
     if asker:
         if refused := sum(bool(response.refused) for response in result.responses):
             marks["refused"] = refused
-        if config.routing.student == "structured":
-            return _with_leakage(result, marks)
+        return _with_format_figures(result, marks, leaks=config.routing.student == "structured")
     own = result.figures
     return replace(result, figures=lambda graded: own(graded) | marks)
 
 
-def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
-    """Add to the figures how often a description states the answer, separately for greedy and sampled."""
+def _with_format_figures(result: Result, marks: dict[str, Any], *, leaks: bool) -> Result:
+    """Add how often a response holds the format, and how often a description states the answer (leakage).
+
+    Separately for greedy and sampled responses. PriorWorld has its own measure of the format.
+    """
     from vigos_cli.evaluation.leakage import leakage
 
     own = result.figures
-    greedy = [response for response in result.responses if response.draw == 0]
-    drawn = [response for response in result.responses if response.draw > 0]
+    kinds = {"greedy": [], "sampled": []}
+    for response in result.responses:
+        kinds["sampled" if response.draw else "greedy"].append(response)
 
     def figures(graded: Sequence[Graded]) -> dict[str, Any]:
         scores = own(graded) | marks
-        samples = list({one.sample.id: one.sample for one in graded}.values())
-        scores["leakage"] = leakage(samples, greedy)
+        samples = {one.sample.id: one.sample for one in graded}
+
+        def added(responses: Sequence[Response]) -> dict[str, Any]:
+            found: dict[str, Any] = {"leakage": leakage(list(samples.values()), responses)} if leaks else {}
+            if result.bench:
+                valid = [float(one.valid) for one in responses]
+                found["valid"] = mean_figure(valid, [cluster(samples[one.sample_id]) for one in responses])
+            return found
+
         if "sampled" in scores:
-            scores["sampled"] = scores["sampled"] | {"leakage": leakage(samples, drawn)}
-        return scores
+            scores["sampled"] = scores["sampled"] | added(kinds["sampled"])
+        return scores | added(kinds["greedy"])
 
     return replace(result, figures=figures)
 

@@ -28,6 +28,12 @@ DRAW_FIGURES = {  # figures about the draws of an item, for all benchmarks
     "tokens_per_right": "tokens per right answer",
 }
 HEADLINES = ("accuracy", "score", "prior")  # measures of another benchmark that are shown, if it has them
+FURTHER = {  # and these, of its greedy answers
+    "valid": "answers in the required format",
+    "tokens": "tokens per answer",
+    "cut_off": "cut off",
+    "leakage": "descriptions that state the answer",
+}
 
 Spread = tuple[float, float, float]  # mean, and both ends of its 95 % interval
 
@@ -69,6 +75,10 @@ def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
             for name in HEADLINES:
                 if isinstance(now.get(name), Mapping):
                     rows.append([f"{bench}, {name}", kind, _with_n(then.get(name)), _with_n(now[name])])
+            for name, label in FURTHER.items() if kind == "greedy" else ():
+                if now.get(name):
+                    values = (" ".join(format_figure(part.get(name))) for part in (then, now))
+                    rows.append([f"{bench}, {label}", kind, *values])
     return rows
 
 

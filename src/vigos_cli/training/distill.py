@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +23,7 @@ from vigos_cli.data.check import check
 from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.holdout import Holdout
 from vigos_cli.data.load import TableData, load_data
+from vigos_cli.evaluation.run_comparison import compare_runs, difference_row
 from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import engine_of
 from vigos_cli.method.prompts import Prompter
@@ -44,6 +45,7 @@ from vigos_cli.training.summary import summarise_run, write_results
 from vigos_cli.training.tracking import Tracker
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils import process_group
+from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import write_json, write_lines
 from vigos_cli.utils.progress import Bar
 
@@ -104,7 +106,8 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         if tracker:
             tracker.evaluation("after", learner.step, after, around.samples, responses)
             write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
-            facts |= {**data_facts, "frozen_hash": frozen_hash}
+            facts |= {**data_facts, "frozen_hash": frozen_hash, "differences": _differences(out, after)}
+            facts["evaluation_share"] = _evaluation_share(learner.seconds)
             summary = summarise_run(learner, config, tracker.lines, before, after, facts)
             write_results(config, tracker.lines, summary)
     base_cache.keep(student.release(), student.processor, config.model, config.adapter)
@@ -191,3 +194,19 @@ def _measure_after(
 ) -> tuple[dict[str, Any], list[Response]]:
     with learner.timed("evaluate"):
         return around.run(out / "after", two_pass=config.routing.completion == "two_pass")
+
+
+def _differences(out: Path, after: dict[str, Any]) -> list[dict[str, Any]]:
+    """The paired differences from before to after, on each benchmark that rules grade, but PriorWorld."""
+    if "benches" not in after:
+        return []
+    try:
+        return [difference_row(one) for one in compare_runs([str(out / "before"), str(out / "after")])]
+    except UserError:  # nothing can be compared: only a judge grades, or the run began under an older version
+        return []
+
+
+def _evaluation_share(seconds: Mapping[str, float]) -> float | None:
+    """The share of the run's time that its evaluations took; None if nothing was measured."""
+    whole = sum(value for phase, value in seconds.items() if phase != "loss")  # "loss" is a part of "learn"
+    return seconds.get("evaluate", 0.0) / whole if whole else None

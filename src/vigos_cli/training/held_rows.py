@@ -2,8 +2,8 @@
 
     held = hold_back(out, data, config)      # None for a run without bench=holdout
 
-The rows and the number that is asked are written once, to holdout.json; a resumed run reads them there. So
-the same rows are asked before, during and after training.
+The rows and the number that is asked are written once, to holdout.json; a resumed run reads them there, even
+if it has another `bench.batch`. So the same rows are asked before, during and after training.
 
 The limit, `bench.share`, is counted in sampled tokens and not in seconds, so that a run on a faster machine
 asks the same rows. Training samples `trainer.batch` answers in each step. It then also scores them and
@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 
+from vigos_cli.config.provenance import flat
 from vigos_cli.config.run_digest import hashed
-from vigos_cli.config.schema import DistillRun
+from vigos_cli.config.schema import DistillRun, may_change
 from vigos_cli.data.fingerprint import fingerprint
 from vigos_cli.data.holdout import FILE, Holdout, choose_holdout, read_holdout
 from vigos_cli.data.load import TableData
 from vigos_cli.evaluation.held_back import unprotected
-from vigos_cli.method.routing import trains
 from vigos_cli.training.schedule import total_steps
 from vigos_cli.types import Sample
 from vigos_cli.utils import process_group
@@ -51,8 +51,8 @@ def hold_back(out: Path, data: Sequence[Sample], config: DistillRun) -> Holdout 
 def _content(out: Path, data: TableData, config: DistillRun) -> dict[str, object]:
     """The content of holdout.json: read from the run's folder, or made and written there."""
     task, text_only = config.bench.tasks["holdout"], config.data.text_only == "keep"
-    key = hashed([fingerprint(data), task.rows, text_only])
-    file = out / FILE
+    settings = {name: value for name, value in flat(asdict(config)).items() if not may_change(name)}
+    key, file = hashed([fingerprint(data), settings]), out / FILE
     saved = json.loads(file.read_text()) if file.exists() else {}
     if saved.get("key") == key:
         return saved
@@ -75,11 +75,12 @@ def _content(out: Path, data: TableData, config: DistillRun) -> dict[str, object
 def rows_in_share(config: DistillRun, steps: int) -> int | float:
     """How many rows all evaluations of a run can ask within `bench.share` of the run.
 
-    An answer counts as many tokens as it may have. In process, a smaller batch than that of the rollouts
+    It is the same for every routing, so that the cells of a sweep ask the same rows. An answer counts as many
+    tokens as it may have. In process, a smaller batch than that of the rollouts
     takes accordingly longer.
     """
     bench, rollout = config.bench, config.rollout
-    if bench.share == 1 or not trains(config.routing):
+    if bench.share == 1:
         return inf
     rollouts = steps * config.trainer.batch * rollout.max_new_tokens
     during = (steps - 1) // config.trainer.eval_every if config.trainer.eval_every else 0

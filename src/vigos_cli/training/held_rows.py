@@ -76,8 +76,7 @@ def rows_in_share(config: DistillRun, steps: int) -> int | float:
     """How many rows all evaluations of a run can ask within `bench.share` of the run.
 
     It is the same for every routing, so that the cells of a sweep ask the same rows. An answer counts as many
-    tokens as it may have. In process, a smaller batch than that of the rollouts
-    takes accordingly longer.
+    tokens as it may have. In process, a smaller batch than that of the rollouts takes accordingly longer.
     """
     bench, rollout = config.bench, config.rollout
     if bench.share == 1:

@@ -22,6 +22,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import EvalRun, PromptConfig, RolloutConfig, RoutingConfig
 from vigos_cli.generation.concurrent_requests import ask_all, user_turn
 from vigos_cli.generation.engine import served_name
@@ -88,7 +89,8 @@ class ChatEngine:
         self._config: RolloutConfig = config.rollout
         self._model, self._file = served_name(config), Path(config.out) / FILE
         self._key = key_from_environment("rollout", self._config)
-        self._before = json.loads(self._file.read_text()) if self._file.is_file() else None
+        known = self._file.is_file() and has_results(Path(config.out))
+        self._before = json.loads(self._file.read_text()) if known else None
         self._accepted: AcceptedFields | None = None
         self._refused = 0  # refusals in a row
 

@@ -77,7 +77,7 @@ def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
                     rows.append([f"{bench}, {name}", kind, _with_n(then.get(name)), _with_n(now[name])])
             for name, label in FURTHER.items() if kind == "greedy" else ():
                 if now.get(name):
-                    values = (" ".join(format_figure(part.get(name))) for part in (then, now))
+                    values = (" ".join(filter(None, format_figure(part.get(name)))) for part in (then, now))
                     rows.append([f"{bench}, {label}", kind, *values])
     return rows
 

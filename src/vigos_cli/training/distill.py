@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.provenance import claim, same_run
+from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.data.check import check
 from vigos_cli.data.fingerprint import claim_data
@@ -118,7 +119,7 @@ def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
     """The summary of a run that resume=auto finds finished. Raises ConfigError if it is another run."""
     if config.resume != "auto":
         return None
-    if (out / "config.json").exists():
+    if (out / "config.json").exists() and has_results(out):
         same_run(json.loads((out / "config.json").read_text()), config)
     summary = out / "summary.json"
     return json.loads(summary.read_text()) if summary.exists() else None

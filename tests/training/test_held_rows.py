@@ -74,7 +74,7 @@ def test_the_share_of_the_run_bounds_the_answers():
     def change(**keys: Any) -> float:
         return rows_in_share(replace(config, bench=replace(config.bench, **keys)), 100)
 
-    assert change(share=0.2) > 2 * asked and change(share=1.0) == float("inf") and change(share=0.0) == 0
+    assert change(share=0.2) > 2 * asked and change(share=1.0) == float("inf")
     assert change(samples=1) == asked // 2
     assert change(max_new_tokens=2 * config.bench.max_new_tokens) == asked // 2
     assert change(batch=8) == asked // 2, "rollout.batch is 16, so each answer takes twice as long"

@@ -248,3 +248,28 @@ def test_a_copy_of_a_held_out_picture_in_training_is_found(tmp_path):
     assert held and numbers and len(kept) == 120 - len(held.left_out)
     if free not in held.left_out:  # the digest of the copy may itself be among the first
         assert numbers["matching_rows"]["both"] >= 1
+
+
+@pytest.mark.parametrize("changed", [(), ("routing=two_pass",), ("diagnostic=description_only",)])
+def test_rows_without_pictures_are_asked_as_in_training(tmp_path, changed):
+    own = own_rows(tmp_path / "data", 60)
+    file = tmp_path / "data" / "rows.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows[::2]:
+        row["images"] = []
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    keys = (
+        "bench=holdout",
+        *own,
+        "data.text_only=keep",
+        f"out={tmp_path / 'out'}",
+        "bench.max_new_tokens=60",
+    )
+    scores = evaluate(job("eval", [*keys, *changed]))["holdout"]
+    texts = {}
+    for line in (tmp_path / "out" / "responses.jsonl").read_text().splitlines():
+        response = json.loads(line)
+        texts[int(response["sample_id"]) % 2 == 0] = response["text"]
+        assert response["described"] == (int(response["sample_id"]) % 2 == 1)
+    assert texts[True].startswith("<think>") and texts[False].startswith("<description>")
+    assert scores["valid"]["mean"] > 0.5

@@ -23,7 +23,7 @@ from vigos_cli.data.contamination import in_threads, normal_question
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData
 from vigos_cli.data.picture_hash import content_digest
-from vigos_cli.data.read_image import picture_bytes
+from vigos_cli.data.read_image import picture_bytes, read_image
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError
 
@@ -58,8 +58,10 @@ class Holdout:
     def samples(self, *, images: bool = True) -> Iterator[Sample]:
         """The samples that are asked; `images=False` leaves their pictures out."""
         for one in self.rows[: self.asked]:
-            sample = self.data[one.row] if images else self.data.without_pictures(one.row)[0]
-            yield replace(sample, id=one.id, group=one.group)
+            sample, stored = self.data.without_pictures(one.row)
+            shown = tuple(read_image(raw, self.data.folder) for raw in stored) if images else ()
+            fields = {} if stored else {"text_only": True}  # such a row is asked without a description
+            yield replace(sample, id=one.id, group=one.group, images=shown, fields=fields)
 
     def content(self) -> dict[str, Any]:
         """What `holdout.json` holds of it."""

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 from vigos_cli.config import torchrun
 from vigos_cli.config.schema import BenchTask, EvalRun
-from vigos_cli.data.holdout import Holdout
 from vigos_cli.evaluation import benchmark_rows, registry
 from vigos_cli.evaluation.draw_figures import draw_figures
 from vigos_cli.evaluation.evaluation_report import write_report
@@ -39,6 +38,7 @@ from vigos_cli.types import Response, Sample, Verdict
 from vigos_cli.utils.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vigos_cli.data.holdout import Holdout  # imports torch, which grading does not need
     from vigos_cli.evaluation.asker import Asker
 
 Items = tuple[Iterator[Sample], RowReader]  # the samples of a benchmark, and their reader

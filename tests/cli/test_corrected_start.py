@@ -42,6 +42,7 @@ def test_rollout_with_data_that_could_not_be_read(tmp_path, capsys):
 
 
 def test_distill_whose_first_evaluation_failed(tmp_path, monkeypatch, capsys):
+    """Before the second start the settings and the data are changed."""
     from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 
     write_rows(tmp_path, answers=True)
@@ -56,6 +57,8 @@ def test_distill_whose_first_evaluation_failed(tmp_path, monkeypatch, capsys):
         assert vigos("distill", *small) == 1
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.json", "data.json", "holdout.json"} <= left and "summary.json" not in left
+    rows = (tmp_path / "rows.jsonl").read_text()
+    (tmp_path / "rows.jsonl").write_text(rows.replace('"question": "', '"question": "Look. '))
     assert vigos("distill", *small, "bench.tasks.holdout.rows=1") == 0
     assert len(json.loads((tmp_path / "run" / "holdout.json").read_text())["rows"]) == 1
 

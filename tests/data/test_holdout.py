@@ -123,6 +123,13 @@ def test_rows_without_pictures_count_by_their_question_if_they_are_used(tmp_path
     assert all(row.row ^ 1 in held.left_out for row in held.rows), "equal questions stay together"
     with pytest.raises(ConfigError, match="none of the 40 rows"):
         choose_holdout(data, 200)
+    for row in rows[:8]:
+        row["images"] = [picture(tmp_path, rows.index(row))]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load_data(DataConfig(name="jsonl", path=str(tmp_path / "rows.jsonl")), 0)
+    assert isinstance(data, TableData)
+    held = choose_holdout(data, 200)
+    assert held.left_out == tuple(range(8)), "rows that are not used take no place"
 
 
 def test_items_have_unique_ids_a_cluster_and_survive_the_file(tmp_path):

@@ -69,10 +69,13 @@ def test_a_quiet_bar_and_a_closed_bar_write_nothing(monkeypatch, capsys):
 
 
 def test_the_innermost_bar_counts(clock):
-    with Bar("outer", 2) as outer, Bar("inner", 2) as inner:
-        clock[0] += 1
-        sampled(tokens=7, answers=0)
-        assert "7 tokens" in inner.line() and "tokens" not in outer.line()
+    with Bar("outer", 2) as outer:
+        with Bar("inner", 2) as inner:
+            clock[0] += 1
+            sampled(tokens=7, answers=0)
+            assert "7 tokens" in inner.line() and "tokens" not in outer.line()
+        sampled(tokens=5, answers=0)
+        assert "5 tokens" in outer.line()
 
 
 def test_on_a_terminal_the_bar_shows_the_part_of_the_work(clock, monkeypatch):

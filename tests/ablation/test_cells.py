@@ -29,3 +29,19 @@ def test_cells_added_to_a_sweeps_list_keep_their_order(tmp_path):
     add_to_list(tmp_path, cells[:2])
     add_to_list(tmp_path, cells[1:])
     assert [line["config"]["seed"] for line in read_list(tmp_path)] == [1, 2, 3]
+
+
+def test_a_cell_that_failed_before_its_first_result_leaves_the_list_of_a_corrected_sweep(tmp_path):
+    wrong, cut_short, right = cell("trainer.lr=1"), cell("seed=2"), cell("trainer.lr=1e-4")
+    add_to_list(tmp_path, [wrong, cut_short])
+    for one in (wrong, cut_short):
+        cell_folder(tmp_path, one).mkdir()
+    (cell_folder(tmp_path, wrong) / "error.txt").write_text("no such file")
+    add_to_list(tmp_path, [wrong])
+    assert [line["name"] for line in read_list(tmp_path)] == [wrong.name, cut_short.name]
+    add_to_list(tmp_path, [right])
+    assert [line["name"] for line in read_list(tmp_path)] == [cut_short.name, right.name]
+    (cell_folder(tmp_path, cut_short) / "error.txt").write_text("out of memory")
+    (cell_folder(tmp_path, cut_short) / "before.json").write_text("{}")
+    add_to_list(tmp_path, [right])
+    assert [line["name"] for line in read_list(tmp_path)] == [cut_short.name, right.name]

@@ -146,6 +146,7 @@ def test_a_copy_is_the_same_data(tmp_path):
 
     make(tmp_path / "data", lines)
     (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").write_text("{}")  # a result: without one the data may change
 
     def claim(folder: Path) -> None:
         claim_data(tmp_path / "run", load_data(DataConfig(name="jsonl", path=str(folder / "rows.jsonl")), 0))
@@ -184,7 +185,7 @@ def test_distill_refuses_to_resume_with_other_data(tmp_path):
     from vigos_cli.training.distill import distill
 
     data, out = make(tmp_path / "data", lines), tmp_path / "run"
-    bench = ("bench.tasks.priorworld.rows=1", "bench.samples=0", "bench.max_new_tokens=4")
+    bench = ("bench=priorworld", "bench.tasks.priorworld.rows=1", "bench.samples=0", "bench.max_new_tokens=4")
     learn = (
         *FEW,
         f"data.path={data}",

@@ -77,3 +77,16 @@ def test_a_run_can_be_evaluated_with_any_benchmark(rows, tmp_path):
     assert "sampled" not in line["eval"]["benches"]["vilp_f"]
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert "| vilp_f, score | sampled |" in card and "| realworldqa, accuracy | greedy |" in card
+
+
+def test_an_evaluation_that_writes_no_files_shows_its_progress_too(tiny, tmp_path, capsys):
+    from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
+    from vigos_cli.generation.engine import InProcess
+    from vigos_cli.method.prompts import Prompter
+
+    few = ("bench.tasks.priorworld.rows=2", "bench.samples=1", "bench.max_new_tokens=4")
+    config = job("distill", [*few, f"out={tmp_path}"])
+    prompter = Prompter(tiny.processor, config.prompt, config.routing)
+    TrainingEvaluation(InProcess(tiny), prompter, config).run(tmp_path / "before")
+    said = capsys.readouterr().err
+    assert "priorworld 8/8, 0 s left, 64 tokens, " in said and not list(tmp_path.iterdir())

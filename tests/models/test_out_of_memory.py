@@ -58,6 +58,7 @@ def test_the_class_of_a_key(key, expected):
 
 def test_a_change_up_to_rounding_is_accepted_and_recorded(tmp_path, capsys):
     claim(tmp_path, distill_config(), step=0)
+    (tmp_path / "before.json").write_text("{}")  # a result: without one the configuration is replaced
     smaller = distill_config("trainer.micro_batch=4", "tracking=wandb", "resume=auto")
     claim(tmp_path, smaller, step=12)
     said = capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_a_run_on_a_mixed_file_counts_its_rows_without_pictures(tmp_path, capsys
         "bench.tasks.priorworld.rows=1",
         "rollout.max_new_tokens=30",
     )
-    data = ("data=jsonl", f"data.path={rows_file(tmp_path)}", *([KEEP] if keep else []))
+    data = ("data=jsonl", "bench=priorworld", f"data.path={rows_file(tmp_path)}", *([KEEP] if keep else []))
     summary = distill(distill_config(*data, *small, f"out={tmp_path / 'out'}"))
     assert summary
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]

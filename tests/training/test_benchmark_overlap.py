@@ -234,12 +234,12 @@ def test_an_unreachable_benchmark_does_not_hide_another_one(files, tmp_path, no_
 def test_drawn_pictures_are_not_compared(files, tmp_path, capsys):
     data = [key for key in files if key.startswith("data")]
     bench = [key for key in files if key.startswith("bench")]
-    assert compared(tmp_path / "a", *data)[1] is None, "bench=priorworld"
+    assert compared(tmp_path / "a", *data, "bench=priorworld")[1] is None
     assert compared(tmp_path / "b", *bench)[1] is None, "data=priorworld"
     assert compared(tmp_path / "c", *files, "routing=two_pass")[1] is None, "nothing is trained"
     assert capsys.readouterr().out == "" and not list((tmp_path / "a").iterdir())
     with pytest.raises(ConfigError, match="name another one with bench="):
-        distill_config(*data, "data.decontaminate=true")
+        distill_config(*data, "bench=priorworld", "data.decontaminate=true")
     with pytest.raises(ConfigError, match="no benchmark has them"):
         distill_config(*bench, "data.decontaminate=true")
 

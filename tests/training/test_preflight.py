@@ -92,7 +92,12 @@ def test_a_run_with_fewer_rows_than_a_step_prints_a_line_and_learns(tmp_path, ca
         world[i].images[0].save(tmp_path / f"{i}.png")
         rows.append({"question": world[i].question, "answer": world[i].answer, "images": f"{i}.png"})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    own = ("data=jsonl", f"data.path={tmp_path / 'rows.jsonl'}", f"out={tmp_path / 'run'}")
+    own = (
+        "data=jsonl",
+        "bench=priorworld",
+        f"data.path={tmp_path / 'rows.jsonl'}",
+        f"out={tmp_path / 'run'}",
+    )
     few = ("trainer.batch=4", "trainer.steps=null", "rollout.max_new_tokens=4", *BENCH)
     summary = distill(distill_config(*own, *few))
     assert summary and summary["steps"] == 1

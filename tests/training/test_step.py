@@ -185,6 +185,8 @@ def test_a_run_ends_after_repeated_losses_that_are_not_finite(monkeypatch):
             config,
             log=lambda line: None,
             evaluate=dict,
+            before={},
+            lines=(),
         )
 
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from vigos_cli.config.compose import typed
 from vigos_cli.config.run_digest import as_distill, cell_folder_name, digest
+from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import AblateRun
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import write_json
@@ -94,8 +95,17 @@ def cell_state(cell: Path) -> State:
 
 
 def add_to_list(sweep: Path, cells: Sequence[Cell]) -> None:
-    """Add cells to the sweep's list; cells of earlier commands with the same folder stay on it."""
-    listed = read_list(sweep)
+    """Add cells to the sweep's list; cells of earlier commands with the same folder stay on it.
+
+    Only a cell that failed before its first result is taken off the list, unless it is one of `cells`: a
+    corrected command has another cell in its place.
+    """
+    wanted = {cell_folder(sweep, cell).name for cell in cells}
+    listed = [
+        line
+        for line in read_list(sweep)
+        if line["folder"] in wanted or not _failed_at_start(sweep / line["folder"])
+    ]
     known = {line["folder"] for line in listed}
     for cell in cells:
         line = {"folder": cell_folder(sweep, cell).name, "name": cell.name, "label": cell.config.label}
@@ -103,6 +113,10 @@ def add_to_list(sweep: Path, cells: Sequence[Cell]) -> None:
             listed.append({**line, "config": asdict(as_distill(cell.config))})
     sweep.mkdir(parents=True, exist_ok=True)
     write_json(sweep / LIST, listed)
+
+
+def _failed_at_start(cell: Path) -> bool:
+    return cell_state(cell) == "failed" and not has_results(cell)
 
 
 def read_list(sweep: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ from vigos_cli.config.schema import AblateRun, DistillRun, may_change
 from vigos_cli.utils.files import drafted
 
 BENCHES = "before"  # folder: verdicts on each benchmark other than PriorWorld
+# With bench=holdout also the keys that say which rows are held back, and how many of them are asked.
+OF_HOLDOUT = ("data", "limit", "trainer.steps", "trainer.batch", "trainer.eval_every", "rollout.n")
+OF_HOLDOUT += ("rollout.max_new_tokens", "rollout.name")
 FILES = (
     "before.jsonl",
     "before.json",
@@ -29,8 +32,10 @@ def untrained_key(config: dict[str, Any]) -> dict[str, Any]:
 
     Only a saved adapter counts: a new adapter starts at zero, whatever its rank and seed.
     """
-    wanted = ("model", "prompt", "bench", "adapter.path", "adapter.quantise", "routing.student")
+    wanted = {"model", "prompt", "bench", "adapter.path", "adapter.quantise", "routing.student"}
     content = recorded(config, DistillRun)
+    if "bench.tasks.holdout.rows" in content:
+        wanted.update(OF_HOLDOUT)
     return {
         k: v
         for k, v in content.items()

@@ -31,10 +31,8 @@ from vigos_cli.cli import mistakes
 from vigos_cli.config import compose, torchrun
 from vigos_cli.config.compose import register, typed
 from vigos_cli.config.paths import config_dir
+from vigos_cli.config.run_folder import first_result
 from vigos_cli.utils.errors import ConfigError, RunRefused, Stopped, UserError
-
-# Files that Hydra and the launchers write by themselves; all other files are results.
-_TRACES = re.compile(r"\.hydra|\.slurm|\.submitit|multirun\.yaml|optimization_results\.yaml|[^/]*\.log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +82,9 @@ def refuse_results(out: Path) -> None:
     """Raise a ConfigError if `out` contains results, so that no run is overwritten."""
     if out.is_file():
         raise ConfigError(f"out={out} is a file: choose a folder")
-    results = (
-        [file for file in sorted(out.iterdir()) if not _TRACES.fullmatch(file.name)] if out.is_dir() else []
-    )
-    if results:
+    if result := first_result(out):
         raise ConfigError(
-            f"out={out} is not empty (it contains {results[0].name}): add resume=auto to resume that run, "
+            f"out={out} is not empty (it contains {result.name}): add resume=auto to resume that run, "
             "or choose another folder"
         )
 

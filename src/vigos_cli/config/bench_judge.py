@@ -20,7 +20,7 @@ class BenchTask:
     revision: str | None = None  # commit or tag on the hub; null: the newest, recorded in scores.json
     licence: str | None = None  # licence of the data as its card states it; null: not known
     limit: int | None = None  # use only this many items, the first ones; null: the run's `limit`
-    rows: int = 60  # priorworld: number of questions, each with three pictures
+    rows: int = 60  # priorworld: questions, each with three pictures; holdout: rows held back
     seed: int = 0  # priorworld: seed of the pictures
 
     def __post_init__(self) -> None:
@@ -41,12 +41,13 @@ class BenchConfig:
     max_new_tokens: int = 4096  # greatest number of sampled tokens
     batch: int = 32  # number of rows generated at once
     seed: int = 42  # seed of the sampled answers
+    share: float = 0.1  # holdout: largest share of a training run, which may lower its rows; 1: no limit
 
     def __post_init__(self) -> None:
         check_choice("bench.scorer", self.scorer)
         check_at_least(0, bench__samples=self.samples, bench__top_k=self.top_k)
-        check_positive(bench__temperature=self.temperature, bench__top_p=self.top_p)
-        check_share(bench__top_p=self.top_p)
+        check_positive(bench__temperature=self.temperature, bench__top_p=self.top_p, bench__share=self.share)
+        check_share(bench__top_p=self.top_p, bench__share=self.share)
         check_at_least(1, bench__max_new_tokens=self.max_new_tokens, bench__batch=self.batch)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from vigos_cli.config.paths import PACKAGE
 from vigos_cli.config.removed_keys import without_removed
+from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import RunConfig, may_change, on_resume
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.files import write_json
@@ -48,10 +49,13 @@ def claim(out: Path, config: RunConfig, **where: Any) -> None:
 
     If all changed keys are keys that may change, config.json gets their new values, and a new line of
     changes.jsonl records the change together with `where`, such as the step. Otherwise `same_run` raises a
-    ConfigError.
+    ConfigError. The configuration of a start that failed before its first result is replaced.
     """
     out.mkdir(parents=True, exist_ok=True)
-    if (started := out / "config.json").exists():
+    started, kept = out / "config.json", has_results(out)
+    if not kept:
+        (out / CHANGES).unlink(missing_ok=True)
+    if kept and started.exists():
         changed = same_run(json.loads(started.read_text()), config)
         if not changed:
             return

@@ -24,6 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vigos_cli.config.run_folder import has_results
 from vigos_cli.data.chat_rows import CHATS
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData, listed
@@ -45,13 +46,13 @@ BATCH = 1000  # rows of a table that are read together
 def claim_data(out: Path, data: Sequence[Sample]) -> None:
     """Write the fingerprint of a run's data into its folder, or compare it with the one written there.
 
-    Raises ConfigError if they differ. If the folder has no fingerprint yet (a run of an older version), the
-    run continues, and the present data are recorded.
+    Raises ConfigError if they differ. If the folder has no fingerprint yet (a run of an older version) or no
+    result (a start that failed), the run continues, and the present data are recorded.
     """
     if not isinstance(data, TableData):
         return
     now, file = fingerprint(data), out / FILE
-    then = json.loads(file.read_text()) if file.exists() else None
+    then = json.loads(file.read_text()) if file.exists() and has_results(out) else None
     if then is None:
         write_json(file, now)
     elif then.get("format") == FORMAT and then != now:
@@ -59,6 +60,13 @@ def claim_data(out: Path, data: Sequence[Sample]) -> None:
             f"resume=auto: the data have changed since this run was started ({_change(then, now)}); "
             "restore them, or choose another folder with out="
         )
+
+
+def same_data(out: Path, data: TableData) -> bool:
+    """Whether a run's folder has the fingerprint of these data, or none that can be compared."""
+    file = out / FILE
+    then = json.loads(file.read_text()) if file.exists() else {}
+    return then.get("format") != FORMAT or then == fingerprint(data)
 
 
 def _change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -84,7 +84,7 @@ class Asker:
         known = file.known if file else {}
         size = max(1, CHUNK * bench.batch // len(draws)) if file else None
         keep, changed = file.add if file and process_group.size() == 1 else None, 0
-        with Bar(name, total(0), quiet=not (first and file)) as bar:
+        with Bar(name, total(0), answers=self._sampled_for(len(draws)), quiet=not first) as bar:
             while chunk := list(islice(samples, size)):
                 put = {sample.id: prompt(sample) for sample in chunk}
                 asked = {s.id: self._fingerprint(s, put[s.id]) if file else "" for s in chunk}
@@ -126,6 +126,12 @@ class Asker:
                 items = describe(self.engine, self.prompter, items, questions, config.bench)
         with in_phase("evaluate"):
             return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
+
+    def _sampled_for(self, draws: int) -> int:
+        """The number of texts that are sampled for one item with so many responses."""
+        if self.config.routing.completion == "two_pass":  # a caption for each response
+            return 2 * draws
+        return draws + (self.config.diagnostic == "description_only")
 
     def _fingerprint(self, sample: Sample, question: str) -> str:
         """A hash of prompt, pictures and adapter; a saved response is reused only if its hash is the same."""

@@ -27,6 +27,7 @@ from vigos_cli.config.schema import BenchTask, EvalRun
 from vigos_cli.evaluation import benchmark_rows, registry
 from vigos_cli.evaluation.draw_figures import draw_figures
 from vigos_cli.evaluation.evaluation_report import write_report
+from vigos_cli.evaluation.figures import cluster, mean_figure
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.item_pictures import ItemPictures
@@ -38,14 +39,18 @@ from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.quiet import quieten
 
 if TYPE_CHECKING:
+    from vigos_cli.data.holdout import Holdout  # imports torch, which grading does not need
     from vigos_cli.evaluation.asker import Asker
 
 Items = tuple[Iterator[Sample], RowReader]  # the samples of a benchmark, and their reader
 
 
-def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str, Any]]:
+def evaluate(
+    config: EvalRun, asker: Asker | None = None, held: Holdout | None = None
+) -> dict[str, dict[str, Any]]:
     """The figures of every benchmark, by name. Without `asker`, load the model or connect to the server.
 
+    `held` has the rows of bench=holdout; without it they are found by the adapter or the data.
     Mistakes that can be found early are reported before any model is loaded.
     """
     tasks, own = tasks_of(config), asker is None
@@ -61,7 +66,11 @@ def evaluate(config: EvalRun, asker: Asker | None = None) -> dict[str, dict[str,
         from vigos_cli.evaluation.judge_scores import Judge
 
         judge = Judge(config.judge, out)
-    items = {name: _items(config, name, task) for name, task in tasks.items()}
+    if "holdout" in tasks and held is None:
+        from vigos_cli.evaluation.held_back import held_rows
+
+        held = held_rows(config)
+    items = {name: _items(config, name, task, held) for name, task in tasks.items()}
     if config.responses is None and asker is None:
         quieten()  # before the imports of the next line
         from vigos_cli.evaluation.asker import load_asker  # imports torch, which grading does not need
@@ -96,9 +105,15 @@ def _save(config: EvalRun, name: str, result: Result, scores: Mapping[str, dict[
         write_report(name, result, scores[name], config)
 
 
-def _items(config: EvalRun, name: str, task: BenchTask) -> Items:
+def _items(config: EvalRun, name: str, task: BenchTask, held: Holdout | None) -> Items:
     """A benchmark's items and their reader; pictures are read later, when their item is needed."""
     limit = task.limit or config.limit
+    if name == "holdout":
+        assert held
+        drawn = held.samples(images=config.responses is None)
+        size = min(limit or held.asked, held.asked)
+        reader = RowReader(rows=size, limit=size, note=held.note)
+        return islice(benchmark_rows.samples_with_ids("holdout", "id", drawn, config.ids), size), reader
     if name == "priorworld":
         from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
 
@@ -129,27 +144,37 @@ def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folde
     if asker:
         if refused := sum(bool(response.refused) for response in result.responses):
             marks["refused"] = refused
-        if config.routing.student == "structured":
-            return _with_leakage(result, marks)
+        return _with_format_figures(result, marks, leaks=config.routing.student == "structured")
     own = result.figures
     return replace(result, figures=lambda graded: own(graded) | marks)
 
 
-def _with_leakage(result: Result, marks: dict[str, Any]) -> Result:
-    """Add to the figures how often a description states the answer, separately for greedy and sampled."""
+def _with_format_figures(result: Result, marks: dict[str, Any], *, leaks: bool) -> Result:
+    """Add how often a response holds the format, and how often a description states the answer (leakage).
+
+    Separately for greedy and sampled responses. PriorWorld has its own measure of the format.
+    """
     from vigos_cli.evaluation.leakage import leakage
 
     own = result.figures
-    greedy = [response for response in result.responses if response.draw == 0]
-    drawn = [response for response in result.responses if response.draw > 0]
+    kinds = {"greedy": [], "sampled": []}
+    for response in result.responses:
+        kinds["sampled" if response.draw else "greedy"].append(response)
 
     def figures(graded: Sequence[Graded]) -> dict[str, Any]:
         scores = own(graded) | marks
-        samples = list({one.sample.id: one.sample for one in graded}.values())
-        scores["leakage"] = leakage(samples, greedy)
+        samples = {one.sample.id: one.sample for one in graded}
+
+        def added(responses: Sequence[Response]) -> dict[str, Any]:
+            found: dict[str, Any] = {"leakage": leakage(list(samples.values()), responses)} if leaks else {}
+            if result.bench:
+                valid = [float(one.valid) for one in responses]
+                found["valid"] = mean_figure(valid, [cluster(samples[one.sample_id]) for one in responses])
+            return found
+
         if "sampled" in scores:
-            scores["sampled"] = scores["sampled"] | {"leakage": leakage(samples, drawn)}
-        return scores
+            scores["sampled"] = scores["sampled"] | added(kinds["sampled"])
+        return scores | added(kinds["greedy"])
 
     return replace(result, figures=figures)
 
@@ -245,6 +270,7 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
     if reader.without_picture:
         counts["without_picture"] = reader.without_picture
         print(f"{name}: {reader.without_picture} items have no picture", file=sys.stderr)
+    counts |= {"note": reader.note} if reader.note else {}
     return Result(
         graded,
         lambda graded: summarise(adapter, graded) | counts,

@@ -30,12 +30,19 @@ class PreparedItem:
     images: EncodedImages
     prompt: Prompt
     asked: str = ""  # the fingerprint of the item; see Response
+    plain: bool = False  # asked without a description, whatever the form of the student
 
 
 def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> PreparedItem:
-    """Render the prompt with `question`. Raises BadRow for a picture that cannot be used."""
+    """Render the prompt with `question`. Raises BadRow for a picture that cannot be used.
+
+    A row of the training data without pictures is asked as in training: without a description.
+    """
+    plain = False
+    if isinstance(prompter, Prompter) and sample.fields.get("text_only"):
+        prompter, plain = prompter.without_pictures, True
     images = prompter.encode([usable(image, {}) for image in sample.images], sample.places)
-    return PreparedItem(sample, images, prompter.render(Role.STUDENT, images, question=question))
+    return PreparedItem(sample, images, prompter.render(Role.STUDENT, images, question=question), plain=plain)
 
 
 def describe(
@@ -55,6 +62,9 @@ def describe(
     rollouts = engine.roll_out(SamplingJob(requests, greedy, key=("describe", bench.seed), batch=bench.batch))
     described = []
     for item, question, rollout in zip(items, questions, rollouts, strict=True):
+        if item.plain:
+            described.append(item)
+            continue
         blind = prepare_item(prompter, replace(item.sample, images=()), question)
         described.append(replace(item, images=blind.images, prompt=with_description(blind.prompt, rollout)))
     return described
@@ -86,7 +96,7 @@ def answer(
         # Sampled draws take their random numbers from index 0 on; the greedy draw needs none.
         requests = [Request(item.sample.id, item.prompt, draw - draws.start) for item, draw in asked]
         if routing.completion == "two_pass":
-            shown = [item.images for item, _ in asked]
+            shown = [item for item, _ in asked]
             requests = _with_captions(engine, prompter, requests, shown, sampling, bench)
         responses: dict[int, Response] = {}
 
@@ -97,7 +107,8 @@ def answer(
             responses: dict[int, Response] = responses,
         ) -> None:
             item, draw = asked[number]
-            responses[number] = replace(as_response(rollout, routing, draw), asked=item.asked)
+            student = "plain" if item.plain else routing.student
+            responses[number] = replace(as_response(rollout, student, draw), asked=item.asked)
             if keep:
                 keep(responses[number])
 
@@ -110,25 +121,27 @@ def _with_captions(
     engine: Engine,
     prompter: Prompter | TextPrompter,
     requests: Sequence[Request],
-    shown: Sequence[EncodedImages],
+    items: Sequence[PreparedItem],
     sampling: Sampling,
     bench: BenchConfig,
 ) -> list[Request]:
-    """The control `two_pass`: a caption, written without the question, is the start of the student's turn."""
-    asked = [
-        replace(request, prompt=prompter.render(Role.PERCEPTION, images))
-        for request, images in zip(requests, shown, strict=True)
-    ]
+    """The control `two_pass`: a caption, written without the question, is the start of the student's turn.
+
+    The request of an item that is asked without a description stays as it is.
+    """
+    shown = [i for i, item in enumerate(items) if not item.plain]
+    asked = [replace(requests[i], prompt=prompter.render(Role.PERCEPTION, items[i].images)) for i in shown]
     captions = engine.roll_out(SamplingJob(asked, sampling, key=("caption", bench.seed), batch=bench.batch))
+    written = dict(zip(shown, captions, strict=True))
     return [
-        replace(request, prompt=with_description(request.prompt, caption))
-        for request, caption in zip(requests, captions, strict=True)
+        replace(request, prompt=with_description(request.prompt, written[i])) if i in written else request
+        for i, request in enumerate(requests)
     ]
 
 
-def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response:
-    """The parsed response of a rollout."""
-    segments = parse_rollout(rollout, student=routing.student)
+def as_response(rollout: Rollout, student: str, draw: int) -> Response:
+    """The parsed response of a rollout of a student with this form."""
+    segments = parse_rollout(rollout, student=student)
     return Response(
         sample_id=rollout.sample_id,
         draw=draw,
@@ -136,7 +149,7 @@ def as_response(rollout: Rollout, routing: RoutingConfig, draw: int) -> Response
         description=segments.description,
         answer=segments.answer,
         valid=segments.valid,
-        described=routing.student == "structured",
+        described=student == "structured",
         tokens=len(rollout.ids) or rollout.wrote,
         finished=rollout.finished,
         refused=rollout.refused,

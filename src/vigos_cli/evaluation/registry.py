@@ -33,11 +33,13 @@ WHERE = {  # name -> module and attribute; priorworld is not here, because its i
     "easyvqa": "easyvqa.BENCH",
     "plain": "plain.BENCH",
 }
+OWN_ROWS = {"holdout": "holdout.BENCH"}  # its rows are those of the training data
 
 
 def get(name: str) -> Bench:
     """The benchmark's adapter. Raises ConfigError, with a suggestion, for an unknown name."""
-    if name not in WHERE:
-        raise ConfigError(f"bench.tasks.{name}: {nearest(name, WHERE)}choose one of {', '.join(WHERE)}")
-    module, attribute = WHERE[name].split(".")
+    places = WHERE | OWN_ROWS
+    if name not in places:
+        raise ConfigError(f"bench.tasks.{name}: {nearest(name, places)}choose one of {', '.join(places)}")
+    module, attribute = places[name].split(".")
     return getattr(import_module(f"vigos_cli.evaluation.benchmarks.{module}"), attribute)

@@ -29,6 +29,7 @@ class RowReader:
     rows: int = 0
     at: int = 0  # index of the current row
     limit: int | None = None  # number of items
+    note: str = ""  # what a reader of the figures must know about the items
 
     def total(self, done: int) -> int:
         """Estimate the number of items from how many rows have produced the first `done` items."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.schema import BenchTask, DistillRun, EvalRun, RunConfig
+from vigos_cli.data.holdout import Holdout
 from vigos_cli.evaluation.asker import Asker
 from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
 from vigos_cli.evaluation.evaluate import evaluate, tasks_of
@@ -39,15 +40,16 @@ def _as_eval(config: DistillRun) -> EvalRun:
 class TrainingEvaluation:
     """The benchmarks of a run. Each call of `run` asks the student in its current state.
 
-    `samples` are the items of PriorWorld; the list is empty if the run does not ask PriorWorld.
+    `samples` are the items of PriorWorld; the list is empty if the run does not ask PriorWorld. `held` has
+    the rows of bench=holdout.
     """
 
-    def __init__(self, engine: Engine, prompter: Prompter, config: DistillRun):
+    def __init__(self, engine: Engine, prompter: Prompter, config: DistillRun, held: Holdout | None = None):
         self.config = _as_eval(config)
         self.tasks = measured_tasks(config)
         world = self.tasks.pop("priorworld", None)
         self.samples: list[Sample] = priorworld_items(world, world.limit) if world else []
-        self.engine, self.prompter = engine, prompter
+        self.engine, self.prompter, self.held = engine, prompter, held
 
     def run(
         self, folder: Path, *, samples: int | None = None, two_pass: bool = False, again: bool = False
@@ -78,4 +80,4 @@ class TrainingEvaluation:
             return json.loads(scores.read_text())
         bench = replace(config.bench, tasks={name: self.tasks[name]}, path=None)
         config = replace(config, out=str(folder), bench=bench)
-        return evaluate(config, Asker(config, self.engine, self.prompter))[name]
+        return evaluate(config, Asker(config, self.engine, self.prompter), self.held)[name]

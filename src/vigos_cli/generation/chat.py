@@ -22,9 +22,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import EvalRun, PromptConfig, RolloutConfig, RoutingConfig
 from vigos_cli.generation.concurrent_requests import ask_all, user_turn
 from vigos_cli.generation.engine import served_name
+from vigos_cli.generation.job_progress import JobProgress
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import EncodedImages, fill_and_cut
 from vigos_cli.method.segments import THINK, THINK_END
@@ -87,7 +89,8 @@ class ChatEngine:
         self._config: RolloutConfig = config.rollout
         self._model, self._file = served_name(config), Path(config.out) / FILE
         self._key = key_from_environment("rollout", self._config)
-        self._before = json.loads(self._file.read_text()) if self._file.is_file() else None
+        known = self._file.is_file() and has_results(Path(config.out))
+        self._before = json.loads(self._file.read_text()) if known else None
         self._accepted: AcceptedFields | None = None
         self._refused = 0  # refusals in a row
 
@@ -102,7 +105,7 @@ class ChatEngine:
         if self._accepted is None:
             (self._accepted,) = ask_all(self._config, self._key, [job.requests[0]], self._find_accepted)
             self._check_unchanged()
-        accepted = self._accepted
+        accepted, progress = self._accepted, JobProgress()
 
         async def ask(server: Server, numbered: tuple[int, Request]) -> Rollout:
             number, request = numbered
@@ -117,6 +120,7 @@ class ChatEngine:
                 rollout = Rollout(
                     request.sample_id, request.draw, request.prompt, (), "", (), False, refused=str(error)
                 )
+            progress.finished(rollout)
             if job.done:
                 job.done(number, rollout)
             return rollout

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
+from vigos_cli.generation.job_progress import JobProgress
 from vigos_cli.method.decode import Decoder
 from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Rollout
@@ -101,11 +102,13 @@ def roll_out(student: Student, job: SamplingJob) -> list[Rollout]:
     requests = job.requests
     order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt.ids))
     rollouts: dict[int, Rollout] = {}
+    progress = JobProgress()
     for start in range(0, len(order), job.batch):
         rows = order[start : start + job.batch]
-        sampled = _generate(student, [requests[i] for i in rows], job.sampling, job.key)
+        sampled = _generate(student, [requests[i] for i in rows], job.sampling, job.key, progress)
         for i, ids in zip(rows, sampled, strict=True):
             rollouts[i] = as_rollout(student, requests[i], ids)
+            progress.finished(rollouts[i])
             if job.done:
                 job.done(i, rollouts[i])
     return [rollouts[i] for i in range(len(requests))]
@@ -132,7 +135,11 @@ def decoder(tokenizer: Any) -> Decoder:
 
 
 def _generate(
-    student: Student, requests: Sequence[Request], sampling: Sampling, key: tuple[object, ...]
+    student: Student,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    key: tuple[object, ...],
+    progress: JobProgress,
 ) -> list[tuple[int, ...]]:
     prompts = [request.prompt for request in requests]
     inputs = student.batch([prompt.ids for prompt in prompts], prompts, pad_left=True)
@@ -152,7 +159,10 @@ def _generate(
                 use_cache=True,
             ),
             logits_processor=LogitsProcessorList(
-                [KeyedChoice(noise_BT, sampling, student.banned_ids, width)]
+                [
+                    KeyedChoice(noise_BT, sampling, student.banned_ids, width),
+                    progress.inside(width, student.stop_ids, sampling.max_new_tokens),
+                ]
             ),
         )
     return [until_stop(row, student.stop_ids) for row in output[:, width:].tolist()]

@@ -27,6 +27,7 @@ import torch
 from vigos_cli.config.schema import RolloutConfig
 from vigos_cli.generation import vllm_check, vllm_protocol
 from vigos_cli.generation.concurrent_requests import ask_all
+from vigos_cli.generation.job_progress import JobProgress
 from vigos_cli.generation.sampler import Request, SamplingJob, as_rollout
 from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt, Rollout
@@ -55,6 +56,7 @@ class VllmEngine:
         """Sample on the server with the current adapter; see `Engine`."""
         self._serve_current_weights(job.requests)
         rollouts: dict[int, Rollout] = {}
+        progress = JobProgress()
 
         async def ask(server: Server, rows: list[tuple[int, Request]]) -> None:
             features = await vllm_protocol.image_features(server, self._model, rows[0][1].prompt, self._slots)
@@ -67,6 +69,7 @@ class VllmEngine:
                     raise RequestRefused(error.status, f"{error} to item {request.sample_id}") from None
                 ids = vllm_protocol.completion_ids(reply, self._student.stop_ids, self._slots)
                 rollouts[i] = as_rollout(self._student, request, ids)
+                progress.finished(rollouts[i])
                 if job.done:
                     job.done(i, rollouts[i])
 

@@ -44,6 +44,12 @@ READINESS = {  # the measures of `vigos rollout`: what is shown of each, and wha
     "lost_divergence": ("divergence on tokens without a gradient", "tokens"),
 }
 HEADLINES = ("accuracy", "score", "prior")  # measures of another benchmark that are shown, if it has them
+FURTHER = {  # and these, of its greedy answers
+    "valid": "answers in the required format",
+    "tokens": "tokens per answer",
+    "cut_off": "cut off",
+    "leakage": "descriptions that state the answer",
+}
 
 Spread = tuple[float, float, float]  # mean, and both ends of its 95 % interval
 PartialSpread = tuple[float, float | None, float | None]  # the ends are None where the interval is not known
@@ -111,6 +117,10 @@ def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
             for name in HEADLINES:
                 if isinstance(now.get(name), Mapping):
                     rows.append([f"{bench}, {name}", kind, _with_n(then.get(name)), _with_n(now[name])])
+            for name, label in FURTHER.items() if kind == "greedy" else ():
+                if now.get(name):
+                    values = (" ".join(filter(None, format_figure(part.get(name)))) for part in (then, now))
+                    rows.append([f"{bench}, {label}", kind, *values])
     return rows
 
 

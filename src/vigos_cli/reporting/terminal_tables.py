@@ -46,10 +46,11 @@ def print_before_and_after(before: Mapping[str, Any], after: Mapping[str, Any], 
         print_priorworld_table({"before": before, "after": after}, title)
     rows = before_and_after(before, {"benches": after.get("benches", {})})
     if rows:
-        table = _table(f"{title}: shares with 95 % intervals", ("benchmark", "answers"), ("before", "after"))
+        table = _table(f"{title}: with 95 % intervals", ("benchmark", "answers"), ("before", "after"))
         for row in rows:
             table.add_row(*row)
         print_wide(table, least=110)
+    _print_notes(after.get("benches", {}))
 
 
 def print_scores(scores: Mapping[str, Mapping[str, Any]], shown: str = "") -> None:
@@ -69,6 +70,11 @@ def print_scores(scores: Mapping[str, Mapping[str, Any]], shown: str = "") -> No
     for each in (table, further):
         if each.row_count:
             print_wide(each)
+    _print_notes(scores)
+
+
+def _print_notes(scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """What a reader of the figures must know, such as that only a part of the items was asked."""
     for name, report in scores.items():
         if "note" in report:
             print(f"{name}: {report['note']}")
@@ -135,25 +141,23 @@ def print_leakage(scores: Mapping[str, Mapping[str, Any]]) -> None:
             )
 
 
-def print_differences(scores: Mapping[str, Mapping[str, Any]], run: str) -> None:
-    """The accuracy of another run and of this one on the same items, and their paired difference."""
-    table = _table(
-        f"paired differences from {run}",
-        ("benchmark", "answers"),
-        ("other run", "this run", "difference", "same answer", "items", "p (Holm)"),
-    )
-    for report in scores.values():
-        for d in report.get("against", {}).get("differences", ()):
-            table.add_row(
-                d["benchmark"],
-                d["answers"],
-                f"{d['first']:.3f}",
-                f"{d['other']:.3f}",
-                f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]",
-                "-" if d["unchanged"] is None else f"{d['unchanged']:.3f}",
-                str(d["items"]),
-                f"{d['p_holm']:.2g}",
-            )
+def print_differences(
+    differences: Sequence[Mapping[str, Any]], title: str, sides: tuple[str, str] = ("other run", "this run")
+) -> None:
+    """Both accuracies on the same items, and their paired difference; rows of `difference_row`."""
+    columns = (*sides, "difference", "same answer", "items", "p (Holm)")
+    table = _table(title, ("benchmark", "answers"), columns)
+    for d in differences:
+        table.add_row(
+            d["benchmark"],
+            d["answers"],
+            f"{d['first']:.3f}",
+            f"{d['other']:.3f}",
+            f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]",
+            "-" if d["unchanged"] is None else f"{d['unchanged']:.3f}",
+            str(d["items"]),
+            f"{d['p_holm']:.2g}",
+        )
     print_wide(table, least=110)
 
 

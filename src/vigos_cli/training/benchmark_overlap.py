@@ -35,6 +35,7 @@ from vigos_cli.data.contamination import (
     strongest_kinds,
     table_marks,
 )
+from vigos_cli.data.holdout import Holdout
 from vigos_cli.data.load import TableData
 from vigos_cli.data.picture_hash import HashCache
 from vigos_cli.evaluation import registry
@@ -54,36 +55,39 @@ LEFT_OUT = ("both", "picture", "question")  # kinds of matches that data.deconta
 
 
 def without_benchmark_rows(
-    out: Path, data: Sequence[Sample], config: DistillRun
+    out: Path, data: Sequence[Sample], config: DistillRun, held: Holdout | None = None
 ) -> tuple[Sequence[Sample], dict[str, Any] | None]:
     """The rows to train on, and the numbers for `summary.json`; None if nothing can be compared.
 
+    The rows that are held back are neither trained on nor compared, except as items of the benchmark holdout.
     All processes of a run call it; the first one compares. Raises UserError if rows must be left out but a
     benchmark cannot be read, or if no row remains.
     """
     tasks = {name: task for name, task in measured_tasks(config).items() if name != "priorworld"}
+    own = held.left_out if held else ()
     if not isinstance(data, TableData) or not tasks or not trains(config.routing):
-        return data, None
-    report = _report(out, data, tasks, config) if process_group.rank() == 0 else None
+        return KeptRows(data, own) if own else data, None
+    report = _report(out, data, tasks, config, held) if process_group.rank() == 0 else None
     numbers, left_out = process_group.gather(report)[0] or ({}, [])
+    left_out = [*own, *left_out]
     if len(left_out) == len(data):
         raise UserError("data.decontaminate=true: all training rows match an item of the benchmark")
     return KeptRows(data, left_out) if left_out else data, numbers
 
 
 def _report(
-    out: Path, data: TableData, tasks: dict[str, BenchTask], config: DistillRun
+    out: Path, data: TableData, tasks: dict[str, BenchTask], config: DistillRun, held: Holdout | None
 ) -> tuple[dict[str, Any], list[int]]:
     """The numbers and the rows to leave out: read from the run's folder, or made and written there."""
-    rows = range(len(data))
+    rows = KeptRows(data, held.left_out if held else ()).indices
     if not config.data.decontaminate:
-        rows = rows_of_steps(config, len(data), total_steps(config, len(data)))
+        rows = [rows[i] for i in rows_of_steps(config, len(rows), total_steps(config, len(rows)))]
     named = {name: asdict(task) for name, task in tasks.items()}
     key = hashed([asdict(config.data), named, list(rows)])
     file = out / NUMBERS
     saved = json.loads(file.read_text()) if file.exists() else {}
     if saved.get("key") != key:  # a folder without config.json may come from a run with other settings
-        saved = {"key": key, **_compared(out, data, rows, tasks, config.data.decontaminate)}
+        saved = {"key": key, **_compared(out, data, rows, tasks, config.data.decontaminate, held)}
         write_json(file, saved)  # last: a folder without it is compared again
         (out / CACHE).unlink(missing_ok=True)
     numbers = {name: value for name, value in saved.items() if name not in ("key", "left_out")}
@@ -92,11 +96,20 @@ def _report(
 
 
 def _compared(
-    out: Path, data: TableData, rows: Sequence[int], tasks: dict[str, BenchTask], decontaminate: bool
+    out: Path,
+    data: TableData,
+    rows: Sequence[int],
+    tasks: dict[str, BenchTask],
+    decontaminate: bool,
+    held: Holdout | None,
 ) -> dict[str, Any]:
     """Compare rows of the data with all benchmarks that can be read, and write the matches."""
     items, skipped, pictures = {}, {}, {}
     for name, task in tasks.items():
+        if name == "holdout":
+            assert held
+            items[name], pictures[name] = _held_marks(held)
+            continue
         try:
             items[name], pictures[name] = item_marks(registry.get(name), task)
         except UserError as error:
@@ -127,6 +140,13 @@ def _compared(
         "rows_left_out": len(left_out),
         "left_out": left_out,
     }
+
+
+def _held_marks(held: Holdout) -> tuple[list[Marks], Counter[str]]:
+    """The marks of the rows that are asked, and counts of their pictures."""
+    counts: Counter[str] = Counter()
+    asked = zip(held.rows, held.samples(), strict=False)
+    return [sample_marks(one.row, sample, counts) for one, sample in asked], counts
 
 
 def _counted(kinds: dict[int, str]) -> dict[str, int]:

@@ -13,17 +13,20 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.provenance import claim, same_run
+from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.data.check import check
 from vigos_cli.data.fingerprint import claim_data
+from vigos_cli.data.holdout import Holdout
 from vigos_cli.data.load import TableData, load_data
+from vigos_cli.evaluation.run_comparison import compare_runs, difference_row
 from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import engine_of
 from vigos_cli.method.prompts import Prompter
@@ -39,6 +42,7 @@ from vigos_cli.training.best_adapter import settle_best
 from vigos_cli.training.clipping import ClipWatch, progress_note
 from vigos_cli.training.collapse import closed_note, stop_note
 from vigos_cli.training.dry_run import dry_run
+from vigos_cli.training.held_rows import hold_back
 from vigos_cli.training.learner import Learner, make_learner
 from vigos_cli.training.loop import resume_learner, train
 from vigos_cli.training.preflight import EmptySteps, notes
@@ -47,6 +51,7 @@ from vigos_cli.training.summary import summarise_run, write_results
 from vigos_cli.training.tracking import Tracker
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils import process_group
+from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import write_json, write_lines
 from vigos_cli.utils.progress import Bar
 
@@ -71,14 +76,14 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     out.mkdir(parents=True, exist_ok=True)
     student = load_student(config.model, config.adapter, seed=config.seed)
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    data, data_facts = _load_data(out, config)
+    data, held, data_facts = _load_data(out, config)
     learner = make_learner(student, config)
     if config.trainer.dry_run:
         return dry_run(learner, data, prompter, config)
 
     with ExitStack() as stack:  # closes the engine and the files however the run ends
         learner.engine = stack.enter_context(closing(engine_of(config, student)))
-        around = TrainingEvaluation(learner.engine, prompter, config)
+        around = TrainingEvaluation(learner.engine, prompter, config, held)
         resume_learner(learner, out)
         if process_group.rank() == 0:
             claim(out, config, step=learner.step)
@@ -107,7 +112,8 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         if tracker:
             tracker.evaluation("after", learner.step, after, around.samples, responses)
             write_lines(out / "responses.jsonl", [asdict(response) for response in responses])
-            facts |= {**data_facts, "frozen_hash": frozen_hash}
+            facts |= {**data_facts, "frozen_hash": frozen_hash, "differences": _differences(out, after)}
+            facts["evaluation_share"] = _evaluation_share(learner.seconds)
             facts |= {"stopped": "collapse" if why else None, "stopped_because": why}
             facts["best"] = settle_best(student, config, evaluations(before, tracker.lines), facts, after)
             summary = summarise_run(learner, config, tracker.lines, before, after, facts)
@@ -123,7 +129,7 @@ def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
     """
     if config.resume != "auto":
         return None
-    if (out / "config.json").exists():
+    if (out / "config.json").exists() and has_results(out):
         same_run(json.loads((out / "config.json").read_text()), config)
     if not (file := out / "summary.json").exists():
         return None
@@ -131,9 +137,9 @@ def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
     return summary if config.trainer.stop_on_collapse or not summary.get("stopped") else None
 
 
-def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[str, Any]]:
-    """The training data, and what was found about them; the first process prints it."""
-    data, found = load_data(config.data, config.seed, config.limit), {}
+def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], Holdout | None, dict[str, Any]]:
+    """The training data, the rows held back, and what was found about them; the first process prints it."""
+    data, held, found = load_data(config.data, config.seed, config.limit), None, {}
     first = process_group.rank() == 0
     if first:
         text_only = config.data.text_only == "keep"
@@ -144,10 +150,11 @@ def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], dict[st
     if not config.trainer.dry_run:
         if first:
             claim_data(out, data)
-        data, found["contamination"] = without_benchmark_rows(out, data, config)
-    for line in notes(config, len(data)) if first else []:
+        held = hold_back(out, data, config)
+        data, found["contamination"] = without_benchmark_rows(out, data, config, held)
+    for line in notes(config, len(data), held) if first else []:
         print(line)
-    return data, found
+    return data, held, found
 
 
 def _measure_before(
@@ -212,3 +219,19 @@ def _measure_after(
 ) -> tuple[dict[str, Any], list[Response]]:
     with learner.timed("evaluate"):
         return around.run(out / "after", two_pass=config.routing.completion == "two_pass")
+
+
+def _differences(out: Path, after: dict[str, Any]) -> list[dict[str, Any]]:
+    """The paired differences from before to after, on each benchmark that rules grade, but PriorWorld."""
+    if "benches" not in after:
+        return []
+    try:
+        return [difference_row(one) for one in compare_runs([str(out / "before"), str(out / "after")])]
+    except UserError:  # nothing can be compared: only a judge grades, or the run began under an older version
+        return []
+
+
+def _evaluation_share(seconds: Mapping[str, float]) -> float | None:
+    """The share of the run's time that its evaluations took; None if nothing was measured."""
+    whole = sum(value for phase, value in seconds.items() if phase != "loss")  # "loss" is a part of "learn"
+    return seconds.get("evaluate", 0.0) / whole if whole else None

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vigos_cli.config.schema import DistillRun
+from vigos_cli.data.holdout import Holdout
 from vigos_cli.method.routing import trains
 from vigos_cli.utils.errors import UserError
 
@@ -24,8 +25,16 @@ HINTS = {
 }
 
 
-def notes(config: DistillRun, rows: int) -> list[str]:
-    """Lines to print before a run with this many rows of data starts."""
+def notes(config: DistillRun, rows: int, held: Holdout | None = None) -> list[str]:
+    """Lines to print before a run with this many rows to train on starts, and with these held back."""
+    lines = []
+    if held:
+        lines.append(f"holdout: {len(held.left_out)} of {len(held.data)} rows are held back from training")
+        lines += [f"holdout: {held.note}"] if held.note else []
+    return lines + _of_settings(config, rows)
+
+
+def _of_settings(config: DistillRun, rows: int) -> list[str]:
     if config.routing.completion == "two_pass":
         return []  # this control measures the student and never trains it
     if not trains(config.routing):

@@ -12,7 +12,7 @@ from vigos_cli.models.adapter_folder import write_card
 from vigos_cli.models.peak_memory import peak_gib
 from vigos_cli.reporting.curves import draw_curves
 from vigos_cli.reporting.measures import evaluations
-from vigos_cli.reporting.terminal_tables import print_before_and_after
+from vigos_cli.reporting.terminal_tables import print_before_and_after, print_differences
 from vigos_cli.training.best_adapter import best_note
 from vigos_cli.training.clipping import closing_note, zero_gradient_rate
 from vigos_cli.training.learner import Learner
@@ -72,6 +72,10 @@ def write_results(config: DistillRun, lines: list[dict[str, Any]], summary: dict
     draw_curves(lines, found, out / "curves.png", title, best=best and best["step"])
     write_json(out / "summary.json", summary)  # last: its presence means that the run is finished
     print_before_and_after(summary["before"], summary["after"], title)
+    if summary["differences"]:
+        print_differences(summary["differences"], "paired differences", ("before", "after"))
+    if share := summary["evaluation_share"]:
+        print(f"the evaluations took {share:.0%} of the run's time")
     if note := closing_note(config.loss, summary["zero_gradient_rate"]):
         print(note)
     if config.trainer.eval_every:

@@ -36,7 +36,8 @@ def run(config: EvalRun) -> float | None:
     print_judged(scores)
     print_leakage(scores)
     if config.compare:
-        print_differences(scores, config.compare[0])
+        found = [row for one in scores.values() for row in one.get("against", {}).get("differences", ())]
+        print_differences(found, f"paired differences from {config.compare[0]}")
     print(f"{config.out} contains verdicts and scores; open in a browser:")
     for name in scores:
         print(Path(config.out, name if len(scores) > 1 else "", PAGE))

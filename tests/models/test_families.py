@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import distill_config
+from conftest import distill_config, no_hub
 from peft.tuners.tuners_utils import check_target_module_exists
 from PIL import Image
 from twins import FAMILIES, save_twin
@@ -24,9 +24,9 @@ from vigos_cli.data.image_marks import read_marks
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, as_rollout, roll_out
 from vigos_cli.method.prompts import Prompter
+from vigos_cli.models import planned_config
 from vigos_cli.models.adapter_layers import language_model, lora_config
 from vigos_cli.models.memory_plan import estimate_memory, shape_of
-from vigos_cli.models import planned_config
 from vigos_cli.models.peak_memory import GIB
 from vigos_cli.models.planned_config import known_config
 from vigos_cli.models.pretrained import empty_model, load_processor

@@ -1,4 +1,4 @@
-"""The shipped configurations: their models have the published sizes, and `plan=true` works without the hub."""
+"""The shipped configurations have the published sizes, and `plan=true` works without the hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model in float16 has the gradient of the same model in float32, however small the weights of the tokens."""
+"""A model in float16 has the gradient of the same model in float32, for any weight of the tokens."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def _resolutions(settings: Any, max_pixels: int | None) -> tuple[int, int]:
     """Tokens and patches in LLaVA-OneVision."""
     edge = int((max_pixels or PIXELS) ** 0.5)
     tile = settings.vision_config.image_size
-    height, width = (n // tile for n in select_best_resolution([edge, edge], settings.image_grid_pinpoints))
+    height, width = (n // tile for n in select_best_resolution((edge, edge), settings.image_grid_pinpoints))
     each = tile // settings.vision_config.patch_size
     side = min(height, width) * each  # the tokens in the margins of a square picture are cut away
     most = int(settings.vision_aspect_ratio.removeprefix("anyres_max_"))

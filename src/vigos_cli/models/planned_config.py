@@ -31,7 +31,10 @@ def planned_config(config: ModelConfig) -> tuple[Any, str]:
         known = known_config(config.path)
         if known is None:
             raise
-    return known, f"{config.path} could not be read from the hub: the configuration that ships with vigos is used"
+    return (
+        known,
+        f"{config.path} could not be read from the hub: the configuration that ships with vigos is used",
+    )
 
 
 def known_config(path: str) -> Any | None:

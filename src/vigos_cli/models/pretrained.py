@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import torch
 from huggingface_hub import constants
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vigos_cli.config.paths import TINY
 from vigos_cli.config.schema import ModelConfig

@@ -4,10 +4,10 @@ scale = gradient_scale(rows, student.base.dtype)     # a power of two; 1 unless 
 (loss * scale).backward()
 divide_gradients(parameters, scale)
 
-The adapter's weights and their gradients are float32. The gradient passes through the frozen model on its way
-to them, in the model's dtype. The loss is a mean over the tokens of the whole batch, so one token has a weight
-near 1 / 16,000, and the smallest positive number of float16 is 6e-8. bfloat16 has the range of float32 and
-needs no scale.
+The adapter's weights and their gradients are float32, but the gradient reaches them through the frozen model,
+in the model's dtype. The loss is a mean over the tokens of the whole batch, so one token has a weight near
+1 / 16,000, and the smallest positive number of float16 is 6e-8. bfloat16 has the range of float32 and needs
+no scale.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ def test_every_part_of_the_estimate_grows_with_its_settings(shape):
     assert parts("adapter=qlora").weights < base.weights
     assert parts("trainer.micro_batch=64").learn > 1.9 * (base.learn - base_fixed(shape))
     assert parts("rollout.batch=16").rollout < base.rollout
+    assert parts("bench.batch=16").evaluation < base.evaluation < parts("bench.max_new_tokens=192").evaluation
     assert parts("rollout.max_new_tokens=192").learn > base.learn
     assert parts("trainer.gradient_checkpointing=true").learn < base.learn
     eight_bit, full = parts("trainer.optimizer=paged_adamw_8bit").optimizer, base.optimizer
@@ -51,7 +52,10 @@ def base_fixed(shape) -> float:
 
 def test_if_it_does_not_fit_the_smallest_change_is_suggested(shape, capsys):
     config = distill_config(
-        "trainer.micro_batch=32", "trainer.gradient_checkpointing=true", "rollout.batch=1"
+        "trainer.micro_batch=32",
+        "trainer.gradient_checkpointing=true",
+        "rollout.batch=1",
+        "bench.batch=1",
     )
     needed = estimate_memory(config, shape).peak / GIB
     milder = replace(config, trainer=replace(config.trainer, micro_batch=1))
@@ -61,6 +65,20 @@ def test_if_it_does_not_fit_the_smallest_change_is_suggested(shape, capsys):
     assert "smaller model" in suggestion(config, shape, 0.1)
     assert print_plan(config)
     assert "rtx4090" in capsys.readouterr().out
+
+
+def test_a_large_evaluation_is_the_peak_and_is_suggested_to_be_smaller(shape):
+    config = distill_config(
+        "bench.batch=4096", "trainer.gradient_checkpointing=true", "trainer.micro_batch=1"
+    )
+    found = estimate_memory(config, shape)
+    assert found.peak > found.context + found.weights + found.optimizer + found.evaluation
+    assert found.evaluation > 10 * max(found.learn, found.rollout)
+    smaller = replace(
+        config, bench=replace(config.bench, batch=16), rollout=replace(config.rollout, batch=16)
+    )
+    room = (estimate_memory(smaller, shape).peak / GIB + 1e-6) / 0.95
+    assert suggestion(config, shape, room) == "try rollout.batch=16 bench.batch=16"
 
 
 def test_the_plan_says_which_precision_a_card_without_bfloat16_gets(capsys):

@@ -24,7 +24,7 @@ class TrainerConfig:
     gradient_checkpointing: bool = True  # recompute activations in the backward pass, which saves memory
     checkpoint_every: int = 50  # steps between checkpoints; the last step always writes one
     eval_every: int = 0  # steps between greedy evaluations; 0: only before and after training
-    dry_run: bool = False  # run one step of the largest size and report its memory and time
+    dry_run: bool = False  # measure the largest step and evaluation; report memory, and time of the run
 
     def __post_init__(self) -> None:
         check_choice("trainer.schedule", self.schedule)

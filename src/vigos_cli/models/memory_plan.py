@@ -1,6 +1,6 @@
 """`plan=true`: estimate memory from the model's config, before any weights are downloaded.
 
-    peak = context + weights + optimizer + 1.1 max(learn, rollout)                       bytes, per process
+    peak = context + weights + optimizer + 1.1 max(learn, rollout, evaluation)           bytes, per process
 
     weights    0.516 per 4-bit weight (nf4 with double quantisation), size of the dtype per other weight
     optimizer  per adapter weight: 4 for itself, 4 for its gradient, 8 for AdamW (2 for 8-bit AdamW)
@@ -8,6 +8,7 @@
                saved: what one recomputed layer keeps for its backward pass (every layer if
                trainer.gradient_checkpointing=false), with float32 copies of the adapters' inputs
     rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + images
+    evaluation as rollout, with bench.batch rows and bench.max_new_tokens
     images     rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
 
 S is the prompt (TEXT_TOKENS and one square image of model.max_pixels, see `picture_size`) plus
@@ -64,11 +65,17 @@ class MemoryEstimate:
     optimizer: float
     learn: float
     rollout: float
+    evaluation: float
 
     @property
     def peak(self) -> float:
         """The highest use at one time."""
-        return self.context + self.weights + self.optimizer + 1.1 * max(self.learn, self.rollout)
+        return (
+            self.context
+            + self.weights
+            + self.optimizer
+            + 1.1 * max(self.learn, self.rollout, self.evaluation)
+        )
 
 
 def shape_of(config: DistillRun) -> Shape:
@@ -130,11 +137,20 @@ def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEX
         + 2 * shape.hidden * shape.mlp * size
         + 24 * config.loss.chunk * shape.vocabulary
     )
-    rows = min(config.rollout.batch, config.trainer.batch)
-    cache = 1.1 * rows * length * shape.keys_and_values * size
-    work = rows * prompt * size * (6 * shape.hidden + 2 * shape.attention + 3 * shape.mlp)
-    rollout = cache + work + rows * (16 * shape.vocabulary + patches * per_patch)
-    return MemoryEstimate(context, weights, shape.adapter_weights * (8 + states), learn, rollout)
+
+    def sampling(rows: int, new_tokens: int) -> float:
+        cache = 1.1 * rows * (prompt + new_tokens) * shape.keys_and_values * size
+        work = rows * prompt * size * (6 * shape.hidden + 2 * shape.attention + 3 * shape.mlp)
+        return cache + work + rows * (16 * shape.vocabulary + patches * per_patch)
+
+    return MemoryEstimate(
+        context,
+        weights,
+        shape.adapter_weights * (8 + states),
+        learn,
+        sampling(min(config.rollout.batch, config.trainer.batch), config.rollout.max_new_tokens),
+        sampling(config.bench.batch, config.bench.max_new_tokens),
+    )
 
 
 def print_plan(config: DistillRun) -> bool:
@@ -150,6 +166,7 @@ def print_plan(config: DistillRun) -> bool:
         "adapter and optimizer": found.optimizer,
         f"learn, micro-batch {config.trainer.micro_batch}": found.learn,
         f"rollout, {min(config.rollout.batch, config.trainer.batch)} rows at once": found.rollout,
+        f"evaluation, {config.bench.batch} rows at once": found.evaluation,
         "peak": found.peak,
     }
     for name, value in parts.items():
@@ -195,9 +212,15 @@ def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
     for group, values in (
         ("trainer", {"gradient_checkpointing": True}),
         ("trainer", {"micro_batch": 1}),
-        *(("rollout", {"batch": n}) for n in (16, 8, 4, 2, 1) if n < config.rollout.batch),
+        *(
+            (group, {"batch": n})
+            for n in (16, 8, 4, 2, 1)
+            for group in ("rollout", "bench")
+            if n < getattr(config, group).batch
+        ),
         ("adapter", {"quantise": "nf4"}),
         ("rollout", {"max_new_tokens": 512}),
+        ("bench", {"max_new_tokens": 512}),
     ):
         change(group, **values)
         if tried[-1] == tried[-2]:

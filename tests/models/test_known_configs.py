@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import distill_config, no_hub
 from PIL import Image
 from transformers import AutoConfig
+from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
 from twins import FAMILIES, save_twin
 
 from vigos_cli.cli.explain import options
@@ -88,6 +92,18 @@ def test_the_pictures_of_the_real_models(option, tokens, patches):
     model = config_of(option).model
     size = picture_size(known_config(model.path), model.max_pixels)
     assert (size.tokens, size.patches) == (tokens, patches)
+
+
+@pytest.mark.parametrize("edge", [300, 700, 1001, 1500, 2304])
+def test_pictures_of_llava_onevision_are_thinned_out_as_by_its_processor(edge):
+    settings: Any = known_config("llava-hf/llava-onevision-qwen2-0.5b-ov-hf")
+    tile = settings.vision_config.image_size
+    own: Any = SimpleNamespace(
+        image_processor=settings, num_image_tokens=27**2, vision_aspect_ratio="anyres_max_9"
+    )
+    own._get_unpadded_features = partial(LlavaOnevisionProcessor._get_unpadded_features, own)
+    expected = LlavaOnevisionProcessor._get_number_of_features(own, edge, edge, tile, tile)
+    assert picture_size(settings, edge**2).tokens == expected
 
 
 @pytest.mark.parametrize("name", FAMILIES)

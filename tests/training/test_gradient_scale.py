@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log2
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.pretrained import pick_dtype
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training import step
+from vigos_cli.training.gradient_scale import HEAVIEST, gradient_scale
 from vigos_cli.training.learner import make_learner
 
 TURNS = (" A red cube. </description> <think> It is red. </think> \\boxed{red}", " A red cube.")  # valid, not
@@ -74,13 +77,14 @@ def test_float16_has_the_gradient_of_float32_for_any_weight_of_the_tokens(folder
     assert difference(exact, gradient(folder, "float16", 1e-7)) > 0.5, "without the scale it is lost"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_other_precisions_have_no_scale(folder, dtype, monkeypatch):
-    scaled = gradient(folder, dtype)
-    monkeypatch.setattr(step, "gradient_scale", lambda *_: 1.0)
-    plain = gradient(folder, dtype)
-    assert all(torch.equal(scaled[name], plain[name]) for name in plain)
+@pytest.mark.parametrize("weight", [2.0, 0.3, 1 / 16_000])
+def test_only_float16_is_scaled_and_by_a_power_of_two(weight):
+    row: Any = SimpleNamespace(terms=[SimpleNamespace(weight=weight), SimpleNamespace(weight=weight / 9)])
+    for dtype in (torch.float32, torch.bfloat16):
+        assert gradient_scale([row], dtype) == 1
+    scale = gradient_scale([row], torch.float16)
+    assert log2(scale).is_integer() and HEAVIEST / 2 < scale * weight <= HEAVIEST
+    assert gradient_scale([], torch.float16) == 1
 
 
 @pytest.mark.parametrize(

@@ -69,22 +69,20 @@ def test_the_picture_of_the_routing_is_current():
 
 
 @pytest.mark.slow
-def test_the_memory_in_the_readme_equals_the_plan(tmp_path, capsys):
-    from models.test_families import REAL
-    from transformers import AutoConfig
+def test_the_memory_in_the_readme_equals_the_plan(tmp_path, capsys, monkeypatch):
+    from conftest import no_hub
 
+    from vigos_cli.models import planned_config
     from vigos_cli.training.distill import distill
 
+    monkeypatch.setattr(planned_config, "fetch", no_hub)
     paper = ["trainer=paper", "rollout.max_new_tokens=4096"]
     recipes = ([], ["adapter=lora"], ["adapter=lora", *paper])
     rows = re.findall(r"^\| `(\w+)`[^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", text_of("README.md"), re.M)
     assert rows
     for option, *shown in rows:
-        kind, text, vision, _ = REAL[option]
-        AutoConfig.for_model(kind, text_config=text, vision_config=vision).save_pretrained(tmp_path)
         for recipe, gib in zip(recipes, shown, strict=True):
-            words = [f"model={option}", f"model.path={tmp_path}", "plan=true", f"out={tmp_path}/out", *recipe]
-            distill(job("distill", words))
+            distill(job("distill", [f"model={option}", "plan=true", f"out={tmp_path}/out", *recipe]))
             assert re.search(rf"peak\W+{gib}\b", capsys.readouterr().out), (option, recipe)
 
 

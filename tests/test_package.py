@@ -44,5 +44,7 @@ def test_an_installed_copy_runs_outside_the_checkout(built, tmp_path, kind):
     shown = check(vigos, "distill", "--cfg", "job", "model=qwen2vl", "+experiment=prior", cwd=tmp_path)
     assert "quantise: nf4" in shown
     assert "same_prompt" in check(vigos, "distill", "--help", cwd=tmp_path)
+    code = "from vigos_cli.models.planned_config import KNOWN; print(len(list(KNOWN.glob('*.json'))))"
+    assert check(python, "-c", code, cwd=tmp_path).strip() == "11"
     assert "0.1.0" in check(python, "-c", "import vigos_cli; print(vigos_cli.__version__)", cwd=tmp_path)
     assert not list(tmp_path.glob("outputs"))

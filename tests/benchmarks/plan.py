@@ -32,8 +32,11 @@ RUN = (
     "trainer.batch=8",
     "trainer.micro_batch=4",
     "rollout.batch=8",
+    "rollout.max_new_tokens=128",
+    "bench.batch=8",
+    "bench.max_new_tokens=128",
+    f"model.max_pixels={PIXELS}",
 )
-RUN = (*RUN, "rollout.max_new_tokens=128", f"model.max_pixels={PIXELS}")
 
 
 def save_model(folder: Path, size: tuple[int, ...]) -> None:

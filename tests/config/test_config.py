@@ -60,7 +60,7 @@ def test_every_experiment_composes(command, experiment):
 
 
 PRIORWORLD_ONLY = {"conflict_share", "untrue", "wrong_references"}  # their keys exist only for that data
-RECIPES = {name for name in options("experiment") if name.startswith("gpu24_")}  # one run each
+RECIPES = {name for name in options("experiment") if name.startswith(("gpu16", "gpu24_"))}  # one run each
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The memory estimate follows its formula and the config; the dry run measures and changes nothing."""
+"""The memory estimate follows its formula and the config."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import pytest
 import torch
 from conftest import distill_config, make_student
 
-from vigos_cli.data.priorworld import PriorWorld
-from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.memory_plan import estimate_memory, print_plan, shape_of, suggestion
 from vigos_cli.models.peak_memory import GIB
-from vigos_cli.training.dry_run import dry_run, longest
-from vigos_cli.training.learner import make_learner
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +38,7 @@ def test_every_part_of_the_estimate_grows_with_its_settings(shape):
     assert parts("adapter=qlora").weights < base.weights
     assert parts("trainer.micro_batch=64").learn > 1.9 * (base.learn - base_fixed(shape))
     assert parts("rollout.batch=16").rollout < base.rollout
+    assert parts("bench.batch=16").evaluation < base.evaluation < parts("bench.max_new_tokens=192").evaluation
     assert parts("rollout.max_new_tokens=192").learn > base.learn
     assert parts("trainer.gradient_checkpointing=true").learn < base.learn
     eight_bit, full = parts("trainer.optimizer=paged_adamw_8bit").optimizer, base.optimizer
@@ -55,7 +52,10 @@ def base_fixed(shape) -> float:
 
 def test_if_it_does_not_fit_the_smallest_change_is_suggested(shape, capsys):
     config = distill_config(
-        "trainer.micro_batch=32", "trainer.gradient_checkpointing=true", "rollout.batch=1"
+        "trainer.micro_batch=32",
+        "trainer.gradient_checkpointing=true",
+        "rollout.batch=1",
+        "bench.batch=1",
     )
     needed = estimate_memory(config, shape).peak / GIB
     milder = replace(config, trainer=replace(config.trainer, micro_batch=1))
@@ -67,15 +67,25 @@ def test_if_it_does_not_fit_the_smallest_change_is_suggested(shape, capsys):
     assert "rtx4090" in capsys.readouterr().out
 
 
-def test_a_dry_run_takes_one_step_with_the_longest_rows(capsys):
-    config = distill_config("trainer.batch=4", "rollout.max_new_tokens=24", "trainer.steps=7")
-    student = make_student()
-    prompter = Prompter(student.processor, config.prompt, config.routing)
-    data = PriorWorld(size=12)
-    index, tokens = longest(data, prompter, config)
-    learner = make_learner(student, config)
-    dry_run(learner, data, prompter, config)
-    shown = capsys.readouterr().out
-    assert f"{tokens} + 24 tokens a row" in shown and "7 steps: at most" in shown
-    assert "teachers" in shown and "of which loss" in shown and 0 <= index < 12
-    assert learner.counts["length_limit"] == 4
+def test_a_large_evaluation_is_the_peak_and_is_suggested_to_be_smaller(shape):
+    config = distill_config(
+        "bench.batch=4096", "trainer.gradient_checkpointing=true", "trainer.micro_batch=1"
+    )
+    found = estimate_memory(config, shape)
+    assert found.peak > found.context + found.weights + found.optimizer + found.evaluation
+    assert found.evaluation > 10 * max(found.learn, found.rollout)
+    smaller = replace(
+        config, bench=replace(config.bench, batch=16), rollout=replace(config.rollout, batch=16)
+    )
+    room = (estimate_memory(smaller, shape).peak / GIB + 1e-6) / 0.95
+    assert suggestion(config, shape, room) == "try rollout.batch=16 bench.batch=16"
+
+
+def test_the_plan_says_which_precision_a_card_without_bfloat16_gets(capsys):
+    print_plan(distill_config("card=t4"))
+    assert "bfloat16" not in capsys.readouterr().out
+    for dtype, said in (("auto", "uses float16 there"), ("bfloat16", "use model.dtype=auto")):
+        print_plan(distill_config("card=t4", f"model.dtype={dtype}"))
+        assert "t4 does not compute in bfloat16: " in (shown := capsys.readouterr().out) and said in shown
+        print_plan(distill_config("card=l4", f"model.dtype={dtype}"))
+        assert "bfloat16" not in capsys.readouterr().out

@@ -5,21 +5,22 @@ from __future__ import annotations
 # The rows of a routing table are kinds of token; each row has one or more of the values in CELLS.
 KINDS = ("description", "reasoning", "answer", "delimiters", "end", "invalid")
 CELLS = ("none", "perception", "reasoning", "reference", "privileged", "target")
-CARDS = {  # memory of GPUs in GiB
-    "t4": 16,
-    "rtx4080": 16,
-    "rtx3090": 24,
-    "rtx4090": 24,
-    "a10": 24,
-    "l4": 24,
-    "rtx5090": 32,
-    "a6000": 48,
-    "l40s": 48,
-    "a100_40": 40,
-    "a100_80": 80,
-    "h100": 80,
-    "h200": 141,
+CARDS = {  # memory of GPUs in GiB, as PyTorch reports it: less than the number in the card's name
+    "t4": 14.5,
+    "rtx4080": 15.5,
+    "rtx3090": 23.5,
+    "rtx4090": 23.5,
+    "a10": 22.0,
+    "l4": 21.9,
+    "rtx5090": 31.3,
+    "a6000": 47.4,
+    "l40s": 44.3,
+    "a100_40": 39.3,
+    "a100_80": 79.1,
+    "h100": 79.1,
+    "h200": 139.7,
 }
+WITHOUT_BFLOAT16 = ("t4",)  # cards on which model.dtype=auto means float16
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.text_only": ("skip", "keep"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),

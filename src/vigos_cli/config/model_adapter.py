@@ -15,7 +15,7 @@ class ModelConfig:
     name: str = "tiny"  # name of the option; appears in reports
     path: str = "builtin:tiny"  # a Hugging Face id, a folder with safetensors, or `builtin:tiny`
     revision: str | None = None  # commit or tag on the Hugging Face hub; null: its default branch
-    dtype: str = "auto"  # auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16, float16
+    dtype: str = "auto"  # auto (CPU: float32; GPU: bfloat16, else float16), float32, bfloat16, float16
     device: str = "auto"  # auto (CUDA if available), cpu, cuda, cuda:1
     max_pixels: int | None = None  # larger images are scaled down to it; null: the processor's own limit
     max_prompt: int = 32768  # samples whose prompt has more tokens are left out and counted

@@ -7,7 +7,7 @@ which `vigos_cli.cli.explain` generates. Values are in `conf/<group>/<option>.ya
 """
 
 from vigos_cli.config.bench_judge import BenchConfig, BenchTask, JudgeConfig
-from vigos_cli.config.choices import CARDS, CHOICES, KINDS
+from vigos_cli.config.choices import CARDS, CHOICES, KINDS, WITHOUT_BFLOAT16
 from vigos_cli.config.data_prompt_rollout import DataConfig, PromptConfig, RolloutConfig
 from vigos_cli.config.model_adapter import AdapterConfig, ModelConfig
 from vigos_cli.config.resume_keys import SAME_BYTES, SAME_UP_TO_ROUNDING, may_change, on_resume
@@ -31,6 +31,7 @@ __all__ = [
     "KINDS",
     "SAME_BYTES",
     "SAME_UP_TO_ROUNDING",
+    "WITHOUT_BFLOAT16",
     "AblateRun",
     "AdapterConfig",
     "AnyRun",

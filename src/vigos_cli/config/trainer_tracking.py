@@ -30,7 +30,7 @@ class TrainerConfig:
     collapse_length: float = 0.1  # collapse: answers shorter than this share of their longest earlier mean
     collapse_cut_off: float = 0.9  # collapse: this share of answers cut off, and earlier at most half of it
     collapse_evaluations: int = 2  # collapse: so many scores in a row below the interval of the untrained one
-    dry_run: bool = False  # run one step of the largest size and report its memory and time
+    dry_run: bool = False  # measure the largest step and evaluation; report memory, and time of the run
 
     def __post_init__(self) -> None:
         check_choice("trainer.schedule", self.schedule)

@@ -1,6 +1,6 @@
 """`plan=true`: estimate memory from the model's config, before any weights are downloaded.
 
-    peak = context + weights + optimizer + 1.1 max(learn, rollout)                       bytes, per process
+    peak = context + weights + optimizer + 1.1 max(learn, rollout, evaluation)           bytes, per process
 
     weights    0.516 per 4-bit weight (nf4 with double quantisation), size of the dtype per other weight
     optimizer  per adapter weight: 4 for itself, 4 for its gradient, 8 for AdamW (2 for 8-bit AdamW)
@@ -8,11 +8,12 @@
                saved: what one recomputed layer keeps for its backward pass (every layer if
                trainer.gradient_checkpointing=false), with float32 copies of the adapters' inputs
     rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + images
+    evaluation as rollout, with bench.batch rows and bench.max_new_tokens
     images     rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
 
-S is the prompt (TEXT_TOKENS and one image of model.max_pixels) plus rollout.max_new_tokens; H is the hidden
-width, I the width of the MLP, V the vocabulary. The estimate has not been compared with a GPU;
-`trainer.dry_run=true` measures.
+S is the prompt (TEXT_TOKENS and one square image of model.max_pixels, see `picture_size`) plus
+rollout.max_new_tokens; H is the hidden width, I the width of the MLP, V the vocabulary. The estimate has not
+been compared with a GPU; `trainer.dry_run=true` measures.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from peft import get_peft_model
 from rich.console import Console
 from rich.table import Table
 
-from vigos_cli.config.schema import CARDS, DistillRun
+from vigos_cli.config.schema import CARDS, WITHOUT_BFLOAT16, DistillRun
 from vigos_cli.models.adapter_layers import language_model, lora_config
 from vigos_cli.models.peak_memory import GIB
-from vigos_cli.models.pretrained import pick_dtype, without_weights
+from vigos_cli.models.picture_size import PIXELS, PictureSize, picture_size
+from vigos_cli.models.planned_config import planned_config
+from vigos_cli.models.pretrained import empty_model
 
 TEXT_TOKENS = 256  # of a prompt: question, instruction and reference
-PIXELS = 1280 * 28 * 28  # of an image, if no bound is set
 CONTEXT = 0.8  # GiB of CUDA context and libraries; assumed, not measured
 
 
@@ -47,10 +49,11 @@ class Shape:
     mlp: int
     vocabulary: int
     attention: int  # sum of the widths of queries, keys and values
-    keys_and_values: int  # values cached per token and layer
+    keys_and_values: int  # values cached per token, in all layers together
     adapter_inputs: int  # sum of the input widths of a layer's adapted modules
     vision_width: int
-    patch: int  # side of a merged patch in pixels
+    picture: PictureSize
+    note: str = ""  # for the user: where the configuration comes from, if it is a shipped one
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,23 @@ class MemoryEstimate:
     optimizer: float
     learn: float
     rollout: float
+    evaluation: float
 
     @property
     def peak(self) -> float:
         """The highest use at one time."""
-        return self.context + self.weights + self.optimizer + 1.1 * max(self.learn, self.rollout)
+        return (
+            self.context
+            + self.weights
+            + self.optimizer
+            + 1.1 * max(self.learn, self.rollout, self.evaluation)
+        )
 
 
 def shape_of(config: DistillRun) -> Shape:
     """Read the sizes from the model, built without weights."""
-    base = without_weights(config.model)
-    settings = base.config
+    settings, note = planned_config(config.model)
+    base = empty_model(settings)
     with torch.device("meta"):
         decoder = f"{language_model(base)}."
         linear = sum(
@@ -87,8 +96,8 @@ def shape_of(config: DistillRun) -> Shape:
     text = settings.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    caching = [kind for kind in getattr(text, "layer_types", None) or () if kind != "linear_attention"]
     vision = settings.vision_config
-    patch = getattr(vision, "patch_size", 14) * getattr(vision, "spatial_merge_size", 1)
     return Shape(
         decoder_weights=linear,
         other_weights=total - linear,
@@ -98,26 +107,25 @@ def shape_of(config: DistillRun) -> Shape:
         mlp=text.intermediate_size,
         vocabulary=text.vocab_size,
         attention=width * (text.num_attention_heads + 2 * heads),
-        keys_and_values=2 * heads * width,
+        keys_and_values=2 * heads * width * (len(caching) or text.num_hidden_layers),
         adapter_inputs=sum(p.shape[1] for p in downs.values()) // text.num_hidden_layers,
         vision_width=getattr(vision, "embed_dim", None) or vision.hidden_size,
-        patch=patch,
+        picture=picture_size(settings, config.model.max_pixels),
+        note=note,
     )
 
 
 def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> MemoryEstimate:
     """Apply the formula at the head of this file."""
-    device = torch.device("cuda" if config.model.device == "auto" else config.model.device)
-    size = 4 if pick_dtype(config.model.dtype, device) is torch.float32 else 2
+    on_cpu = config.model.device == "cpu"
+    size = 4 if config.model.dtype == "float32" or (config.model.dtype == "auto" and on_cpu) else 2
     quantised = config.adapter.quantise == "nf4"
     weights = shape.decoder_weights * (0.516 if quantised else size) + shape.other_weights * size
     states = 2 if config.trainer.optimizer == "paged_adamw_8bit" else 8
 
-    image = (config.model.max_pixels or PIXELS) // shape.patch**2
-    prompt = TEXT_TOKENS + image
+    prompt = TEXT_TOKENS + shape.picture.tokens
     length = prompt + config.rollout.max_new_tokens
-    patches = 4 * image  # before merging
-    per_patch = 6 * (shape.patch // 2) ** 2 * 4 + 8 * shape.vision_width * size
+    patches, per_patch = shape.picture.patches, 4 * shape.picture.values + 8 * shape.vision_width * size
 
     # Inputs of the adapters: a float32 copy if the model has another dtype, and a masked copy with dropout.
     floats = (0 if size == 4 else 4) + (5 if config.adapter.dropout else 0)
@@ -129,18 +137,27 @@ def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEX
         + 2 * shape.hidden * shape.mlp * size
         + 24 * config.loss.chunk * shape.vocabulary
     )
-    rows = min(config.rollout.batch, config.trainer.batch)
-    cache = 1.1 * rows * length * shape.layers * shape.keys_and_values * size
-    work = rows * prompt * size * (6 * shape.hidden + 2 * shape.attention + 3 * shape.mlp)
-    rollout = cache + work + rows * (16 * shape.vocabulary + patches * per_patch)
-    return MemoryEstimate(context, weights, shape.adapter_weights * (8 + states), learn, rollout)
+
+    def sampling(rows: int, new_tokens: int) -> float:
+        cache = 1.1 * rows * (prompt + new_tokens) * shape.keys_and_values * size
+        work = rows * prompt * size * (6 * shape.hidden + 2 * shape.attention + 3 * shape.mlp)
+        return cache + work + rows * (16 * shape.vocabulary + patches * per_patch)
+
+    return MemoryEstimate(
+        context,
+        weights,
+        shape.adapter_weights * (8 + states),
+        learn,
+        sampling(min(config.rollout.batch, config.trainer.batch), config.rollout.max_new_tokens),
+        sampling(config.bench.batch, config.bench.max_new_tokens),
+    )
 
 
 def print_plan(config: DistillRun) -> bool:
     """Print the estimate and the memory of `card`; return whether it fits."""
     shape, room = shape_of(config), CARDS[config.card]
     found = estimate_memory(config, shape)
-    table = Table(title=f"{config.model.path} on {config.card} ({room} GiB), estimated", title_justify="left")
+    table = Table()
     table.add_column("part")
     table.add_column("GiB", justify="right")
     parts = {
@@ -149,18 +166,39 @@ def print_plan(config: DistillRun) -> bool:
         "adapter and optimizer": found.optimizer,
         f"learn, micro-batch {config.trainer.micro_batch}": found.learn,
         f"rollout, {min(config.rollout.batch, config.trainer.batch)} rows at once": found.rollout,
+        f"evaluation, {config.bench.batch} rows at once": found.evaluation,
         "peak": found.peak,
     }
     for name, value in parts.items():
         table.add_row(name, f"{value / GIB:.1f}")
-    console = Console()
-    console.print(table)
     fits = found.peak / GIB <= 0.95 * room
+    print(f"{config.model.path} on {config.card} ({room} GiB), estimated")
+    Console().print(table)
+    for line in (shape.note, _about_pictures(config, shape), _about_dtype(config)):
+        if line:
+            print(line)
     if fits:
-        console.print("fits; measure it with trainer.dry_run=true", highlight=False)
+        print("fits; measure it with trainer.dry_run=true")
     else:
-        console.print(f"does not fit: {suggestion(config, shape, room)}", highlight=False)
+        print(f"does not fit: {suggestion(config, shape, room)}")
     return fits
+
+
+def _about_pictures(config: DistillRun, shape: Shape) -> str:
+    """One line that says which picture the estimate assumes."""
+    area = config.model.max_pixels or PIXELS
+    bound = "model.max_pixels" if config.model.max_pixels else "assumed, because model.max_pixels is null"
+    size = shape.picture
+    return f"one picture of {area:,} pixels ({bound}): {size.tokens:,} tokens from {size.patches:,} patches"
+
+
+def _about_dtype(config: DistillRun) -> str:
+    """One line if the card has no bfloat16."""
+    if config.card not in WITHOUT_BFLOAT16:
+        return ""
+    found = {"auto": "model.dtype=auto uses float16 there", "bfloat16": "use model.dtype=auto"}
+    about = found.get(config.model.dtype, "")
+    return f"{config.card} does not compute in bfloat16: {about}" if about else ""
 
 
 def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
@@ -174,9 +212,15 @@ def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
     for group, values in (
         ("trainer", {"gradient_checkpointing": True}),
         ("trainer", {"micro_batch": 1}),
-        *(("rollout", {"batch": n}) for n in (16, 8, 4, 2, 1) if n < config.rollout.batch),
+        *(
+            (group, {"batch": n})
+            for n in (16, 8, 4, 2, 1)
+            for group in ("rollout", "bench")
+            if n < getattr(config, group).batch
+        ),
         ("adapter", {"quantise": "nf4"}),
         ("rollout", {"max_new_tokens": 512}),
+        ("bench", {"max_new_tokens": 512}),
     ):
         change(group, **values)
         if tried[-1] == tried[-2]:

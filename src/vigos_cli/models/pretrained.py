@@ -2,7 +2,7 @@
 
 processor = load_processor(config.model)
 base = fetch(AutoModelForImageTextToText.from_pretrained, config.model, use_safetensors=True)
-sizes = without_weights(config.model)          # the same architecture on the meta device
+sizes = empty_model(fetch(AutoConfig.from_pretrained, config.model))     # without weights
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import torch
 from huggingface_hub import constants
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vigos_cli.config.paths import TINY
 from vigos_cli.config.schema import ModelConfig
@@ -68,10 +68,10 @@ def resolve_path(path: str) -> str:
     return str(TINY) if path == "builtin:tiny" else path
 
 
-def without_weights(config: ModelConfig) -> Any:
-    """Build the model on the meta device, from its configuration alone."""
+def empty_model(settings: Any) -> Any:
+    """Build the model of a transformers configuration on the meta device, without weights."""
     with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(fetch(AutoConfig.from_pretrained, config))
+        return AutoModelForImageTextToText.from_config(settings)
 
 
 def load_processor(config: ModelConfig) -> Any:
@@ -113,7 +113,19 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype named in the config; `auto` is bfloat16 on a GPU and float32 on the CPU."""
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    return getattr(torch, name)
+    """The dtype named in the config.
+
+    `auto` is float32 on the CPU, bfloat16 on a GPU that computes in it, and float16 on an older GPU.
+    """
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if _has_bfloat16(device) else torch.float16
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU computes in bfloat16 itself: NVIDIA's since compute capability 8, and all of AMD's."""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return True
+    return torch.cuda.get_device_capability(device) >= (8, 0)

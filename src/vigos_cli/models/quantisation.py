@@ -6,17 +6,18 @@ import re
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from vigos_cli.config.schema import ModelConfig
 from vigos_cli.models.adapter_layers import language_model
-from vigos_cli.models.pretrained import without_weights
+from vigos_cli.models.pretrained import empty_model, fetch
 
 
 def nf4_config(dtype: torch.dtype, config: ModelConfig) -> Any:
     """The settings for transformers: nf4 with double quantisation, in the language model only."""
     from transformers import BitsAndBytesConfig
 
-    base = without_weights(config)  # only the names of its modules are needed
+    base = empty_model(fetch(AutoConfig.from_pretrained, config))  # only the names of its modules are needed
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -1,7 +1,10 @@
-"""`trainer.dry_run=true`: take one step of the largest size, and print its memory and time.
+"""`trainer.dry_run=true`: take two steps of the largest size and ask one batch of the evaluation; print both.
 
-Every row of the batch is the sample with the longest prompt among the first `SEARCHED` rows, and no rollout
-may end before `rollout.max_new_tokens`. So memory and time are those of the worst step: upper bounds.
+Every row of a step is the sample with the longest prompt among the first `SEARCHED` rows. Sampling goes on to
+`rollout.max_new_tokens` in every row. Then each turn is replaced by a valid one of this length, so that the
+teachers of valid turns score all tokens; in the second step each turn is invalid, for the other teachers. The
+evaluation asks `bench.batch` such prompts, and every answer has `bench.max_new_tokens`. So memory and time
+are upper bounds, if the longest prompt was among the rows and no item of a benchmark is longer.
 """
 
 from __future__ import annotations
@@ -13,14 +16,22 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
-from vigos_cli.config.schema import DistillRun
+from vigos_cli.config.schema import BenchTask, DistillRun
+from vigos_cli.evaluation import registry
+from vigos_cli.evaluation.benchmark_rows import read_samples
+from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
+from vigos_cli.evaluation.training_evaluation import measured_tasks
+from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.peak_memory import GIB, PhasePeaks, peak_gib
+from vigos_cli.models.student import Student
 from vigos_cli.supervision.batches import Batches, prepare
+from vigos_cli.training.forced_turns import ForcedTurns
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import total_steps
 from vigos_cli.training.step import train_step
-from vigos_cli.types import Sample
+from vigos_cli.types import Prompt, Sample
+from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.progress import duration
 
@@ -31,46 +42,104 @@ PHASES = {  # the name of a phase in the code -> in the table
     "teachers": "teachers",
     "learn": "student: forward, backward, step",
     "loss": "of which loss",
+    "evaluate": "evaluation, one batch of answers",
 }
 
 
 def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> None:
-    """Take one step and print the table; write no files."""
-    index, tokens = longest(data, prompter, config)
+    """Take the two steps, ask the batch, and print the table; write no files."""
+    index, prompt, structured = longest(data, prompter, config)
+    if config.routing.reference_text == "other_answer":  # all rows of the steps are one sample: no other one
+        config = replace(config, routing=replace(config.routing, reference_text="answer"))
     student = learner.student
-    endless = replace(student, banned_ids=(*student.banned_ids, *student.stop_ids))
     learner.peaks = PhasePeaks(student.device)
     with learner.timed("weights"):
         pass
-    learner.student = endless
-    train_step(learner, Batches([data[index]] * len(data), prompter, config), prompter, config)
+    learner.engine = ForcedTurns(student, config.rollout.max_new_tokens, structured=structured)
+    batches = Batches([data[index]] * len(data), prompter, config)
+    teachers: set[str] = set()
+    seconds = dict.fromkeys(PHASES, 0.0)  # of the slower of the two steps, by phase
+    for valid in (True, False):
+        learner.engine.valid = valid
+        learner.seconds.clear()
+        line = train_step(learner, batches, prompter, config)
+        teachers |= {key.removeprefix("loss/") for key in line if key.startswith("loss/")}
+        seconds = {phase: max(taken, learner.seconds[phase]) for phase, taken in seconds.items()}
+    steps = total_steps(config, len(data))
+    answers = _answers(config, steps)
+    asked = min(config.bench.batch, max(answers, 1))
+    with learner.timed("evaluate"):
+        _ask(learner.engine.student, prompt, asked, config)
+    seconds["evaluate"] = learner.seconds["evaluate"]
+    learner.seconds.update(seconds)
+    if process_group.rank() == 0:
+        _print(learner, config, len(prompt.ids), sorted(teachers - {"target"}))
+        _print_time(learner, steps, answers, asked)
 
-    table = Table(
-        title=f"one step, {tokens} + {config.rollout.max_new_tokens} tokens a row", title_justify="left"
-    )
+
+def longest(data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> tuple[int, Prompt, bool]:
+    """The index and prompt of the longest of the first `SEARCHED` rows, and whether it is asked to describe.
+
+    A row with a picture is preferred, because it has more teachers.
+    """
+    counts: Counter[str] = Counter()
+    best: tuple[bool, int, int, Prompt] | None = None
+    for index in range(min(SEARCHED, len(data))):
+        for item in prepare(data, [(index, index)], prompter, config, counts):
+            found = bool(item.sample.images), len(item.prompt.ids), index, item.prompt
+            best = found if best is None else max(best, found, key=lambda row: row[:2])
+    if best is None:
+        raise UserError(f"none of the first {SEARCHED} rows can be used: {dict(counts)}")
+    pictured, _, index, prompt = best
+    return index, prompt, pictured and config.routing.student == "structured"
+
+
+def _ask(student: Student, prompt: Prompt, rows: int, config: DistillRun) -> None:
+    """Sample one batch of answers of full length, as the evaluations do."""
+    bench = config.bench
+    sampling = Sampling(bench.max_new_tokens, bench.temperature, bench.top_p, bench.top_k)
+    requests = [Request(str(row), prompt) for row in range(rows)]
+    roll_out(student, SamplingJob(requests, sampling, ("dry run", bench.seed), bench.batch))
+
+
+def _answers(config: DistillRun, steps: int) -> int:
+    """The number of answers that all evaluations of the run ask for."""
+    items = sum(_items(name, task) for name, task in measured_tasks(config).items())
+    every = config.trainer.eval_every
+    between = (steps - 1) // every if every else 0  # these ask for greedy answers only
+    return items * (2 * (1 + config.bench.samples) + between)
+
+
+def _items(name: str, task: BenchTask) -> int:
+    """The number of items of a benchmark, without reading their pictures."""
+    if name == "priorworld":
+        return len(priorworld_items(task, task.limit))
+    _, reader = read_samples(registry.get(name), task, images=False, limit=task.limit)
+    return reader.total(0)
+
+
+def _print(learner: Learner, config: DistillRun, tokens: int, teachers: Sequence[str]) -> None:
+    """The table of memory and time by phase."""
+    peaks = learner.peaks.bytes if learner.peaks else {}
+    table = Table()
     for heading in ("phase", "peak GiB", "seconds"):
         table.add_column(heading, justify="left" if heading == "phase" else "right")
     for phase, label in PHASES.items():
-        if phase in learner.peaks.bytes:
-            gib = learner.peaks.bytes[phase] / GIB
-            table.add_row(label, f"{gib:.2f}", f"{learner.seconds[phase]:.1f}" if phase != "weights" else "")
-    console = Console()
-    console.print(table)
-    largest = max(learner.peaks.bytes.values()) / GIB
-    what = "of the device" if student.device.type == "cuda" else "resident"
-    console.print(f"peak {max(largest, peak_gib(student.device)):.2f} GiB {what}", highlight=False)
+        if phase in peaks:
+            taken = f"{learner.seconds[phase]:.1f}" if phase != "weights" else ""
+            table.add_row(label, f"{peaks[phase] / GIB:.2f}", taken)
+    print(f"one step, {tokens} + {config.rollout.max_new_tokens} tokens a row, every row of full length")
+    print(f"teachers: {', '.join(teachers) or 'none'}")
+    Console().print(table)
+    device = learner.student.device
+    what = "of the device" if device.type == "cuda" else "resident"
+    print(f"peak {max(max(peaks.values()) / GIB, peak_gib(device)):.2f} GiB {what}")
+
+
+def _print_time(learner: Learner, steps: int, answers: int, asked: int) -> None:
+    """The time of the whole run, from that of one step and of one batch of answers."""
     step = sum(learner.seconds[phase] for phase in ("rollout", "teachers", "learn"))
-    steps = total_steps(config, len(data))
-    console.print(f"{steps} steps: at most {duration(step * steps)} ({step:.1f} s a step)", highlight=False)
-
-
-def longest(data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> tuple[int, int]:
-    """The index and length in tokens of the longest prompt among the first `SEARCHED` rows."""
-    counts: Counter[str] = Counter()
-    best = (-1, 0)
-    for index in range(min(SEARCHED, len(data))):
-        for item in prepare(data, [(index, index)], prompter, config, counts):
-            best = max(best, (index, len(item.prompt.ids)), key=lambda found: found[1])
-    if best[0] < 0:
-        raise UserError(f"none of the first {SEARCHED} rows can be used: {dict(counts)}")
-    return best
+    evaluation = learner.seconds["evaluate"] * answers / asked
+    print(f"{steps} steps: at most {duration(step * steps)} ({step:.1f} s a step)")
+    print(f"{answers:,} answers of the evaluations: at most {duration(evaluation)}")
+    print(f"whole run: at most {duration(step * steps + evaluation)}, without loading and checkpoints")

@@ -29,6 +29,7 @@ from vigos_cli.supervision.batches import Batches
 from vigos_cli.supervision.contexts import Supervised, supervise_all, supervised_tokens
 from vigos_cli.supervision.hidden_states import hidden_states, predicting_states, teacher_states
 from vigos_cli.supervision.rollouts import sample_rollouts
+from vigos_cli.training.gradient_scale import divide_gradients, gradient_scale
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import learning_rate, total_steps
 from vigos_cli.training.step_report import StepReport
@@ -45,6 +46,7 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
         rollouts = sample_rollouts(student, prepared, prompter, config, step, learner.engine)
         rows = supervise_all(rollouts, prompter, config)
     rows, divisors = weigh_terms(rows, config.loss)
+    scale = gradient_scale(rows, student.base.dtype)
 
     learner.optimizer.zero_grad(set_to_none=True)
     with rng.torch_seed(config.seed, "dropout", step, process_group.rank()):
@@ -74,11 +76,12 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
                         )
                     loss = loss + part
                     report.add(role, float(part.detach()), stats, micro)
-                loss.backward()
+                (loss * scale).backward()
                 student.net.eval()
 
     with learner.timed("learn"):
         parameters = list(student.adapter.values())
+        divide_gradients(parameters, scale)
         process_group.sum_gradients(parameters)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, config.trainer.max_grad_norm))
         lr = learning_rate(config.trainer, step, total_steps(config, len(batches.data)))

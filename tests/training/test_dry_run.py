@@ -9,6 +9,7 @@ import pytest
 from conftest import distill_config, make_student
 
 from vigos_cli.cli.explain import options
+from vigos_cli.data.load import load_data
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, as_rollout
 from vigos_cli.method.prompts import Prompter
@@ -74,6 +75,21 @@ def test_the_dry_run_prints_memory_by_phase_and_the_time_of_the_whole_run(monkey
     (total,) = re.findall(r"whole run: at most (\d+) s", shown)
     assert abs(int(total) - 7 * step_seconds - learner.seconds["evaluate"] * 90 / 8) <= 1
     assert learner.student.stop_ids.isdisjoint(learner.student.banned_ids)
+
+
+def test_the_answers_to_rows_that_the_run_would_hold_back_are_counted(tmp_path, monkeypatch, capsys):
+    world = PriorWorld(size=30)
+    for index in range(30):
+        world[index].images[0].save(tmp_path / f"{index}.png")
+    row = '{{"question": "What is it?", "answer": "a hat", "images": ["{}.png"]}}'
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(row.format(index) for index in range(30)))
+    own = ("data=jsonl", f"data.path={file}")
+    config = distill_config(*SMALL, *own)
+    monkeypatch.setattr(module, "_ask", lambda *_: None)
+    run_dry(*own, data=load_data(config.data, 0))
+    # A fifth of the 30 rows, greedy answers before and after
+    assert "12 answers of the evaluations" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("structured", [True, False])

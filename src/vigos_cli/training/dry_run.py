@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vigos_cli.config.schema import BenchTask, DistillRun
+from vigos_cli.data.holdout import LARGEST_SHARE
 from vigos_cli.evaluation import registry
 from vigos_cli.evaluation.benchmark_rows import read_samples
 from vigos_cli.evaluation.benchmarks.priorworld_scoring import priorworld_items
@@ -27,6 +28,7 @@ from vigos_cli.models.peak_memory import GIB, PhasePeaks, peak_gib
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.batches import Batches, prepare
 from vigos_cli.training.forced_turns import ForcedTurns
+from vigos_cli.training.held_rows import number_asked
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import total_steps
 from vigos_cli.training.step import train_step
@@ -66,7 +68,7 @@ def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config
         teachers |= {key.removeprefix("loss/") for key in line if key.startswith("loss/")}
         seconds = {phase: max(taken, learner.seconds[phase]) for phase, taken in seconds.items()}
     steps = total_steps(config, len(data))
-    answers = _answers(config, steps)
+    answers = _answers(config, steps, len(data))
     asked = min(config.bench.batch, max(answers, 1))
     with learner.timed("evaluate"):
         _ask(learner.engine.student, prompt, asked, config)
@@ -102,16 +104,19 @@ def _ask(student: Student, prompt: Prompt, rows: int, config: DistillRun) -> Non
     roll_out(student, SamplingJob(requests, sampling, ("dry run", bench.seed), bench.batch))
 
 
-def _answers(config: DistillRun, steps: int) -> int:
-    """The number of answers that all evaluations of the run ask for."""
-    items = sum(_items(name, task) for name, task in measured_tasks(config).items())
+def _answers(config: DistillRun, steps: int, rows: int) -> int:
+    """The number of answers that all evaluations of a run on `rows` rows ask for."""
+    items = sum(_items(name, task, config, rows) for name, task in measured_tasks(config).items())
     every = config.trainer.eval_every
     between = (steps - 1) // every if every else 0  # these ask for greedy answers only
     return items * (2 * (1 + config.bench.samples) + between)
 
 
-def _items(name: str, task: BenchTask) -> int:
-    """The number of items of a benchmark, without reading their pictures."""
+def _items(name: str, task: BenchTask, config: DistillRun, rows: int) -> int:
+    """The number of items of a benchmark, without reading pictures; of a holdout the largest possible."""
+    if name == "holdout":
+        held = min(task.rows, rows // LARGEST_SHARE)
+        return number_asked(config, held, rows - held)
     if name == "priorworld":
         return len(priorworld_items(task, task.limit))
     _, reader = read_samples(registry.get(name), task, images=False, limit=task.limit)

@@ -57,9 +57,10 @@ def _content(out: Path, data: TableData, config: DistillRun) -> dict[str, object
     if saved.get("key") == key:
         return saved
     held = choose_holdout(data, task.rows, text_only=text_only)
+    training = len(data) - len(held.left_out)
+    fitting = rows_in_share(config, total_steps(config, training))
     allowed = min(len(held.rows), task.limit or len(held.rows))
-    fitting = rows_in_share(config, total_steps(config, len(data) - len(held.left_out)))
-    held = replace(held, asked=int(min(allowed, max(LEAST, fitting))))
+    held = replace(held, asked=number_asked(config, len(held.rows), training))
     notes = []
     if fitting < allowed:
         share = f"{config.bench.share:.0%} of the run (bench.share)"
@@ -70,6 +71,12 @@ def _content(out: Path, data: TableData, config: DistillRun) -> dict[str, object
     content = {"key": key, **replace(held, note="; ".join(filter(None, notes))).content()}
     write_json(file, content)
     return content
+
+
+def number_asked(config: DistillRun, rows: int, training: int) -> int:
+    """How many of `rows` held-back rows a run on `training` rows asks."""
+    allowed = min(rows, config.bench.tasks["holdout"].limit or rows)
+    return int(min(allowed, max(LEAST, rows_in_share(config, total_steps(config, training)))))
 
 
 def rows_in_share(config: DistillRun, steps: int) -> int | float:

@@ -153,8 +153,9 @@ def test_a_cell_that_fails_in_one_of_several_processes_ends_the_sweep(several, t
         raise RuntimeError("only here")
 
     monkeypatch.setattr("vigos_cli.training.distill.distill", fails)
-    config = job("ablate", ["+experiment=main"])
-    config.out = str(tmp_path)
+    config, cell = job("ablate", ["+experiment=main"]), tmp_path / "sweep" / "cell"
+    config.out = str(cell)
+    cell.mkdir(parents=True)
     if several:
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", "0")
@@ -162,7 +163,7 @@ def test_a_cell_that_fails_in_one_of_several_processes_ends_the_sweep(several, t
             run_cell(config)
     else:
         assert run_cell(config) is None
-    assert "only here" in (tmp_path / ERROR).read_text()
+    assert "only here" in (cell / ERROR).read_text()
 
 
 class Learner:

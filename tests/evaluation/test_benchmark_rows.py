@@ -288,7 +288,7 @@ def test_a_missing_path_is_an_error(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="contains no parquet and no JSON lines"):
         read("mathvista", path=str(tmp_path / "empty"))
-    with pytest.raises(UserError, match=r"plain names no data: set its path"):
+    with pytest.raises(UserError, match=r"bench=plain needs bench.path="):
         read("plain")
 
 

@@ -458,3 +458,22 @@ def test_runs_without_common_items_are_a_one_line_error(tmp_path):
         compare_runs([str(tmp_path), str(tmp_path)])
     with pytest.raises(ConfigError, match="two folders"):
         compare_runs(["a"])
+
+
+def test_a_file_without_a_row_that_can_be_asked_is_refused_by_its_rules(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"q": "What?", "answer": "a hat"}\n{"q": "Which?", "answer": "a cup"}\n')
+    run = job(
+        "eval", ["bench=plain", f"bench.path={file}", f"out={tmp_path / 'run'}", "responses=none.jsonl"]
+    )
+    (tmp_path / "none.jsonl").write_text('{"id": "0", "response": "a hat"}\n')
+    run.responses = str(tmp_path / "none.jsonl")
+    with pytest.raises(UserError, match="no row can be asked; left out: missing_question 2"):
+        evaluate(run)
+
+
+def test_a_run_of_another_benchmark_is_refused_before_anything_is_asked(tmp_path):
+    (tmp_path / "verdicts.jsonl").write_text('{"bench": "vilp_f", "part": "", "id": "1", "draw": 0}\n')
+    run = job("eval", ["bench=priorworld", f"compare=[{tmp_path}]", f"out={tmp_path / 'run'}"])
+    with pytest.raises(ConfigError, match=r"this command asks priorworld, but .* has vilp_f: set bench="):
+        evaluate(run)

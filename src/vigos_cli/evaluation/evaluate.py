@@ -35,7 +35,7 @@ from vigos_cli.evaluation.result import ASKED, Result, save_result, save_scores
 from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.evaluation.saved_responses import by_item, joined, missing, not_over_a_run, saved_responses
 from vigos_cli.types import Response, Sample, Verdict
-from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.quiet import quieten
 
 if TYPE_CHECKING:
@@ -61,12 +61,17 @@ def evaluate(
     if config.compare:
         from vigos_cli.evaluation.run_comparison import read_verdicts
 
-        read_verdicts(Path(config.compare[0]))
+        run = config.compare[0]
+        there = sorted({name.split()[0] for name in read_verdicts(Path(run))})
+        if not set(there) & set(tasks):
+            has, asked = ", ".join(there) or "no answers", ", ".join(tasks)
+            raise ConfigError(f"compare: this command asks {asked}, but {run} has {has}: set bench=")
     if config.judge.name != "none" and torchrun.launched_rank() == 0:
         from vigos_cli.evaluation.judge_scores import Judge
 
         judge = Judge(config.judge, out)
     if "holdout" in tasks and held is None:
+        quieten()  # before the imports of the next line
         from vigos_cli.evaluation.held_back import held_rows
 
         held = held_rows(config)
@@ -251,6 +256,7 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
                 yield _asked(sample, response, verdict)
 
         graded, pictures = _collect(verdicts())
+        _refuse_none(name, graded, reader)
     else:
         saved = saved_responses(Path(config.responses or ""), adapter.id_column)
         not_over_a_run(folder, Path(config.responses or ""))
@@ -262,11 +268,12 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
             saved = by_item(adapter, rows, saved, config.responses or "")
             samples = (sample for _, sample in rows)
         graded, pictures = _collect(_graded(adapter, joined(samples, saved), scorer))
+        _refuse_none(name, graded, reader)
         counts |= missing(adapter, {one.sample.id for one in graded}, saved, config.responses or "")
     counts |= {"revision": reader.revision} if reader.revision else {}
     if reader.left_out:
         counts["left_out"] = {rule: len(items) for rule, items in reader.left_out.items()}
-        print(f"{name}: left out {counts['left_out']}", file=sys.stderr)
+        print(f"{name}: left out: {_left_out(reader)}", file=sys.stderr)
     if reader.without_picture:
         counts["without_picture"] = reader.without_picture
         print(f"{name}: {reader.without_picture} items have no picture", file=sys.stderr)
@@ -281,6 +288,17 @@ def _bench(config: EvalRun, name: str, items: Items, asker: Asker | None, folder
         adapter.chance,
         pictures,
     )
+
+
+def _refuse_none(name: str, graded: Sequence[Graded], reader: RowReader) -> None:
+    """Raise UserError if every row was left out."""
+    if not graded and reader.left_out:
+        raise UserError(f"{name}: no row can be asked; left out: {_left_out(reader)}")
+
+
+def _left_out(reader: RowReader) -> str:
+    """The rules by which rows were left out, with the number of rows."""
+    return ", ".join(f"{rule} {len(items)}" for rule, items in reader.left_out.items())
 
 
 def _figures(bench: Bench, graded: Sequence[Graded]) -> dict[str, Any]:

@@ -119,8 +119,8 @@ class Adapter:
     def own_rows(self) -> tuple[Sequence[Row], Path]:
         """Raise UserError, because most benchmarks do not bring their own rows."""
         raise UserError(
-            f"bench.tasks.{self.name} names no data: set its path (a JSON lines or parquet file, or a "
-            f"folder) or its hub; bench={self.name} sets the hub data set if there is one"
+            f"bench={self.name} needs bench.path=, a JSON lines or parquet file or a folder (with several "
+            f"benchmarks bench.tasks.{self.name}.path=)"
         )
 
     def samples(

@@ -65,7 +65,7 @@ def _content(out: Path, data: TableData, config: DistillRun) -> dict[str, object
     if fitting < allowed:
         share = f"{config.bench.share:.0%} of the run (bench.share)"
         many = f"{held.asked} of the {len(held.rows)} rows held back are asked"
-        few = f"the evaluations take more than {share}, although only {many}"
+        few = f"{many}, the least number; so the evaluations take more than {share}"
         notes.append(few if fitting < held.asked else f"{many}, so that the evaluations take at most {share}")
     notes.append(unprotected(config.adapter.path, held))
     content = {"key": key, **replace(held, note="; ".join(filter(None, notes))).content()}

@@ -64,8 +64,10 @@ def train(
             line = train_step(learner, batches, prompter, config)
             failures = failures + 1 if line["grad_norm"] is None else 0
             if failures == PATIENCE:
+                other = "" if config.model.dtype == "float32" else ", or with model.dtype=float32"
                 raise UserError(
-                    f"no finite gradient for {PATIENCE} steps: lower trainer.lr, or try model.dtype=float32"
+                    f"no finite gradient for {PATIENCE} steps up to step {learner.step}: start again in "
+                    f"another folder with a lower trainer.lr{other}"
                 )
             if every.eval_every and learner.step % every.eval_every == 0 and learner.step < steps:
                 with learner.timed("evaluate"):

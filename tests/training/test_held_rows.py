@@ -96,7 +96,7 @@ def test_the_note_says_how_many_rows_are_asked_and_why(tmp_path):
     assert part.asked == 19 and part.rows == whole.rows
     assert part.note.startswith("19 of the 24 rows held back are asked, so that") and "10%" in part.note
     least = held("c", "trainer.steps=1")
-    assert least.asked == LEAST and least.note.startswith("the evaluations take more than 10% of the run")
+    assert least.asked == LEAST and "the least number; so the evaluations take more than 10%" in least.note
     assert held("d", "trainer.steps=1000", "bench.tasks.holdout.limit=5").asked == 5
     assert len(held("e", "bench.tasks.holdout.rows=6").rows) == 6
 

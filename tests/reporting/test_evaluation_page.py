@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from test_rollouts_page import CHROMIUM, HOSTILE, Reader, around, island, rendered, str_values
+from test_rollouts_page import CHROMIUM, HOSTILE, Reader, around, island, policy, rendered, str_values
 
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.item_pictures import KEPT, ItemPictures
@@ -95,12 +95,7 @@ def like(hostile: str) -> dict[str, Any]:
 def test_the_page_allows_only_its_own_script_and_style_and_downloads_nothing():
     text = evaluation_html(page())
     reader = Reader(text)
-    (policy,) = (
-        given["content"] or ""
-        for _, given in reader.tags
-        if given.get("http-equiv") == "Content-Security-Policy"
-    )
-    rules = dict(rule.split(maxsplit=1) for rule in policy.split(";"))
+    rules = policy(reader)
     assert rules["default-src"] == "'none'" and rules["img-src"] == "data:"
     for tag in ("style", "script"):
         (body,) = (data for name, given, data in reader.raw if name == tag and "type" not in given)

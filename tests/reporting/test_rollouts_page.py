@@ -82,6 +82,16 @@ class Reader(HTMLParser):
             self.raw.append((*self.tags[-1], data))
 
 
+def policy(reader: Reader) -> dict[str, str]:
+    """The rules of a page's content security policy."""
+    (content,) = (
+        given["content"] or ""
+        for _, given in reader.tags
+        if given.get("http-equiv") == "Content-Security-Policy"
+    )
+    return dict(rule.split(maxsplit=1) for rule in content.split(";"))
+
+
 def island(text: str) -> dict[str, Any]:
     """The data of a page (its JSON island), as read by its script."""
     (raw,) = (data for tag, given, data in Reader(text).raw if given.get("id") == "island")
@@ -135,12 +145,7 @@ def test_the_island_is_ascii_and_no_text_can_close_it(hostile):
 def test_the_page_allows_only_its_own_script_and_style():
     text = page([rollout(images=(Image.new("RGB", (4, 4)),))], "t", {})
     reader = Reader(text)
-    (policy,) = (
-        given["content"] or ""
-        for _, given in reader.tags
-        if given.get("http-equiv") == "Content-Security-Policy"
-    )
-    rules = dict(rule.split(maxsplit=1) for rule in policy.split(";"))
+    rules = policy(reader)
     assert rules["default-src"] == "'none'"
     assert rules["img-src"] == "data:"
     for tag in ("style", "script"):

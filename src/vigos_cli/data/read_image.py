@@ -24,8 +24,7 @@ from vigos_cli.data.images import BadRow
 
 def read_image(raw: Any, folder: Path) -> Image.Image:
     """Decode a picture given as PIL image, bytes, base64, dict of bytes or path, or path inside `folder`."""
-    if isinstance(raw, Mapping):
-        raw = raw.get("bytes") or raw.get("path")
+    raw = _stored(raw)
     if not raw:
         raise BadRow("missing_image")
     try:
@@ -43,8 +42,7 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
 
     Of a dict its bytes or its path are used.
     """
-    if isinstance(raw, Mapping):
-        raw = raw.get("bytes") or raw.get("path")
+    raw = _stored(raw)
     if not isinstance(raw, str):
         return raw
     root = Path(os.path.abspath(folder))
@@ -56,3 +54,8 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
         return base64.b64decode("".join(raw.split("base64,")[-1].split()), validate=True)
     except ValueError as error:
         raise BadRow("image_not_found" if inside else "image_outside") from error
+
+
+def _stored(raw: Any) -> Any:
+    """The bytes or the path of a picture that is given as a dict; any other value as it is."""
+    return (raw.get("bytes") or raw.get("path")) if isinstance(raw, Mapping) else raw

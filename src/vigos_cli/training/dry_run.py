@@ -28,7 +28,7 @@ from vigos_cli.models.peak_memory import GIB, PhasePeaks, peak_gib
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.batches import Batches, prepare
 from vigos_cli.training.forced_turns import ForcedTurns
-from vigos_cli.training.held_rows import number_asked
+from vigos_cli.training.held_rows import number_asked, rows_in_share
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import total_steps
 from vigos_cli.training.step import train_step
@@ -116,7 +116,8 @@ def _items(name: str, task: BenchTask, config: DistillRun, rows: int) -> int:
     """The number of items of a benchmark, without reading pictures; of a holdout the largest possible."""
     if name == "holdout":
         held = min(task.rows, rows // LARGEST_SHARE)
-        return number_asked(config, held, rows - held)
+        fitting = rows_in_share(config, total_steps(config, rows - held))
+        return number_asked(min(held, task.limit or held), fitting)
     if name == "priorworld":
         return len(priorworld_items(task, task.limit))
     _, reader = read_samples(registry.get(name), task, images=False, limit=task.limit)

@@ -57,10 +57,9 @@ def _content(out: Path, data: TableData, config: DistillRun) -> dict[str, object
     if saved.get("key") == key:
         return saved
     held = choose_holdout(data, task.rows, text_only=text_only)
-    training = len(data) - len(held.left_out)
-    fitting = rows_in_share(config, total_steps(config, training))
+    fitting = rows_in_share(config, total_steps(config, len(data) - len(held.left_out)))
     allowed = min(len(held.rows), task.limit or len(held.rows))
-    held = replace(held, asked=number_asked(config, len(held.rows), training))
+    held = replace(held, asked=number_asked(allowed, fitting))
     notes = []
     if fitting < allowed:
         share = f"{config.bench.share:.0%} of the run (bench.share)"
@@ -73,10 +72,9 @@ def _content(out: Path, data: TableData, config: DistillRun) -> dict[str, object
     return content
 
 
-def number_asked(config: DistillRun, rows: int, training: int) -> int:
-    """How many of `rows` held-back rows a run on `training` rows asks."""
-    allowed = min(rows, config.bench.tasks["holdout"].limit or rows)
-    return int(min(allowed, max(LEAST, rows_in_share(config, total_steps(config, training)))))
+def number_asked(allowed: int, fitting: int | float) -> int:
+    """How many of the `allowed` held-back rows a run asks, if `fitting` rows fit in the share."""
+    return int(min(allowed, max(LEAST, fitting)))
 
 
 def rows_in_share(config: DistillRun, steps: int) -> int | float:

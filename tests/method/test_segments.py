@@ -1,4 +1,7 @@
-"""The parser finds the kind of every token, and decides whether the format of a turn is valid."""
+"""The parser finds the kind of every token, and decides whether the format of a turn is valid.
+
+`labels` has the rules a second time. tests/real/ calls `check_sampled` with the vocabulary of Qwen.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import random
 import re
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from test_decode import DECODERS, TOKENIZERS, each_tokenizer
 
+from vigos_cli.method.decode import Decoder
 from vigos_cli.method.segments import FORMATS, after_think, boxes, last_box, parse, runs, unbox
 from vigos_cli.types import Kind, Segments
 
@@ -167,29 +172,33 @@ def test_fusing_two_tokens_does_not_change_the_others(text: str, data: st.DataOb
     assert (*apart[:at], *apart[at + 2 :]) == (*fused[:at], *fused[at + 1 :])
 
 
-def shuffled_ids(name: str, text: str, rng: random.Random) -> list[int]:
+def shuffled_ids(tokenizer: Any, text: str, rng: random.Random) -> list[int]:
     """Tokens that no tokenizer would choose: the text is cut at random, and some parts are single bytes."""
-    tokenizer = TOKENIZERS[name]
-    vocabulary = tokenizer.get_vocab()
     ids: list[int] = []
     while text:
         piece, text = text[: (n := rng.randint(1, 12))], text[n:]
         for token in tokenizer.tokenize(piece):
-            ids += [vocabulary[c] for c in token] if rng.random() < 0.2 else [vocabulary[token]]
+            ids += tokenizer.convert_tokens_to_ids(list(token) if rng.random() < 0.2 else [token])
     return ids
+
+
+def check_sampled(
+    decoder: Decoder, tokenizer: Any, text: str, seed: int, student: str = "structured", spans: str = "paper"
+) -> None:
+    """The kinds of the tokenizer's own tokens of a turn, and of tokens that it would not choose."""
+    rng, stop = random.Random(seed), tokenizer.convert_tokens_to_ids("<|im_end|>")
+    for ids in (tokenizer(text, add_special_tokens=False)["input_ids"], shuffled_ids(tokenizer, text, rng)):
+        decoded, ends = decoder.decode([*ids, stop])
+        assert decoded == text
+        got = check(text, ends, rng.randint(0, len(ids)), student, spans)
+        assert got.kinds[-1] is (E if got.valid else Kind.INVALID)
 
 
 @each_tokenizer
 @given(text=turns(), seed=st.integers(0, 10**6))
 @example(text=TURN, seed=0)
 def test_kinds_follow_the_rules_for_sampled_tokens(name: str, text: str, seed: int):
-    tokenizer, rng = TOKENIZERS[name], random.Random(seed)
-    stop = tokenizer.get_vocab()["<|im_end|>"]
-    for ids in (tokenizer(text, add_special_tokens=False)["input_ids"], shuffled_ids(name, text, rng)):
-        decoded, ends = DECODERS[name].decode([*ids, stop])
-        assert decoded == text
-        got = check(text, ends, rng.randint(0, len(ids)), "structured", "paper")
-        assert got.kinds[-1] is (E if got.valid else Kind.INVALID)
+    check_sampled(DECODERS[name], TOKENIZERS[name], text, seed)
 
 
 def test_the_fusing_tokenizer_crosses_tag_borders():

@@ -1,4 +1,7 @@
-"""Prompts equal those of the chat template, data adds no special tokens, and teachers read the whole turn."""
+"""Prompts equal those of the chat template, data adds no special tokens, and teachers read the whole turn.
+
+The functions `check_...` take the name of a processor; tests/real/ adds those of Qwen with `add_processor`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,14 @@ from transformers import AutoProcessor
 
 from vigos_cli.config.schema import PromptConfig, RoutingConfig
 from vigos_cli.method.decode import Decoder
-from vigos_cli.method.prompts import PlainText, Prompter, fill_template, load_prompts, reference_text
+from vigos_cli.method.prompts import (
+    EncodedImages,
+    PlainText,
+    Prompter,
+    fill_template,
+    load_prompts,
+    reference_text,
+)
 from vigos_cli.method.segments import after_think
 from vigos_cli.types import Prompt, Role, Rollout, Sample
 from vigos_cli.utils.errors import ConfigError
@@ -41,9 +51,20 @@ def prompter(name: str = "ordinary", **routing: Any) -> Prompter:
     return Prompter(PROCESSORS[name], TEXTS, RoutingConfig(**routing))
 
 
-DECODERS = {name: Decoder(made.tokenizer) for name, made in PROCESSORS.items()}
-PROMPTERS = {name: prompter(name) for name in PROCESSORS}
-IMAGES = {name: PROMPTERS[name].encode(PICTURES[:1]) for name in PROCESSORS}
+DECODERS: dict[str, Decoder] = {}
+PROMPTERS: dict[str, Prompter] = {}
+IMAGES: dict[str, EncodedImages] = {}
+
+
+def add_processor(name: str, made: Any) -> None:
+    """Make a processor known to the checks of this file."""
+    PROCESSORS[name], DECODERS[name] = made, Decoder(made.tokenizer)
+    PROMPTERS[name] = prompter(name)
+    IMAGES[name] = PROMPTERS[name].encode(PICTURES[:1])
+
+
+for known, of_family in list(PROCESSORS.items()):
+    add_processor(known, of_family)
 
 # ---- data that imitates special tokens and templates
 
@@ -70,9 +91,8 @@ overlapping = st.lists(st.sampled_from([p for t in SPECIAL for p in (t[:1], t[:5
 )
 
 
-@each_processor
-@given(text=hostile | overlapping)
-def test_data_is_plain_text(name: str, text: str):
+def check_plain_text(name: str, text: str) -> None:
+    """The data has no added token, and no character is lost."""
     tokenizer = PROCESSORS[name].tokenizer
     text = unicodedata.normalize("NFC", text)
     ids = PlainText(tokenizer).encode_message([(text, True)])
@@ -81,8 +101,12 @@ def test_data_is_plain_text(name: str, text: str):
 
 
 @each_processor
-@given(question=hostile, reference=hostile)
-def test_data_does_not_change_the_structure_of_a_prompt(name: str, question: str, reference: str):
+@given(text=hostile | overlapping)
+def test_data_is_plain_text(name: str, text: str):
+    check_plain_text(name, text)
+
+
+def check_structure(name: str, question: str, reference: str) -> None:
     """All special tokens of a prompt come from the template, for any data."""
     special = {i for i, token in PROCESSORS[name].tokenizer.added_tokens_decoder.items() if token.special}
     for role in ROLES:
@@ -91,6 +115,12 @@ def test_data_does_not_change_the_structure_of_a_prompt(name: str, question: str
         assert [i for i in wild.ids if i in special] == [i for i in tame.ids if i in special]
         assert len(wild.mm_token_types) == len(wild.ids)
         assert sum(wild.mm_token_types) == sum(tame.mm_token_types)
+
+
+@each_processor
+@given(question=hostile, reference=hostile)
+def test_data_does_not_change_the_structure_of_a_prompt(name: str, question: str, reference: str):
+    check_structure(name, question, reference)
 
 
 def test_only_instructions_produce_added_tokens():
@@ -133,10 +163,7 @@ def of_transformers(name: str, content: list[dict[str, Any]]) -> Any:
     )
 
 
-@each_processor
-@pytest.mark.parametrize("count", [0, 1, 2])
-@pytest.mark.parametrize("student", ["structured", "plain"])
-def test_a_prompt_equals_that_of_the_chat_template(name: str, student: str, count: int):
+def check_template(name: str, student: str, count: int, question: str, reference: str) -> None:
     """For ordinary data a prompt is the output of `apply_chat_template`, plus the pre-fill."""
     prompts = prompter(name, student=student)
     images = prompts.encode(PICTURES[:count])
@@ -151,10 +178,10 @@ def test_a_prompt_equals_that_of_the_chat_template(name: str, student: str, coun
     for role in ROLES:
         content = list(slots)
         if role in wanted:
-            text = wanted[role].replace("{question}", "What is it?").replace("{reference}", "a cube")
+            text = wanted[role].replace("{question}", question).replace("{reference}", reference)
             content.append({"type": "text", "text": text})
         theirs = of_transformers(name, content)
-        ours = prompts.render(role, images, question="What is it?", reference="a cube")
+        ours = prompts.render(role, images, question=question, reference=reference)
         body = len(ours.ids) - len(ours.prefill)
         assert list(ours.ids[:body]) == theirs["input_ids"][0].tolist()
         assert list(ours.mm_token_types[:body]) == theirs["mm_token_type_ids"][0].tolist()
@@ -163,6 +190,13 @@ def test_a_prompt_equals_that_of_the_chat_template(name: str, student: str, coun
         assert PROCESSORS[name].tokenizer.decode(ours.prefill) == prefill
         assert set(ours.features) == set(theirs) - {"input_ids", "attention_mask", "mm_token_type_ids"}
         assert all((ours.features[key] == theirs[key]).all() for key in ours.features)
+
+
+@each_processor
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize("student", ["structured", "plain"])
+def test_a_prompt_equals_that_of_the_chat_template(name: str, student: str, count: int):
+    check_template(name, student, count, "What is it?", "a cube")
 
 
 def test_the_perception_teacher_sees_no_text():
@@ -297,25 +331,27 @@ def check_positions(prompts: Prompter, name: str, prompt: Prompt, rollout: Rollo
     assert held == [(i, len(ids) - len(positions) + i) for i in range(first, len(positions))]
     body = len(prompt.ids) - len(prompt.prefill)
     assert ids[:body] == prompt.ids[:body]
-    return PROCESSORS["ordinary"].tokenizer.__class__ and Decoder(prompts._tokenizer).decode(ids[body:])[
-        0
-    ], len(held)
+    return DECODERS[name].decode(ids[body:])[0], len(held)
 
 
-@each_processor
-@given(turn=turns, cut=st.booleans(), role=st.sampled_from(ROLES))
-def test_every_teacher_reads_the_whole_turn(name: str, turn: str, cut: bool, role: Role):
+def check_whole_turn(name: str, turn: str, cut: bool, role: Role) -> None:
+    """The teacher reads the student's turn, pre-fill included."""
     rollout = roll(name, turn, cut)
     prompt = PROMPTERS[name].render(role, IMAGES[name], question="q", reference="r")
     assert check_positions(PROMPTERS[name], name, prompt, rollout) == (rollout.text, len(rollout.ids))
 
 
-@pytest.mark.slow
 @each_processor
-@given(turn=turns, cut=st.booleans(), finished=st.booleans())
-@example(turn="a</description>\n<think>\n", cut=False, finished=False)
-def test_the_reasoning_teachers_turn_starts_at_think(name: str, turn: str, cut: bool, finished: bool):
-    """Its turn is `<think>` and the student's text after it, also if a token crosses the border."""
+@given(turn=turns, cut=st.booleans(), role=st.sampled_from(ROLES))
+def test_every_teacher_reads_the_whole_turn(name: str, turn: str, cut: bool, role: Role):
+    check_whole_turn(name, turn, cut, role)
+
+
+def check_turn_from_think(name: str, turn: str, cut: bool, finished: bool) -> None:
+    """The reasoning teacher's turn is `<think>` and the student's text after it.
+
+    This also holds if a token crosses the border.
+    """
     prompts, rollout = prompter(name, reasoning_sees_description=False), roll(name, turn, cut, finished)
     start = after_think(rollout.text)
     assume(start)
@@ -325,6 +361,14 @@ def test_the_reasoning_teachers_turn_starts_at_think(name: str, turn: str, cut: 
     assert text == "<think>" + rollout.text[start:]
     begins = (0, *rollout.ends)[len(rollout.prompt.prefill) : -1]
     assert held == sum(begin >= start for begin in begins)
+
+
+@pytest.mark.slow
+@each_processor
+@given(turn=turns, cut=st.booleans(), finished=st.booleans())
+@example(turn="a</description>\n<think>\n", cut=False, finished=False)
+def test_the_reasoning_teachers_turn_starts_at_think(name: str, turn: str, cut: bool, finished: bool):
+    check_turn_from_think(name, turn, cut, finished)
 
 
 def test_only_the_reasoning_teacher_of_a_structured_turn_starts_at_think():

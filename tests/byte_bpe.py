@@ -77,13 +77,15 @@ def byte_bpe(pattern: str = ORDINARY, size: int = 500, nfc: bool = True) -> PreT
 
 @cache
 def processor(fusing: bool = False) -> Qwen2VLProcessor:
-    """The processor of a tiny Qwen2-VL: patches of 14 pixels, merged two by two."""
+    """The processor of a tiny Qwen2-VL with one of these tokenizers."""
+    return processor_of(byte_bpe(FUSING if fusing else ORDINARY))
+
+
+def processor_of(tokenizer: Any) -> Qwen2VLProcessor:
+    """A Qwen2-VL processor: patches of 14 pixels, merged two by two, and small pictures."""
     sizes: dict[str, Any] = {"patch_size": 14, "merge_size": 2, "min_pixels": 28 * 28, "max_pixels": 56 * 56}
     return Qwen2VLProcessor(
-        Qwen2VLImageProcessor(**sizes),
-        byte_bpe(FUSING if fusing else ORDINARY),
-        Qwen2VLVideoProcessor(**sizes),
-        chat_template=CHATML,
+        Qwen2VLImageProcessor(**sizes), tokenizer, Qwen2VLVideoProcessor(**sizes), chat_template=CHATML
     )
 
 

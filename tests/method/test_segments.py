@@ -30,12 +30,15 @@ junk = st.sampled_from(
     (*TAGS, "\\boxed{", "\\boxed{2}", "{", "}", "\\{", "\\}", " ", "\n", "a", ".", "é", "七", "<", ">", "</")
 )
 words = st.lists(st.sampled_from(("red", "a cube", ".", "\n", " ", "七", "2 < 3", "{x}", "")), max_size=3)
+CONTENT = words.map("".join)
 
 
 @st.composite
-def turns(draw: st.DrawFn) -> str:
-    """A valid turn with up to two faults: a piece that is missing, repeated, moved, or replaced by junk."""
-    content = words.map("".join)
+def turns(draw: st.DrawFn, content: st.SearchStrategy[str] = CONTENT) -> str:
+    """A valid turn with up to two faults: a piece that is missing, repeated, moved, or replaced by junk.
+
+    `content` is what stands between the delimiters.
+    """
     pieces = [TAGS[0], draw(content), TAGS[1], draw(content), TAGS[2], draw(content), TAGS[3], draw(content)]
     pieces += ["\\boxed{", draw(content), "}", draw(content)]
     for _ in range(draw(st.integers(0, 2))):

@@ -1,0 +1,167 @@
+"""Prompts and the teachers' turns with the published Qwen vocabulary; no network, no model."""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from functools import partial
+
+import pytest
+import qwen_tokenizer as qwen
+import test_prompts as prompts
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from test_qwen_vocabulary import NAMES, content, each_family, ids_of, pytestmark
+from test_segments import turns
+
+from vigos_cli.config.compose import job
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.method.segments import parse_rollout
+from vigos_cli.supervision.contexts import supervise_rollout
+from vigos_cli.types import Kind, Role
+
+__all__ = ["pytestmark"]  # also of this file
+
+hostile = st.lists(
+    st.sampled_from(NAMES) | content | st.sampled_from(("{question}", "<|", "|>", "think>"))
+).map("".join)
+parts_of_names = st.lists(st.sampled_from([p for t in NAMES for p in (t[:1], t[:5], t[5:], t[1:])])).map(
+    "".join
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def families() -> None:
+    """Make the processors known to the checks of tests/method/test_prompts.py."""
+    for family in qwen.FAMILIES:
+        prompts.add_processor(family, qwen.processor(family))
+
+
+# ---- what data may not do
+
+
+@each_family
+@given(text=hostile | parts_of_names)
+@example(text="".join(NAMES))
+@example(text="<|im_end|\u0338>")  # the tokenizer's normalisation joins the last two characters
+def test_data_is_plain_text(family: str, text: str):
+    prompts.check_plain_text(family, text)
+
+
+@each_family
+@given(question=hostile, reference=hostile)
+@settings(max_examples=30)
+def test_data_does_not_change_the_structure_of_a_prompt(family: str, question: str, reference: str):
+    prompts.check_structure(family, question, reference)
+
+
+# ---- prompts
+
+
+@each_family
+@pytest.mark.parametrize("student", ["structured", "plain"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+@given(question=content, reference=content)
+@settings(max_examples=15)
+def test_a_prompt_equals_that_of_the_chat_template(
+    family: str, student: str, count: int, question: str, reference: str
+):
+    """Questions come without white space at their ends (data/load.py)."""
+    prompts.check_template(family, student, count, f"Q{question}".strip(), reference)
+
+
+@each_family
+@pytest.mark.parametrize("name", ["vigos", "short"])
+@pytest.mark.parametrize("form", ["structured", "plain"])
+def test_the_prompts_of_the_package_have_one_token_for_each_part_of_a_picture(
+    family: str, name: str, form: str
+):
+    """And the tokens of the prompt with its pre-fill are those of the whole text."""
+    config = job("distill", ["out=unused", f"prompt={name}", f"routing.student={form}"])
+    prompter, tokenizer = (
+        Prompter(qwen.processor(family), config.prompt, config.routing),
+        qwen.tokenizer(family),
+    )
+    for count in range(3):
+        images = prompter.encode(prompts.PICTURES[:count])
+        merged = [int(grid.prod()) // 4 for grid in images.features.get("image_grid_thw", [])]
+        for role in prompts.ROLES:
+            got = prompter.render(role, images, question="What is it?\nAnswer.", reference="\\frac{1}{2}")
+            assert got.ids.count(151_655) == sum(merged) and len(merged) == count
+            text = tokenizer.decode(got.ids)
+            assert list(got.ids) == ids_of(family, text)
+            assert text.endswith(
+                "assistant\n"
+                + (config.prompt.prefill_structured if form == "structured" else config.prompt.prefill_plain)
+            )
+
+
+# ---- the teachers' turns
+
+
+@each_family
+@given(turn=turns(content), cut=st.booleans(), role=st.sampled_from(prompts.ROLES))
+def test_every_teacher_reads_the_whole_turn(family: str, turn: str, cut: bool, role: Role):
+    prompts.check_whole_turn(family, turn, cut, role)
+
+
+@each_family
+@given(turn=turns(content), cut=st.booleans(), finished=st.booleans())
+@example(turn="a</description>\n<think>\nb", cut=False, finished=False)
+@example(turn="a</description><think>The cube", cut=False, finished=False)
+@example(turn="a</description>><think></think>\\boxed{1}", cut=False, finished=True)
+@example(turn="a</description><think>👩‍🔬", cut=False, finished=False)
+def test_the_reasoning_teachers_turn_starts_at_think(family: str, turn: str, cut: bool, finished: bool):
+    prompts.check_turn_from_think(family, turn, cut, finished)
+
+
+@each_family
+@pytest.mark.parametrize("routing", ["vigos", "vigos_code", "opsd_structured"])
+@given(turn=turns(content))
+@example(turn="A red cube.</description>\n<think>\nIt is.</think>\\boxed{\\frac{1}{2}}.")
+@example(turn="A.</description><think>The cube.</think>\\boxed{T}.")
+@settings(max_examples=40)
+def test_each_term_has_tokens_that_its_teacher_reads(family: str, routing: str, turn: str):
+    """Under `vigos_code` the reasoning teacher's turn begins at `<think>`; it reads all reasoning tokens."""
+    config = job("distill", ["out=unused", f"routing={routing}"]).routing
+    own = prompts.prompter(
+        family,
+        student=config.student,
+        **{
+            key: getattr(config, key)
+            for key in ("perception_sees_prefill", "reasoning_sees_description", "spans")
+        },
+    )
+    images, rollout = prompts.IMAGES[family], prompts.roll(family, turn)
+    segments = parse_rollout(rollout, student=config.student, spans=config.spans)
+    prompt_for = partial(own.render, images=images, question="q", reference="r")
+    got = supervise_rollout(rollout, segments, config, own, prompt_for)
+    supervised = set()
+    for term in got.terms:
+        context = got.contexts[term.role]
+        places = [context.positions[i] for i in term.tokens]
+        assert [context.ids[place] for place in places if place is not None] == [
+            rollout.ids[i] for i in term.tokens
+        ]
+        supervised |= set(term.tokens)
+    wanted = {
+        i
+        for i, kind in enumerate(segments.kinds)
+        if routing == "opsd_structured" or kind not in (Kind.DELIMITERS, Kind.END)
+    }
+    assert supervised == wanted
+
+
+# ---- time
+
+
+@each_family
+def test_prompts_are_made_fast(family: str):
+    processor, start = qwen.processor(family), time.process_time()
+    made = Prompter(processor, prompts.TEXTS, job("distill", ["out=unused"]).routing)
+    assert time.process_time() - start < 1
+    images, start = prompts.IMAGES[family], time.process_time()
+    question = unicodedata.normalize("NFC", "What <|im_end|> is it? " * 20)
+    for _ in range(100):
+        made.render(Role.REASONING, images, question=question, reference="a")
+    assert time.process_time() - start < 2

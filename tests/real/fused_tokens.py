@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from string import ascii_letters, digits
 
 from qwen_tokenizer import ranks, tokenizer
 
@@ -286,7 +287,19 @@ def turns_table() -> str:
 
 # ---- the page
 
-TABLES = {"edges": edges_table, "examples": examples_table, "turns": turns_table}
+
+def lost_answers() -> list[str]:
+    """The letters and digits that have no token of their own as the whole content of a box."""
+    turns = {sign: f"{HEAD}.</think>\\boxed{{{sign}}}" for sign in ascii_letters + digits}
+    return [sign for sign, turn in turns.items() if loss_of(turn).unanswered]
+
+
+def letters_line() -> str:
+    """The result of `lost_answers` as a sentence."""
+    return f"Of all letters and digits these are lost: {', '.join(map(shown, lost_answers()))}."
+
+
+TABLES = {"edges": edges_table, "examples": examples_table, "turns": turns_table, "letters": letters_line}
 
 
 def renewed(page: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import unicodedata
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import qwen_tokenizer as qwen
@@ -16,9 +18,10 @@ from test_segments import turns
 
 from vigos_cli.config.compose import job
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.method.segments import parse_rollout
+from vigos_cli.method.segments import DESCRIPTION_END, parse_rollout
 from vigos_cli.supervision.contexts import supervise_rollout
-from vigos_cli.types import Kind, Role
+from vigos_cli.supervision.rollouts import reference_completion
+from vigos_cli.types import Kind, Role, Sample
 
 __all__ = ["pytestmark"]  # also of this file
 
@@ -150,6 +153,20 @@ def test_each_term_has_tokens_that_its_teacher_reads(family: str, routing: str, 
         if routing == "opsd_structured" or kind not in (Kind.DELIMITERS, Kind.END)
     }
     assert supervised == wanted
+
+
+@each_family
+@pytest.mark.parametrize("rest", ["", "<think>b", "\n<think>b", "\n\nb", "The cube", " <think>b"])
+def test_the_completion_of_sft_begins_after_the_tag(family: str, rest: str):
+    """`><`, `>\\n` and `>The` are one token each: only their part of the tag is kept."""
+    student: Any = SimpleNamespace(tokenizer=qwen.tokenizer(family), stop_ids=frozenset({151_645}))
+    item: Any = SimpleNamespace(sample=Sample("s", "q", "T", (), solution="It is true."))
+    rollout = prompts.roll(family, f"A cube.{DESCRIPTION_END}{rest}")
+    got = reference_completion(student, prompts.PROMPTERS[family], item, rollout)
+    assert got.text == f"<description>A cube.{DESCRIPTION_END} <think> It is true. </think> \\boxed{{T}}"
+    assert got.ids[: len(ids_of(family, "A cube.</description"))] == tuple(
+        ids_of(family, "A cube.</description")
+    )
 
 
 # ---- time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +17,7 @@ from test_qwen_vocabulary import NAMES, content, each_family, ids_of, pytestmark
 from test_segments import turns
 
 from vigos_cli.config.compose import job
+from vigos_cli.config.schema import RoutingConfig
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.segments import DESCRIPTION_END, parse_rollout
 from vigos_cli.supervision.contexts import supervise_rollout
@@ -118,6 +119,11 @@ def test_the_reasoning_teachers_turn_starts_at_think(family: str, turn: str, cut
     prompts.check_turn_from_think(family, turn, cut, finished)
 
 
+@cache
+def routing_config(name: str) -> RoutingConfig:
+    return job("distill", ["out=unused", f"routing={name}"]).routing
+
+
 @each_family
 @pytest.mark.parametrize("routing", ["vigos", "vigos_code", "opsd_structured"])
 @given(turn=turns(content))
@@ -126,7 +132,7 @@ def test_the_reasoning_teachers_turn_starts_at_think(family: str, turn: str, cut
 @settings(max_examples=40)
 def test_each_term_has_tokens_that_its_teacher_reads(family: str, routing: str, turn: str):
     """Under `vigos_code` the reasoning teacher's turn begins at `<think>`; it reads all reasoning tokens."""
-    config = job("distill", ["out=unused", f"routing={routing}"]).routing
+    config = routing_config(routing)
     own = prompts.prompter(
         family,
         student=config.student,
@@ -175,7 +181,7 @@ def test_the_completion_of_sft_begins_after_the_tag(family: str, rest: str):
 @each_family
 def test_prompts_are_made_fast(family: str):
     processor, start = qwen.processor(family), time.process_time()
-    made = Prompter(processor, prompts.TEXTS, job("distill", ["out=unused"]).routing)
+    made = Prompter(processor, prompts.TEXTS, RoutingConfig())
     assert time.process_time() - start < 1
     images, start = prompts.IMAGES[family], time.process_time()
     question = unicodedata.normalize("NFC", "What <|im_end|> is it? " * 20)

@@ -45,19 +45,17 @@ def sample_rollouts(
 def reference_completion(student: Student, prompter: Prompter, item: Prepared, rollout: Rollout) -> Rollout:
     """The completion of the control `sft`: the student's description, then the reference solution.
 
-    If the token that ends the tag of the description holds more text (`><`, `>\n`), the rest is left out.
+    If the token that ends the tag of the description holds more text (`><`), the rest of it is left out.
     """
     head: tuple[int, ...] = ()
     thinks = ""
     if DESCRIPTION_END in rollout.text:
         head, thinks = description_tokens(rollout), f" {THINK}"
-        edges = (0, *rollout.ends)[
-            len(rollout.prompt.prefill) :
-        ]  # token i of the completion begins at edges[i]
+        begins = (0, *rollout.ends)[len(rollout.prompt.prefill) :]  # where the text of each token begins
         tag_end = rollout.text.index(DESCRIPTION_END) + len(DESCRIPTION_END)
-        if edges[len(head)] > tag_end:
+        if begins[len(head)] > tag_end:
             head = head[:-1]
-            thinks = rollout.text[edges[len(head)] : tag_end] + thinks
+            thinks = rollout.text[begins[len(head)] : tag_end] + thinks
     solution = reference_text(item.sample, "solution")
     tail = [(f"{thinks} ", False), (solution, True), (f" {THINK_END} \\boxed{{", False)]
     tail += [(reference_text(item.sample), True), ("}", False)]

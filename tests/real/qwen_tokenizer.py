@@ -95,14 +95,14 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 @cache
-def tokenizer(family: str) -> Qwen2Tokenizer:
+def tokenizer(family: str) -> Any:
     """The tokenizer of a family: transformers' own class, with the family's added tokens at their ids."""
     special, plain = FAMILIES[family]
     vocab, merges = vocabulary()
+    options: dict[str, Any] = {"vocab": vocab, "merges": merges}
     tokens = [AddedToken(name, special=name in special, normalized=False) for name in (*special, *plain)]
-    options: dict[str, Any] = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None}
-    options["added_tokens_decoder"] = dict(enumerate(tokens, start=SIZE))
-    return Qwen2Tokenizer(vocab=vocab, merges=merges, **options)
+    options |= {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None}
+    return Qwen2Tokenizer(**options, added_tokens_decoder=dict(enumerate(tokens, start=SIZE)))
 
 
 @cache

@@ -3,7 +3,7 @@
     students = both_dtypes("seed=1")                         # {"float32": ..., "bfloat16": ...}
     turns = own_turns(students["float32"], "routing=vigos")
     steps = [one_step(student, turns, "routing=vigos") for student in students.values()]
-    compare(*steps)                                          # Difference(loss=0.002, gradient=0.03, cosine=0.9995)
+    compare(*steps)                      # Difference(loss=0.002, gradient=0.03, cosine=0.9995)
 
 The float32 student has the weights of the bfloat16 student, so that only the arithmetic differs. The adapter
 is float32 in both. Its second factor is not zero as in a new adapter, because then the first would have no
@@ -96,10 +96,8 @@ def written_turns(student: Student, *overrides: str) -> Turns:
     valid = " It is red. </think> \\boxed{red}"
     if distill_config(*overrides).routing.student == "structured":
         valid = f" A red cube. </description> <think>{valid}"
-    turns = [
-        student.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (valid, " A red cube.")
-    ]
-    return [tuple(turns[i % 3 == 2]) for i in range(ROWS)]
+    texts = [" A red cube." if i % 3 == 2 else valid for i in range(ROWS)]
+    return [tuple(student.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
 
 
 def rollouts_of(student: Student, turns: Turns, *overrides: str) -> Recorded:

@@ -2,8 +2,9 @@
 
     python tests/tools/bfloat16_gradients.py [SEEDS]
 
-Its output is in the section "bfloat16" of docs/method.md: the tiny model with its own rollouts and every routing
-that trains, the small random models of `twins.py`, and what the shape of a batch and the sampler change.
+Its output is in the section "bfloat16" of docs/method.md: steps of the tiny model with its own rollouts and
+every routing that trains, steps of the small random models of `twins.py`, and the log-probabilities of the
+sampler and of batches of another shape.
 """
 
 from __future__ import annotations
@@ -79,26 +80,37 @@ def row_of(name: str, found: list[Difference]) -> list[str]:
     return [name, f"{mean:.3f}", f"{largest:.3f}", f"{cosine:.4f}", f"{loss:.1e}"]
 
 
-def of_tokens(seed: int) -> Iterator[list[str]]:
+def of_tokens(model: str, seeds: range, *words: str) -> Iterator[list[str]]:
     """Differences at the same tokens, in nats, between two computations that ought to be equal."""
-    for name, student in both_dtypes(f"seed={seed}", size=0.0).items():
-        rows, sampled = sampled_rows(student, seed)
-        scored = torch.tensor([s.student for row in score_tokens(student, rows) for s in row])
-        yield [name, "the sampler's log p, the loss's log p", *figures((scored - sampled).abs())]
-        whole = hidden_states(student, Role.STUDENT, rows)
-        kl = []
-        for b, row in enumerate(rows):
-            places = slice(len(row.rollout.prompt.ids) - 1, len(row.contexts[Role.STUDENT].ids) - 1)
-            alone = hidden_states(student, Role.STUDENT, [row])[0, places]
-            ids = torch.tensor(row.rollout.ids)
-            kl.append(token_log_probs(alone, student.head_VH, ids, whole[b, places])[1])
-        yield [name, "KL of a row alone and the row in a batch of 6", *figures(torch.cat(kl))]
+    found: dict[tuple[str, str], list[Tensor]] = {}
+    for seed in seeds:
+        for name, student in both_dtypes(*words, f"seed={seed}", size=0.0).items():
+            rows, sampled_N = sampled_rows(student, *words, f"seed={seed}")
+            scored_N = torch.tensor([score.student for row in score_tokens(student, rows) for score in row])
+            gap_N = (scored_N - sampled_N).abs()
+            found.setdefault((name, "log p of the sampler and of the loss"), []).append(gap_N)
+            kl_N = shape_divergence(student, rows)
+            found.setdefault((name, "KL of a row alone and in a batch of 6"), []).append(kl_N)
+    for (name, what), parts in sorted(found.items(), key=lambda item: item[0][1]):
+        yield [model, what, name, *figures(torch.cat(parts))]
 
 
 @torch.no_grad()
-def sampled_rows(student: Student, seed: int) -> tuple[list[Supervised], Tensor]:
+def shape_divergence(student: Student, rows: list[Supervised]) -> Tensor:
+    """KL between the distributions of each token if its row is read alone and if it is read in a batch."""
+    batch_BTH, found = hidden_states(student, Role.STUDENT, rows), []
+    for b, row in enumerate(rows):
+        places = slice(len(row.rollout.prompt.ids) - 1, len(row.contexts[Role.STUDENT].ids) - 1)
+        alone_NH = hidden_states(student, Role.STUDENT, [row])[0, places]
+        ids_N = torch.tensor(row.rollout.ids)
+        found.append(token_log_probs(alone_NH, student.head_VH, ids_N, batch_BTH[b, places])[1])
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def sampled_rows(student: Student, *words: str) -> tuple[list[Supervised], Tensor]:
     """Rollouts of the first batch, and the log-probability with which the sampler saw each token."""
-    prompter, batches, config = a_batch(student, f"seed={seed}", "routing=vigos")
+    prompter, batches, config = a_batch(student, *words)
     seen: list[Tensor] = []
     choose = sampler.KeyedChoice.__call__
 
@@ -127,16 +139,12 @@ def main() -> None:
     seeds = range(1, int(sys.argv[1] if len(sys.argv) > 1 else 3) + 1)
     steps = ["gradient, mean", "gradient, largest", "cosine, smallest", "loss, largest"]
     print(f"seeds {seeds.start} to {seeds.stop - 1}; {DTYPES[1]} against {DTYPES[0]}\n", flush=True)
-    print(
-        markdown_table(["routing", *steps], [row_of(*found) for found in of_routings(seeds)]),
-        "\n",
-        flush=True,
-    )
-    print(
-        markdown_table(["family", *steps], [row_of(*found) for found in of_families(seeds)]), "\n", flush=True
-    )
-    rows = [row for seed in seeds for row in of_tokens(seed)]
-    print(markdown_table(["dtype", "at the same tokens", "tokens", "mean, nats", "largest, nats"], rows))
+    for kind, made in (("routing", of_routings(seeds)), ("family", of_families(seeds))):
+        print(markdown_table([kind, *steps], [row_of(*found) for found in made]), "\n", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        twin = f"model.path={save_twin('qwen2vl', Path(folder))}"
+        rows = [*of_tokens("tiny", seeds), *of_tokens("random Qwen2-VL", seeds, twin)]
+    print(markdown_table(["model", "difference", "dtype", "tokens", "mean, nats", "largest, nats"], rows))
 
 
 if __name__ == "__main__":

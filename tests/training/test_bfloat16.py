@@ -1,9 +1,9 @@
 """A step in bfloat16 has the loss and the gradient of a step in float32, up to the rounding of 8 bits.
 
-Loss and adapter are float32 in both; only the passes through the frozen model round to 8 bits. Bounds are three
-times the largest difference over seeds 1 to 3 (tests/tools/bfloat16_gradients.py prints them), because no
-useful bound follows from the rounding of a single operation: its effect depends on the weights, and relative to
-the gradient it is the larger the closer student and teacher are.
+Loss and adapter are float32 in both; only the passes through the frozen model round to 8 bits. The bounds are
+three times the largest difference over seeds 1 to 3, which tests/tools/bfloat16_gradients.py prints. No
+useful bound follows from the rounding of a single operation: its effect depends on the weights, and relative
+to the gradient it is the larger, the closer student and teacher are.
 """
 
 from __future__ import annotations
@@ -84,14 +84,13 @@ def test_a_step_of_every_family_has_the_gradient_of_float32(family, tmp_path):
         assert found.cosine > 1 - TWIN_GRADIENT**2 / 2
 
 
-@pytest.mark.parametrize("routing", ["opsd_structured"])
-def test_a_new_adapter_and_the_same_prompt_have_no_loss(students, routing):
-    """Student and teacher then read the same batch with the same weights: equal to the last bit."""
-    overrides = (f"routing={routing}", "prompt.reference=${prompt.structured}", "seed=1")
-    fresh = both_dtypes("seed=1", size=0.0)
-    for student in fresh.values():
-        found = one_step(student, own_turns(student, *overrides), *overrides)
-        assert found.loss == 0 and found.line["grad_norm"] == 0
+def test_a_new_adapter_and_the_same_prompt_have_no_loss():
+    """Student and teacher then read the same batch with the same weights, so their states are equal."""
+    overrides = ("routing=opsd_structured", "prompt.reference=${prompt.structured}", "seed=1")
+    for student in both_dtypes("seed=1", size=0.0).values():
+        found = one_step(student, written_turns(student, *overrides), *overrides)
+        assert found.loss < 1e-9 and found.line["grad_norm"] < 1e-5
+        assert found.line["supervised_tokens"] > 0
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """A step in bfloat16 has the loss and the gradient of a step in float32, up to the rounding of 8 bits.
 
-Loss and adapter are float32 in both; only the passes through the frozen model round to 8 bits. The bounds are
-three times the largest difference over seeds 1 to 3, which tests/tools/bfloat16_gradients.py prints. No
-useful bound follows from the rounding of a single operation: its effect depends on the weights, and relative
-to the gradient it is the larger, the closer student and teacher are.
+Loss and adapter are float32 in both; only the passes through the frozen model round to 8 bits. No useful
+bound follows from the rounding of a single operation: its effect depends on the weights, and relative to the
+gradient it is the larger, the closer student and teacher are (docs/method.md, "bfloat16"). So the bounds here
+are about three times what was measured with the same seed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -21,8 +22,18 @@ from two_dtypes import ROUTINGS, both_dtypes, compare, one_step, own_turns, writ
 
 from vigos_cli.training.distill import distill
 
-GRADIENT, LOSS = 0.2, 0.13  # relative; measured: 0.067 and 0.042 on the tiny model
-TWIN_GRADIENT, TWIN_LOSS = 0.07, 0.01  # measured: 0.021 and 0.003
+
+@dataclass(frozen=True)
+class Bound:
+    """The largest relative difference of gradient and loss."""
+
+    gradient: float
+    loss: float
+
+
+TINY = Bound(0.05, 5e-3)  # measured: 0.016 and 0.0014
+CLOSE = Bound(0.13, 4e-2)  # routing=no_reasoning, whose loss is 0.0001: 0.041 and 0.013
+RANDOM = Bound(0.11, 1.2e-2)  # the small random models: 0.035 and 0.0042
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +64,20 @@ def both_steps(students, turns, *overrides):
     return exact, rounded
 
 
+def check(exact, rounded, bound):
+    found = compare(exact, rounded)
+    assert found.gradient < bound.gradient and found.loss < bound.loss
+    assert found.cosine > 1 - bound.gradient**2 / 2  # of vectors of one length that differ by the bound
+
+
 def check_routing(students, turns, routing):
     overrides = (f"routing={routing}", "seed=1")
-    exact, rounded = both_steps(students, turns[distill_config(*overrides).routing.student], *overrides)
-    found = compare(exact, rounded)
-    assert found.gradient < GRADIENT and found.loss < LOSS
-    assert found.cosine > 1 - GRADIENT**2 / 2  # the cosine of two vectors that differ by GRADIENT at most
+    steps = both_steps(students, turns[distill_config(*overrides).routing.student], *overrides)
+    check(*steps, CLOSE if routing == "no_reasoning" else TINY)
 
 
-@pytest.mark.parametrize("routing", ["vigos"])
-def test_a_step_has_the_gradient_of_float32(students, turns, routing):
-    check_routing(students, turns, routing)
+def test_a_step_has_the_gradient_of_float32(students, turns):
+    check_routing(students, turns, "vigos")
 
 
 @pytest.mark.slow
@@ -79,9 +93,7 @@ def test_a_step_of_every_family_has_the_gradient_of_float32(family, tmp_path):
     pair = both_dtypes(*where, seed=1)
     for routing in ("routing=vigos", "routing=opsd_structured"):
         turns = written_turns(pair["float32"], *where, routing)
-        found = compare(*both_steps(pair, turns, *where, routing))
-        assert found.gradient < TWIN_GRADIENT and found.loss < TWIN_LOSS, routing
-        assert found.cosine > 1 - TWIN_GRADIENT**2 / 2
+        check(*both_steps(pair, turns, *where, routing), RANDOM)
 
 
 def test_a_new_adapter_and_the_same_prompt_have_no_loss():

@@ -57,6 +57,7 @@ class Step:
 class Difference:
     """How far two steps differ."""
 
+    exact: float  # the loss in float32
     loss: float  # relative
     gradient: float  # norm of the difference divided by the norm
     cosine: float
@@ -143,6 +144,7 @@ def compare(exact: Step, other: Step) -> Difference:
     """The relative difference of loss and gradient from `exact`, and the cosine of the gradients."""
     a, b = (torch.cat([g.double().flatten() for g in s.gradient.values()]) for s in (exact, other))
     return Difference(
+        exact=exact.loss,
         loss=abs(other.loss - exact.loss) / abs(exact.loss),
         gradient=float((a - b).norm() / a.norm()),
         cosine=float(a @ b / (a.norm() * b.norm())),

@@ -77,7 +77,9 @@ def row_of(name: str, found: list[Difference]) -> list[str]:
     mean = sum(d.gradient for d in found) / len(found)
     largest = max(d.gradient for d in found)
     loss, cosine = max(d.loss for d in found), min(d.cosine for d in found)
-    return [name, f"{mean:.3f}", f"{largest:.3f}", f"{cosine:.4f}", f"{loss:.1e}"]
+    values = [d.exact for d in found]
+    span = f"{min(values):.1g} to {max(values):.2g}"
+    return [name, span, f"{mean:.3f}", f"{largest:.3f}", f"{cosine:.4f}", f"{loss:.1e}"]
 
 
 def of_tokens(model: str, seeds: range, *words: str) -> Iterator[list[str]]:
@@ -137,7 +139,7 @@ def figures(values_N: Tensor) -> list[str]:
 def main() -> None:
     """Print the tables."""
     seeds = range(1, int(sys.argv[1] if len(sys.argv) > 1 else 3) + 1)
-    steps = ["gradient, mean", "gradient, largest", "cosine, smallest", "loss, largest"]
+    steps = ["loss in float32", "gradient, mean", "gradient, largest", "cosine, smallest", "loss, largest"]
     print(f"seeds {seeds.start} to {seeds.stop - 1}; {DTYPES[1]} against {DTYPES[0]}\n", flush=True)
     for kind, made in (("routing", of_routings(seeds)), ("family", of_families(seeds))):
         print(markdown_table([kind, *steps], [row_of(*found) for found in made]), "\n", flush=True)

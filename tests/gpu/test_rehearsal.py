@@ -1,0 +1,181 @@
+"""The GPU checks on the CPU, with a twin of four layers: every line that a card runs, in small."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gpu import check_gpu, small_checks
+from gpu.check_gpu import CHECKS, run_checks
+from gpu.gpu_report import EMPTY, OTHER, TABLES, Report
+from gpu.random_model import write_model
+from gpu.session import Checks, Failed, tail
+from gpu.sizes import TRUE, TWIN, model_settings
+
+from vigos_cli.models.planned_config import known_config
+from vigos_cli.models.pretrained import empty_model
+
+
+@pytest.mark.slow
+def test_the_rehearsal_passes_and_fills_every_field_of_the_report(tmp_path):
+    file = tmp_path / "gpu-report.md"
+    report = run_checks(TWIN, file, tmp_path)
+    assert [(one.name, one.error) for one in report.outcomes] == [(name, None) for name in CHECKS]
+    assert report.missing() == []
+    text = file.read_text()
+    assert EMPTY not in text and f"{len(CHECKS)} of {len(CHECKS)} checks passed" in text
+    assert [p.name for p in tmp_path.iterdir()] == [file.name], "models and runs are removed at the end"
+
+
+# ---------------------------------------------------------------- the report
+
+
+def test_the_report_names_every_empty_field():
+    report = Report("twin")
+    every = [(t, row, column) for t, (rows, columns) in TABLES.items() for row in rows for column in columns]
+    assert len(report.missing()) == len(set(every)) == len(every) == report.markdown().count(EMPTY)
+    for table, row, column in every:
+        report.cells[table, row, column] = "1"
+    assert report.missing() == [] and EMPTY not in report.markdown()
+    report.put(OTHER, "parameters", value=" ")
+    assert report.missing() == [f"{OTHER}: parameters: value"]
+
+
+def test_a_failed_check_is_written_down_and_the_next_one_runs(tmp_path, monkeypatch):
+    def memory(checks: Checks) -> None:
+        raise Failed("exit code 1: vigos: out of memory while the student learned: repeat | it")
+
+    def broken(checks: Checks) -> None:
+        _ = {}["plan"]
+
+    done = []
+    own = {"dry run": memory, "resume": broken, "merge": done.append}
+    monkeypatch.setattr(check_gpu, "CHECKS", own)
+    report = run_checks(TWIN, tmp_path / "gpu-report.md", tmp_path)
+    text = (tmp_path / "gpu-report.md").read_text()
+    assert len(done) == 1 and len(report.failed) == 2 and "1 of 3 checks passed" in text
+    assert (
+        "| dry run | FAILED | 0 | exit code 1: vigos: out of memory while the student learned: repeat / it |"
+        in text
+    )
+    assert "| resume | FAILED | 0 | KeyError: 'plan' |" in text and "| merge | passed | 0 | - |" in text
+
+
+# ---------------------------------------------------------------- processes
+
+
+@pytest.fixture
+def checks(tmp_path) -> Checks:
+    return Checks(TWIN, tmp_path, tmp_path / "gpu-report.md")
+
+
+def test_a_process_that_takes_too_long_is_stopped(tmp_path):
+    checks = Checks(replace(TWIN, minutes=0.03), tmp_path, tmp_path / "gpu-report.md")
+    with pytest.raises(Failed, match=r"it was stopped, because the 0\.03 minutes are over: no output"):
+        checks.child(("machine", {"device": "cpu"}), name="prepare")
+    with pytest.raises(Failed, match="not started"):
+        checks.child(("machine", {"device": "cpu"}), name="prepare")
+
+
+def test_the_last_message_of_vigos_says_what_went_wrong(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("a\nvigos: resuming with b\nvigos: out of memory in the loss: c\nTraceback\nd\n")
+    assert tail(log) == "vigos: out of memory in the loss: c"
+    log.write_text("\na\nb\n\nc\nRuntimeError: CUDA error\n")
+    assert tail(log) == "b / c / RuntimeError: CUDA error"
+    log.write_text("")
+    assert tail(log) == "no output"
+
+
+def test_a_check_that_needs_an_adapter_says_that_there_is_none(checks):
+    with pytest.raises(Failed, match="neither an adapter nor a checkpoint"):
+        check_gpu.merging(checks)
+    (checks.run / "checkpoints" / "step-000002").mkdir(parents=True)
+    assert checks.adapter.endswith("step-000002")
+    (checks.run / "adapter").mkdir()
+    assert checks.adapter.endswith("run/adapter")
+
+
+def test_a_folder_without_room_is_refused_before_anything_is_written(checks, monkeypatch):
+    monkeypatch.setattr(check_gpu.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**8}))
+    with pytest.raises(Failed, match=r"0\.1 GiB free, 0\.2 are needed: set TMPDIR"):
+        check_gpu.prepare(checks)
+    assert list(checks.folder.iterdir()) == []
+
+
+# ---------------------------------------------------------------- checks that find what they look for
+
+
+def test_weights_that_changed_between_two_processes_are_found(checks):
+    with pytest.raises(Failed, match="hashes of no moment only"):
+        check_gpu.frozen_weights(checks)
+    checks.hashes = dict.fromkeys(("a", "b", "c"), "12ab")
+    check_gpu.frozen_weights(checks)
+    checks.hashes["b"] = "12ac"
+    with pytest.raises(Failed, match="they differ"):
+        check_gpu.frozen_weights(checks)
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+def test_an_optimizer_that_loses_its_state_is_found(tmp_path, monkeypatch):
+    cpu = torch.device("cpu")
+    found = small_checks.resumed_optimizer(tmp_path / "a", cpu)
+    assert found == {"largest_difference": 0, "moments": ["float32", "uint8"], "paged": 0}
+    monkeypatch.setattr(small_checks, "load_checkpoint", lambda place, optimizer: None)
+    assert small_checks.resumed_optimizer(tmp_path / "b", cpu)["largest_difference"] > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("optimizer", {"largest_difference": 1e-9, "moments": ["uint8"], "paged": 0}),
+        ("optimizer", {"largest_difference": 0.0, "moments": ["float32"], "paged": 0}),
+        ("gradients", {"losses": 0.01, "difference": 0.5}),
+        ("gradients", {"losses": 0.5, "difference": 0.01}),
+    ],
+)
+def test_small_checks_fail_beyond_their_limits(checks, name, value):
+    side = {"loss": dict.fromkeys(check_gpu.TEACHERS, 1.0), "norm": 1.0, "dtype": "bfloat16"}
+    right = {
+        "optimizer": {"largest_difference": 0.0, "moments": ["float32", "uint8"], "paged": 0},
+        "gradients": {"here": side, "cpu": side, "cosine": 1.0, "losses": 0.01, "difference": 0.01},
+    }
+    function = {"optimizer": check_gpu.optimizer_state, "gradients": check_gpu.gradients}[name]
+    checks.small_checks = {task: {"figures": one} for task, one in right.items()}
+    function(checks)
+    checks.small_checks[name]["figures"].update(value)
+    with pytest.raises(Failed):
+        function(checks)
+    checks.small_checks[name] = {"error": "RuntimeError: CUDA error"}
+    with pytest.raises(Failed, match="CUDA error"):
+        function(checks)
+
+
+# ---------------------------------------------------------------- the random model
+
+
+def test_the_true_size_is_that_of_the_shipped_configuration():
+    shipped: Any = known_config("Qwen/Qwen2-VL-2B-Instruct")
+    numbers = [
+        sum(p.numel() for p in empty_model(settings).parameters())
+        for settings in (shipped, model_settings(TRUE))
+    ]
+    assert numbers[0] == numbers[1] == 2_208_985_600
+
+
+def test_every_tensor_of_the_random_model_is_read_back(tmp_path):
+    from transformers import AutoModelForImageTextToText
+
+    count = write_model(TWIN, tmp_path, torch.device("cpu"))
+    model, told = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(told.values()) and model.dtype == torch.bfloat16
+    assert sum(p.numel() for p in model.parameters()) == count
+    index = json.loads(Path(tmp_path, "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == 2 * count
+    with torch.no_grad():
+        hidden = model.model(input_ids=torch.tensor([[10, 20, 30]])).last_hidden_state
+    assert hidden.isfinite().all() and 0.5 < float(hidden.float().std()) < 2

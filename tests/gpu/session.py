@@ -63,8 +63,10 @@ class Checks:
         """The results of tasks that one process does; raises Failed if it ended otherwise than expected."""
         result, log = self.folder / f"{name}.json", self.folder / f"{name}.log"
         command = [sys.executable, "-m", "gpu.child", str(result), json.dumps(tasks)]
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.size.device == "cpu" else {}
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **hidden}
+        environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+        environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        if self.size.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         left = self.end - time.monotonic()
         need(left > 1, f"not started: the {self.size.minutes} minutes are over")
         with log.open("w") as out:

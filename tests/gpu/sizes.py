@@ -37,9 +37,15 @@ class Size:
 
 
 TRUE = Size(
-    "true", "Qwen2-VL 2B, true size", "auto", "auto", picture=602_112, tokens=128, batch=4, disk=12, minutes=10
-)
-    "Qwen2-VL 2B, true size", "auto", "auto", picture=602_112, tokens=128, batch=4, disk=12, minutes=10
+    "true",
+    "Qwen2-VL 2B, true size",
+    "auto",
+    "auto",
+    picture=602_112,
+    tokens=128,
+    batch=4,
+    disk=12,
+    minutes=10,
 )
 TWIN = Size(
     "twin",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from gpu.gpu_report import EMPTY, OTHER, TABLES, Report
 from gpu.random_model import write_model
 from gpu.session import Checks, Failed, tail
 from gpu.sizes import TRUE, TWIN, model_settings
+from packaging.requirements import Requirement
 
 from vigos_cli.models.planned_config import known_config
 from vigos_cli.models.pretrained import empty_model
@@ -179,3 +182,19 @@ def test_every_tensor_of_the_random_model_is_read_back(tmp_path):
     with torch.no_grad():
         hidden = model.model(input_ids=torch.tensor([[10, 20, 30]])).last_hidden_state
     assert hidden.isfinite().all() and 0.5 < float(hidden.float().std()) < 2
+
+
+# ---------------------------------------------------------------- versions
+
+
+def test_the_versions_that_were_tried_are_allowed_and_those_of_the_readme():
+    root = Path(__file__).parents[2]
+    lines = (root / "tests/gpu/constraints.txt").read_text().splitlines()
+    tried = dict(line.split("==") for line in lines if not line.startswith("#"))
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    needed = {one.name: one.specifier for one in map(Requirement, project["dependencies"])}
+    assert {"torch", "torchvision", "transformers", "peft", "bitsandbytes"} <= tried.keys()
+    assert [name for name, version in tried.items() if name in needed and version not in needed[name]] == []
+    (said,) = re.findall(r"Tried with Python [\d.]+, (.*?), on a CPU", (root / "README.md").read_text(), re.S)
+    named = dict(re.findall(r"(\w+) ([\d.]*\d)", said))
+    assert len(named) == 4 and named.items() <= tried.items()

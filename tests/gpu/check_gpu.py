@@ -26,8 +26,8 @@ from vigos_cli.models.peak_memory import GIB
 from vigos_cli.utils.files import read_lines, read_tensors
 
 PLANNED = {"rollout": "rollout", "learn": "learn", "evaluate": "evaluation"}  # phase -> part of the plan
-# Five times the largest differences of bfloat16 from float32 on the CPU, over five seeds of the twin: 0.8 % of
-# a loss and 1.4 % of the gradient's norm. float16 differed by a tenth of that.
+# Five times the largest differences of bfloat16 from float32 on the CPU, over five seeds of the twin: 0.8 %
+# of a loss and 1.4 % of the gradient's norm. float16 differed by a tenth of that.
 LOSSES, GRADIENT = 0.04, 0.07
 
 

@@ -60,7 +60,10 @@ class Checks:
         print(f"{name}: {'passed' if error is None else f'FAILED: {error}'}", flush=True)
 
     def child(self, *tasks: tuple[str, dict[str, Any]], name: str, killed: bool = False) -> dict[str, Any]:
-        """The results of tasks that one process does; raises Failed if it ended otherwise than expected."""
+        """The results of tasks that one process does; those that it did not reach have its end as error.
+
+        Raises Failed if it takes too long, or if it should kill itself and does not.
+        """
         result, log = self.folder / f"{name}.json", self.folder / f"{name}.log"
         command = [sys.executable, "-m", "gpu.child", str(result), json.dumps(tasks)]
         environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
@@ -79,8 +82,9 @@ class Checks:
                     f"it was stopped, because the {self.size.minutes} minutes are over: {tail(log)}"
                 ) from None
         found = json.loads(result.read_text()) if result.exists() else {}
-        need(code == (-signal.SIGKILL if killed else 0), f"exit code {code}: {tail(log)}")
-        return found
+        ended = {"error": f"exit code {code}: {tail(log)}"}
+        need(not killed or code == -signal.SIGKILL, ended["error"])
+        return {task: found.get(task, ended) for task, _ in tasks}
 
     def vigos(self, *argv: str, name: str, **options: Any) -> dict[str, Any]:
         """What one command of vigos has shown of itself."""
@@ -117,13 +121,12 @@ class Checks:
 
 def figures(found: dict[str, Any], task: str) -> dict[str, Any]:
     """The figures of a task; raises Failed with its error."""
-    one = found.get(task, {"error": "the process ended before this task"})
-    need("error" not in one, str(one.get("error")))
-    return one["figures"]
+    need("error" not in found[task], str(found[task].get("error")))
+    return found[task]["figures"]
 
 
 def tail(log: Path) -> str:
     """The line of a log that says what went wrong: the last message of vigos, or the last lines."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip(" ^~")]
     said = [line for line in lines if line.startswith("vigos: ")]
     return (said[-1] if said else " / ".join(lines[-3:]) or "no output")[-600:]

@@ -15,7 +15,7 @@ from gpu import check_gpu, small_checks
 from gpu.check_gpu import CHECKS, run_checks
 from gpu.gpu_report import EMPTY, OTHER, TABLES, Report
 from gpu.random_model import write_model
-from gpu.session import Checks, Failed, tail
+from gpu.session import Checks, Failed, figures, tail
 from gpu.sizes import TRUE, TWIN, model_settings
 from packaging.requirements import Requirement
 
@@ -84,6 +84,18 @@ def test_a_process_that_takes_too_long_is_stopped(tmp_path):
         checks.child(("machine", {"device": "cpu"}), name="prepare")
 
 
+def test_a_process_that_ends_early_keeps_what_it_found(checks):
+    """The process that is asked for a task that does not exist still does the others."""
+    tasks = ("machine", {"device": "cpu"}), ("vigos", {"argv": ["rollout", "seed=x"]}), ("optimizer", {})
+    found = checks.child(*tasks, name="several")
+    assert figures(found, "machine")["device"].startswith("CPU")
+    for task in ("vigos", "optimizer"):  # the second one ended the process
+        with pytest.raises(Failed, match=r"exit code 2: vigos: seed=x"):
+            figures(found, task)
+    with pytest.raises(Failed, match="exit code 0: "):
+        checks.child(name="alive", killed=True)
+
+
 def test_the_last_message_of_vigos_says_what_went_wrong(tmp_path):
     log = tmp_path / "log"
     log.write_text("a\nvigos: resuming with b\nvigos: out of memory in the loss: c\nTraceback\nd\n")
@@ -143,17 +155,18 @@ def test_an_optimizer_that_loses_its_state_is_found(tmp_path, monkeypatch):
 )
 def test_small_checks_fail_beyond_their_limits(checks, name, value):
     side = {"loss": dict.fromkeys(check_gpu.TEACHERS, 1.0), "norm": 1.0, "dtype": "bfloat16"}
-    right = {
+    right: dict[str, Any] = {
         "optimizer": {"largest_difference": 0.0, "moments": ["float32", "uint8"], "paged": 0},
         "gradients": {"here": side, "cpu": side, "cosine": 1.0, "losses": 0.01, "difference": 0.01},
     }
     function = {"optimizer": check_gpu.optimizer_state, "gradients": check_gpu.gradients}[name]
-    checks.small_checks = {task: {"figures": one} for task, one in right.items()}
+    found: dict[str, Any] = {task: {"figures": one} for task, one in right.items()}
+    checks.small_checks = found
     function(checks)
-    checks.small_checks[name]["figures"].update(value)
+    found[name]["figures"].update(value)
     with pytest.raises(Failed):
         function(checks)
-    checks.small_checks[name] = {"error": "RuntimeError: CUDA error"}
+    found[name] = {"error": "RuntimeError: CUDA error"}
     with pytest.raises(Failed, match="CUDA error"):
         function(checks)
 
@@ -174,7 +187,8 @@ def test_every_tensor_of_the_random_model_is_read_back(tmp_path):
     from transformers import AutoModelForImageTextToText
 
     count = write_model(TWIN, tmp_path, torch.device("cpu"))
-    model, told = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
+    model, told = loaded
     assert not any(told.values()) and model.dtype == torch.bfloat16
     assert sum(p.numel() for p in model.parameters()) == count
     index = json.loads(Path(tmp_path, "model.safetensors.index.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from accelerate import PartialState
 from torch import distributed
 
 from vigos_cli.models.pretrained import pick_device
@@ -33,6 +34,7 @@ def test_auto_is_the_card_of_this_process(chosen, monkeypatch, rank, expected):
 
 def test_choosing_a_card_does_not_join_the_processes(chosen, monkeypatch):
     """`process_group.start` joins them, with a group for objects that has no time-out."""
+    PartialState._reset_state()  # accelerate joins only in a process that has not used it before
     joined: list[object] = []
     monkeypatch.setattr(distributed, "init_process_group", lambda *args, **options: joined.append(args))
     launcher = {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}

@@ -122,7 +122,7 @@ def resumed_run(checks: Checks) -> None:
     checks.report.put(MEMORY, "largest phase", run=seen["peak"] / GIB)
     checks.report.put(MEMORY, "together", run=(seen["peak"] + seen["context"]) / GIB)
     losses = ", ".join(f"{line['loss']:.4g}" for line in lines)
-    checks.report.put(OTHER, "loss after one, two and three steps", value=losses)
+    checks.report.put(OTHER, "loss of the three steps", value=losses)
     checks.report.put(OTHER, "4-bit layers", value=summary["quantised_modules"])
     checks.hashes |= {
         "start of the resumed run": summary["frozen_hash"]["start"],

@@ -59,7 +59,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # title -> rows 
             "dtype of the model",
             "dtype of the twin",
             "4-bit layers",
-            "loss after one, two and three steps",
+            "loss of the three steps",
             "gradient norm",
             "largest weight of the adapter that started at 0",
             "frozen weights, sha256",

@@ -12,6 +12,8 @@ import torch
 from vigos_cli.config.provenance import commit, versions
 from vigos_cli.models.peak_memory import GIB
 
+KERNEL_MODULE = Path("/proc/driver/nvidia/version")
+
 
 def describe(device: torch.device) -> dict[str, Any]:
     """The facts of the first table of the report."""
@@ -54,8 +56,8 @@ def _driver() -> str:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
         return found.split("\n")[0].strip()
     except (OSError, subprocess.SubprocessError):
-        file = Path("/proc/driver/nvidia/version")
-        return file.read_text().split("\n")[0].strip() if file.exists() else "unknown: no nvidia-smi"
+        known = KERNEL_MODULE.exists()
+        return KERNEL_MODULE.read_text().split("\n")[0].strip() if known else "unknown: no nvidia-smi"
 
 
 def _bitsandbytes() -> str:

@@ -7,18 +7,21 @@ import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from gpu import check_gpu, small_checks
+from gpu import check_gpu, machine, small_checks
 from gpu.check_gpu import CHECKS, run_checks
-from gpu.gpu_report import EMPTY, OTHER, TABLES, Report
+from gpu.child import Watch
+from gpu.gpu_report import EMPTY, MACHINE, OTHER, TABLES, Report
 from gpu.random_model import write_model
 from gpu.session import Checks, Failed, figures, tail
 from gpu.sizes import TRUE, TWIN, model_settings
 from packaging.requirements import Requirement
 
+from vigos_cli.models.peak_memory import GIB
 from vigos_cli.models.planned_config import known_config
 from vigos_cli.models.pretrained import empty_model
 
@@ -196,6 +199,46 @@ def test_every_tensor_of_the_random_model_is_read_back(tmp_path):
     with torch.no_grad():
         hidden = model.model(input_ids=torch.tensor([[10, 20, 30]])).last_hidden_state
     assert hidden.isfinite().all() and 0.5 < float(hidden.float().std()) < 2
+
+
+# ---------------------------------------------------------------- what only a card has
+
+
+def test_the_facts_of_a_card(monkeypatch):
+    """Every call that the CPU does not make, with torch's functions replaced."""
+    properties = SimpleNamespace(name="NVIDIA L4")
+    for name, value in {
+        "get_device_properties": properties,
+        "device_count": 2,
+        "get_device_capability": (8, 9),
+        "mem_get_info": (20 * GIB, 22 * GIB),
+        "memory_reserved": GIB,
+        "max_memory_allocated": 3 * GIB,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr(
+        machine.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="580.65\n580.65\n")
+    )
+    facts = machine.describe(torch.device("cuda:0"))
+    assert facts["device"] == "NVIDIA L4 (the first of 2 that are visible)" and facts["driver"] == "580.65"
+    assert facts["compute capability"] == "8.9" and facts["memory"].startswith("22.0 GiB, 20.0 GiB free")
+    assert facts.keys() == set(TABLES[MACHINE][0]) == machine.describe(torch.device("cpu")).keys()
+    watch = Watch()
+    student = SimpleNamespace(device=torch.device("cuda:0"), base=SimpleNamespace(dtype=torch.bfloat16))
+    watch.learner = SimpleNamespace(student=student, peaks=None, seconds={})
+    seen = watch.figures()
+    assert (seen["context"], seen["peak"], seen["dtype"]) == (GIB, 3 * GIB, "bfloat16")
+
+
+def test_a_driver_without_its_tool_is_named_as_far_as_it_is_known(monkeypatch, tmp_path):
+    def missing(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(machine.subprocess, "run", missing)
+    monkeypatch.setattr(machine, "KERNEL_MODULE", tmp_path / "version")
+    assert machine._driver() == "unknown: no nvidia-smi"
+    (tmp_path / "version").write_text("NVRM version: 580.65\nGCC version: 13\n")
+    assert machine._driver() == "NVRM version: 580.65"
 
 
 # ---------------------------------------------------------------- versions

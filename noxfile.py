@@ -15,6 +15,7 @@ PYTHON = sys.executable
 OTHERS = (
     "--ignore=tests/config/test_config.py",
     "--ignore=tests/test_package.py",
+    "--ignore=tests/gpu/test_gpu.py",
 )  # they have their own sessions
 
 
@@ -54,6 +55,13 @@ def slow(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """Build wheel and sdist, install each into a new environment, and run it outside the checkout."""
     session.run(PYTHON, "-m", "pytest", "-q", "tests/test_package.py", external=True)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Check vigos on a CUDA device, in at most ten minutes and without a network; write gpu-report.md."""
+    options = ("-q", "-s", "-rs", "--numprocesses=0")
+    session.run(PYTHON, "-m", "pytest", *options, "tests/gpu/test_gpu.py", *session.posargs, external=True)
 
 
 @nox.session

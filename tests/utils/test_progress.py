@@ -100,3 +100,10 @@ def test_work_after_sampling_is_named_and_promises_no_time(clock):
         sampled(tokens=600, answers=4)
         with bar.phase("teachers score"):
             assert bar.line() == "rollout 4/8, 40 s left, 1,200 tokens, 10 tokens/s  teachers score"
+
+
+def test_a_slow_rate_is_not_zero(clock):
+    with Bar("distill", 1) as bar:
+        clock[0] += 100
+        sampled(tokens=36, answers=0)
+        assert bar.line() == "distill 0/1, 2 min so far, 36 tokens, 0.36 tokens/s"

@@ -146,7 +146,8 @@ class Bar:
         seconds = max(now - self._began, 1e-9)
         if self._tokens:
             seconds = max((self._entered if self._phase else now) - self._began - self._paused, 1e-9)
-            return f"{self._tokens:,} tokens, {self._tokens / seconds:.0f} tokens/s"
+            rate = self._tokens / seconds
+            return f"{self._tokens:,} tokens, {f'{rate:.0f}' if rate >= 10 else f'{rate:.2g}'} tokens/s"
         return f"{(self.done - self._first) / seconds:.2f}/s" if self.done > self._first else ""
 
     def _left(self) -> str:

@@ -32,7 +32,7 @@ from vigos_cli.data.load import load_data
 from vigos_cli.generation.engine import InProcess
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.fused_loss import project
-from vigos_cli.method.prompts import Prompter
+from vigos_cli.method.prompts import Prompter, load_prompts
 from vigos_cli.method.segments import BOX, FORMATS, parse_rollout
 from vigos_cli.models.student import Student
 from vigos_cli.models.student_loading import load_student
@@ -141,7 +141,7 @@ def main(arguments: list[str]) -> None:
     config = job("distill", ["out=unused", *(a for a in arguments if not a.startswith("rows="))])
     quieten()
     student = load_student(config.model, config.adapter, seed=config.seed)
-    prompter = Prompter(student.processor, config.prompt, config.routing)
+    prompter = Prompter(student.processor, load_prompts(config.prompt), config.routing)
     data = load_data(config.data, config.seed, rows)
     prepared = prepare(data, [(i, i) for i in range(rows)], prompter, config, Counter())
     own = written(student, prepared, Role.STUDENT, prompter, config)

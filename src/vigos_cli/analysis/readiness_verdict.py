@@ -101,18 +101,20 @@ def _answer_changes(
         kept = f"only {share:.2f} of the finished answers follow" if share else "no finished answer follows"
         why = f"{kept} the format, most frequent fault: {reasons.most_common(1)[0][0]}"
         why += "; give other instructions with prompt.path"
-        if not share and (keys := _reach_unwritten(config.loss)):
-            why += f", or set {keys}: the fallback teacher cannot teach now what the student never writes"
+        if keys := _keys_that_teach_the_format(config.loss, never=not share):
+            why += (
+                f", or set {keys}: with the settings of now, the fallback teacher does not teach the format"
+            )
         yield "prompt", "valid_finished", why
 
 
-def _reach_unwritten(loss: LossConfig) -> str:
-    """The keys with which the fallback teacher raises tokens that the student never writes; empty if it does.
+def _keys_that_teach_the_format(loss: LossConfig, *, never: bool) -> str:
+    """The keys with which the fallback teacher raises the delimiters; empty if it does so already.
 
     docs/results.md has the measurement ("Can the fallback teach the format?").
     """
-    keys = ["loss.reference=forward_kl"] if loss.reference in MODE_SEEKING else []
-    if loss.clip == "token":  # those tokens are far above the limit
+    keys = ["loss.reference=forward_kl"] if never and loss.reference in MODE_SEEKING else []
+    if loss.clip == "token":  # where a delimiter is missing, the divergence is far above the limit
         keys.append("loss.clip=scale")
     return " ".join(keys)
 

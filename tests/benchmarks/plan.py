@@ -102,7 +102,7 @@ def measure(overrides: list[str], results: Any) -> None:
     base = before.bytes["before"]
     shape = shape_of(config)
     found = estimate_memory(config, shape, context=0)
-    # The adapter is loaded with the weights; in the second step a rollout finds the optimizer's state as well.
+    # The adapter is loaded with the weights; in the second step a rollout also finds the optimizer's state.
     expected = {"weights": found.weights + 4 * shape.adapter_weights}
     expected["rollout"] = found.weights + found.optimizer + 1.1 * found.rollout
     expected["learn"] = found.weights + found.optimizer + 1.1 * found.learn

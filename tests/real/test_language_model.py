@@ -90,8 +90,13 @@ def test_rollout_says_that_this_model_does_not_keep_the_format(vigos, tmp_path, 
     longest = max(line["tokens"] for line in lines)
     assert longest > min(answer_tokens, 256) / 2
     readiness = summary["readiness"]
-    assert readiness["verdict"] == "change" and readiness["measures"]["valid_finished"]["mean"] < 0.5
-    assert "format" in readiness["line"] and readiness["line"] in " ".join(ended.out.split())
+    assert readiness["verdict"] == "change" and summary["valid_rate"]["mean"] < 0.5
+    named = {change["what"] for change in readiness["changes"]}
+    assert ("prompt" in named) == any(line["finished"] for line in lines)
+    assert ("rollout.max_new_tokens" in named) == (
+        sum(not line["finished"] for line in lines) > 0.2 * len(lines)
+    )
+    assert readiness["line"] in " ".join(ended.out.split())
     assert ended.out.index("verdict:") < 60 * 110, "the answers push the verdict off the screen"
     assert "tokens/s" in ended.err
     page = (out / "rollouts.html").read_text()

@@ -81,7 +81,7 @@ def vl_config(text: Any, tokenizer: Any) -> Qwen2VLConfig:
 def join(language: Any, tokenizer: Any) -> Qwen2VLForConditionalGeneration:
     """A Qwen2-VL with the weights of `language` and a random vision tower."""
     torch.manual_seed(0)
-    model = Qwen2VLForConditionalGeneration(vl_config(language.config, tokenizer)).float().eval()
+    model: Any = Qwen2VLForConditionalGeneration(vl_config(language.config, tokenizer)).float().eval()
     weights = language.model.state_dict()
     words = weights.pop("embed_tokens.weight")
     missing, unexpected = model.model.language_model.load_state_dict(weights, strict=False)

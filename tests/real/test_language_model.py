@@ -34,7 +34,7 @@ def read(path: Path) -> Any:
 def test_on_text_the_model_is_the_published_one(smollm):
     """All logits are equal, and so is a greedy answer with its cache."""
     published, tokenizer = load_smollm(gguf() or Path())
-    ours = AutoModelForImageTextToText.from_pretrained(smollm, dtype=torch.float32).eval()
+    ours: Any = AutoModelForImageTextToText.from_pretrained(smollm, dtype=torch.float32).eval()
     message = [{"role": "user", "content": CHAT}]
     ids = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_tensors="pt")["input_ids"]
     assert AutoTokenizer.from_pretrained(smollm)(CHAT)["input_ids"] == tokenizer(CHAT)["input_ids"]

@@ -69,7 +69,7 @@ def run_vigos(
 @pytest.fixture(scope="session")
 def answer_tokens(request: pytest.FixtureRequest) -> int:
     """The longest answer."""
-    return request.config.getoption("--answer-tokens", default=512)
+    return int(request.config.getoption("--answer-tokens", default=512) or 512)
 
 
 @pytest.fixture(scope="session")

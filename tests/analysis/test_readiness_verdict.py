@@ -168,3 +168,23 @@ def test_the_divergences_and_the_clip_are_named():
 
 def test_the_limit_of_clipped_tokens_is_that_of_the_warning_in_training():
     assert NO_GRADIENT == HIGH
+
+
+def test_a_format_that_is_not_kept_needs_a_loss_that_raises_it():
+    def advice(valid: Callable[[int], bool], *overrides: str) -> str:
+        fields = {"valid": valid, "reason": lambda i: "" if valid(i) else "no_think"}
+        changes = report(rollouts(**fields), *overrides)["changes"]
+        return next(change["why"] for change in changes if change["what"] == "prompt")
+
+    def never(row: int) -> bool:
+        return False
+
+    def seldom(row: int) -> bool:
+        return row % 10 == 0
+
+    assert advice(never, "loss.clip=token").startswith("no finished answer follows the format")
+    assert "or set loss.reference=forward_kl loss.clip=scale:" in advice(never, "loss.clip=token")
+    assert "or set loss.reference=forward_kl:" in advice(never, "loss.clip=none")
+    assert "or set" not in advice(never, "loss.reference=forward_kl", "loss.clip=scale")
+    assert "or set loss.clip=scale:" in advice(seldom, "loss.clip=token")
+    assert "or set" not in advice(seldom, "loss.clip=none")

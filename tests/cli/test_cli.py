@@ -405,3 +405,13 @@ def test_a_column_of_the_data_is_named_with_or_without_a_sign(vigos, sign):
     column = f"{sign}data.columns.question=prompt"
     done = vigos("distill", "data=jsonl", "data.path=rows.jsonl", column, "--cfg", "job")
     assert done.code == 0 and "question: prompt" in done.out
+
+
+def test_the_terminal_shows_both_ends_of_a_long_answer():
+    from vigos_cli.cli.commands.rollout import shortened
+
+    assert shortened("short") == "short"
+    text = "first " + 3000 * "x" + " \\boxed{4}"
+    shown = shortened(text)
+    assert shown.startswith("first x") and shown.endswith("x \\boxed{4}") and len(shown) < 760
+    assert f"{3000 + 16 - 700:,} characters" in shown

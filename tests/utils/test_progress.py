@@ -85,3 +85,25 @@ def test_on_a_terminal_the_bar_shows_the_part_of_the_work(clock, monkeypatch):
         sampled(tokens=100, answers=0.5)
         (task,) = bar._bar.tasks  # type: ignore[union-attr]
         assert task.completed == 0.5 and task.fields["rate"] == "100 tokens, 50 tokens/s"
+
+
+def test_work_after_sampling_is_named_and_promises_no_time(clock):
+    with Bar("rollout", 8, answers=1) as bar:
+        clock[0] += 60
+        sampled(tokens=600, answers=8)
+        with bar.phase("teachers score"):
+            clock[0] += 40
+            assert bar.line() == "rollout 0/8, 2 min so far, 600 tokens, 10 tokens/s  teachers score"
+        bar.advance(by=4)  # 4 of 8 took 100 s with the scoring
+        assert bar.line() == "rollout 4/8, 2 min left, 600 tokens, 10 tokens/s"
+        clock[0] += 60
+        sampled(tokens=600, answers=4)
+        with bar.phase("teachers score"):
+            assert bar.line() == "rollout 4/8, 40 s left, 1,200 tokens, 10 tokens/s  teachers score"
+
+
+def test_a_slow_rate_is_not_zero(clock):
+    with Bar("distill", 1) as bar:
+        clock[0] += 100
+        sampled(tokens=36, answers=0)
+        assert bar.line() == "distill 0/1, 2 min so far, 36 tokens, 0.36 tokens/s"

@@ -21,6 +21,8 @@ CUT_OFF = 0.2  # share of answers
 VALID = 0.5  # share of the answers that were not cut off
 ALL_WRONG, ALL_RIGHT = 0.05, 0.95  # share of right answers
 NOTHING_TO_LEARN = 0.02  # nats in a whole turn
+# Divergences whose gradient is weighted by the student's own probabilities.
+MODE_SEEKING = ("reverse_kl", "sampled")
 NO_GRADIENT = 0.5  # share of supervised tokens, as in the warning of training
 LOST_DIVERGENCE = 0.95  # share of the divergence
 LEAKED, LEAKED_ABOVE_CHANCE = 0.8, 0.5  # share of descriptions, and by how much it is above chance
@@ -96,12 +98,25 @@ def _answer_changes(
         )
     if (share := _mean(measures, "valid_finished")) is not None and share < VALID:
         reasons = Counter(line["reason"] for line in lines if line["finished"] and not line["valid"])
-        yield (
-            "prompt",
-            "valid_finished",
-            f"only {share:.2f} of the finished answers follow the format, most frequent fault: "
-            f"{reasons.most_common(1)[0][0]}; give other instructions with prompt.path",
-        )
+        kept = f"only {share:.2f} of the finished answers follow" if share else "no finished answer follows"
+        why = f"{kept} the format, most frequent fault: {reasons.most_common(1)[0][0]}"
+        why += "; give other instructions with prompt.path"
+        if keys := _keys_that_teach_the_format(config.loss, never=not share):
+            why += (
+                f", or set {keys}: with the settings of now, the fallback teacher does not teach the format"
+            )
+        yield "prompt", "valid_finished", why
+
+
+def _keys_that_teach_the_format(loss: LossConfig, *, never: bool) -> str:
+    """The keys with which the fallback teacher raises the delimiters; empty if it does so already.
+
+    docs/results.md has the measurement ("Can the fallback teach the format?").
+    """
+    keys = ["loss.reference=forward_kl"] if never and loss.reference in MODE_SEEKING else []
+    if loss.clip == "token":  # where a delimiter is missing, the divergence is far above the limit
+        keys.append("loss.clip=scale")
+    return " ".join(keys)
 
 
 def _data_changes(measures: Measures, *, format_is_kept: bool) -> Iterator[Change]:

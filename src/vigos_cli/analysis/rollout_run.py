@@ -85,14 +85,14 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     order = sorted(earlier) or range(len(data))
     with (
         closing(engine_of(config, student)) as engine,
-        Bar("rollout", len(order), 0) as bar,
+        Bar("rollout", len(order), answers=_sampled_per_row(config)) as bar,
         path.open("a") as file,
     ):
         for start in range(0, len(order), rows):
             places = order[start : start + rows]
             todo = [(i, i) for i in places if i not in whole]
             prepared = prepare(data, todo, prompter, config, counts)
-            made = _lines(engine, student, prepared, prompter, config, earlier, scorer) if prepared else []
+            made = _lines(engine, student, prepared, prompter, config, earlier, scorer, bar)
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()
             lines += made
@@ -113,6 +113,14 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     return lines
 
 
+def _sampled_per_row(config: RolloutRun) -> float:
+    """The answers that the progress bar expects of a row. Scoring counts as a fifth of the whole work.
+
+    With a language model of 135 M on a CPU it took 1.5 of 9.5 minutes.
+    """
+    return 0 if config.rollouts else config.rollout.n / (0.8 if config.rollout.teachers else 1)
+
+
 def _lines(
     engine: Engine,
     student: Student,
@@ -121,8 +129,11 @@ def _lines(
     config: RolloutRun,
     earlier: Lines,
     scorer: CounterfactualScorer | None,
+    bar: Bar,
 ) -> list[dict[str, Any]]:
     """Sample or restore one batch and score it; one line per rollout."""
+    if not prepared:
+        return []
     began = time.perf_counter()
     if earlier:
         rollouts = restored_rollouts(student, prepared, earlier)
@@ -133,7 +144,7 @@ def _lines(
     supervised = supervise_all(rollouts, prompter, config)
     if config.rollout.teachers:
         size = min(config.rollout.batch, SCORED_AT_ONCE)
-        with in_phase("teachers"):
+        with in_phase("teachers"), bar.phase("teachers score the answers"):
             scores = score_tokens(student, supervised, config.loss, micro_batch=size)
     else:
         scores = [None] * len(supervised)
@@ -142,7 +153,7 @@ def _lines(
         for (item, _), row, score in zip(rollouts, supervised, scores, strict=True)
     ]
     if scorer:
-        with in_phase("teachers"):
+        with in_phase("teachers"), bar.phase("the answers are scored with other references and pictures"):
             found = scorer.score(rollouts, supervised, [row for row in scores if row is not None])
         for line, tokens in zip(lines, found, strict=True):
             line["visual"] = [_short(token.visual) for token in tokens]

@@ -35,8 +35,10 @@ def print_priorworld_table(reports: Mapping[str, Mapping[str, Any]], title: str)
     for name in LABELS:
         sampled = [report.get("sampled") for report in reports.values()]
         table.add_row(name, "greedy", *(format_measure(report, name) for report in reports.values()))
-        drawn = (format_measure(report, name) if report else "-" for report in sampled)
-        table.add_row("", "sampled", *drawn, end_section=True)
+        if any(sampled):  # not with bench.samples=0
+            drawn = (format_measure(report, name) if report else "-" for report in sampled)
+            table.add_row("", "sampled", *drawn)
+        table.add_section()
     print_wide(table)
 
 

@@ -4,7 +4,11 @@
         sampled(tokens=512, answers=0.8)                 # from inside a batch: shown by the innermost bar
         bar.advance(by=32)
 
-    priorworld 0/240, 5,120 tokens, 310 tokens/s, at most 38 min left
+        with bar.phase("teachers score the answers"):    # work after sampling, of unknown length
+            ...
+
+    priorworld 0/240, at most 38 min left, 5,120 tokens, 310 tokens/s
+    priorworld 0/240, 12 min so far, 40,960 tokens, 310 tokens/s  teachers score the answers
 
 A line is also written while nothing is counted, for example while a model reads its prompts.
 """
@@ -14,6 +18,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -50,11 +56,12 @@ class Bar:
     """
 
     def __init__(
-        self, title: str, total: int | None, start: int = 0, *, answers: int = 0, quiet: bool = False
+        self, title: str, total: int | None, start: int = 0, *, answers: float = 0, quiet: bool = False
     ):
         self.title, self.total, self.done, self._first = title, total, start, start
         self._answers, self._tokens, self._part, self._note = answers, 0, 0.0, ""
         self._began = self._advanced = time.monotonic()
+        self._phase, self._entered, self._paused = "", 0.0, 0.0
         self._quiet, self._ended = quiet, threading.Event()
         self._bar = None
         if sys.stderr.isatty() and not quiet:
@@ -103,10 +110,21 @@ class Bar:
             self._part += answers / self._answers
         self._show()
 
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Name work on the current unit that samples nothing; its time does not lower the rate of tokens."""
+        self._phase, self._entered = name, time.monotonic()
+        self._show()
+        try:
+            yield
+        finally:
+            self._paused += time.monotonic() - self._entered
+            self._phase = ""
+
     def _show(self) -> None:
         if self._bar:
             done = {"completed": self.done + self._part, "total": self.total}
-            self._bar.update(self._task, **done, rate=self._rate(), note=self._note)
+            self._bar.update(self._task, **done, rate=self._rate(), note=self._phase or self._note)
 
     def _write_lines(self) -> None:
         """Write a line every `EVERY` seconds until the bar is closed."""
@@ -120,19 +138,24 @@ class Bar:
         """The progress as one line of text."""
         share = f"/{self.total}" if self.total else ""
         parts = [f"{self.title} {self.done}{share}", self._left(), self._rate()]
-        return ", ".join(filter(None, parts)) + (f"  {self._note}" if self._note else "")
+        note = self._phase or self._note
+        return ", ".join(filter(None, parts)) + (f"  {note}" if note else "")
 
     def _rate(self) -> str:
-        seconds = max(time.monotonic() - self._began, 1e-9)
+        now = time.monotonic()
+        seconds = max(now - self._began, 1e-9)
         if self._tokens:
-            return f"{self._tokens:,} tokens, {self._tokens / seconds:.0f} tokens/s"
+            seconds = max((self._entered if self._phase else now) - self._began - self._paused, 1e-9)
+            rate = self._tokens / seconds
+            return f"{self._tokens:,} tokens, {f'{rate:.0f}' if rate >= 10 else f'{rate:.2g}'} tokens/s"
         return f"{(self.done - self._first) / seconds:.2f}/s" if self.done > self._first else ""
 
     def _left(self) -> str:
         """The time left; at most this time if no unit is finished yet, because answers may end early."""
-        now, finished = time.monotonic(), self.done - self._first + self._part
+        part = 0.0 if self._phase else self._part  # the rest of the unit takes a time that is not known
+        now, finished = time.monotonic(), self.done - self._first + part
         if not self.total or not finished:
             return f"{duration(now - self._began)} so far"
-        known = now if self._part else self._advanced  # the time at which so much was finished
-        left = (known - self._began) / finished * (self.total - self.done - self._part) - (now - known)
+        known = now if part else self._advanced  # the time at which so much was finished
+        left = (known - self._began) / finished * (self.total - self.done - part) - (now - known)
         return f"{'at most ' if self.done == self._first else ''}{duration(max(0.0, left))} left"

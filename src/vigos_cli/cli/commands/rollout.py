@@ -7,6 +7,7 @@ from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.quiet import quieten
 
 SHOWN = 3
+FIRST, LAST = 500, 200  # characters of a long answer that the terminal shows
 
 
 def run(config: RolloutRun) -> None:
@@ -30,8 +31,14 @@ def run(config: RolloutRun) -> None:
     for line in lines[:SHOWN]:
         verdict = "right" if line["correct"] else "wrong" if line["valid"] else f"invalid ({line['reason']})"
         console.print(f"{line['question']}  reference: {line['reference']}", style="bold", markup=False)
-        console.print(f"  {line['text']}\n  {verdict}", markup=False)
+        console.print(f"  {shortened(line['text'])}\n  {verdict}", markup=False)
     if config.looking:
         print_palr_table(lines)
     console.print(f"all rollouts as a page: {config.out}/{PAGE}", markup=False, soft_wrap=True)
     print_readiness(json.loads((Path(config.out) / "summary.json").read_text())["readiness"])
+
+
+def shortened(text: str) -> str:
+    """The beginning and the end of a long answer, which would push the verdict off the screen."""
+    left_out = len(text) - FIRST - LAST
+    return text if left_out < LAST else f"{text[:FIRST]} [... {left_out:,} characters ...] {text[-LAST:]}"

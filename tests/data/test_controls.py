@@ -188,8 +188,11 @@ def test_a_missing_picture_is_still_an_error(tmp_path):
     [
         (("diagnostic=blimd",), "did you mean blind"),
         (("diagnostic=blind", "responses=a.jsonl"), "needs a model: leave out responses="),
-        (("diagnostic=description_only", "routing=opsd"), "set routing.student=structured"),
-        (("diagnostic=description_only", "routing=two_pass"), "does not work with routing.completion"),
+        (("diagnostic=description_only", "routing=opsd"), "set routing.student.format=structured"),
+        (
+            ("diagnostic=description_only", "routing=two_pass"),
+            "not work with routing.student.writes=caption",
+        ),
         (("diagnostic=blind", "compare=[nowhere]"), "there is no verdicts.jsonl in nowhere"),
     ],
 )

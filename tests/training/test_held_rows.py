@@ -214,6 +214,11 @@ def test_eval_refuses_data_that_have_changed(run, tmp_path):
         (tmp_path / "run" / name).write_text((out / name).read_text())
     config = job("eval", ["bench=holdout", f"adapter.path={tmp_path / 'run' / 'adapter'}", "out=unused"])
     assert len(held_rows(config).rows) == 24
+    saved["data"]["columns"] = {"crop": "bbox"}  # a column that only the routing of the run needed
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    fingerprint = json.loads((out / "data.json").read_text())
+    (tmp_path / "run" / "data.json").write_text(json.dumps(fingerprint | {"columns": {"crop": "5f2c"}}))
+    assert len(held_rows(config).rows) == 24
     lines = Path(moved).read_text().splitlines(keepends=True)
     Path(moved).write_text("".join(lines[1:]))
     with pytest.raises(ConfigError, match="the data have changed since"):

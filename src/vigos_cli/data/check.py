@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vigos_cli.data.columns import usable_columns
 from vigos_cli.data.images import BadRow, usable
 from vigos_cli.types import Sample
 from vigos_cli.utils import rng
@@ -42,7 +43,8 @@ def usable_sample(
         if not text_only:
             raise BadRow("missing_image")
         counts["text_only"] = counts.get("text_only", 0) + 1
-    return replace(sample, images=tuple(usable(image, counts) for image in sample.images))
+    images = tuple(usable(image, counts) for image in sample.images)
+    return replace(sample, images=images, fields=usable_columns(sample, counts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,29 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 from PIL import Image
 
+from vigos_cli.data.degradations import Pictures, blank_like, noise_like
 from vigos_cli.data.images import BadRow, usable
 from vigos_cli.types import Sample
-from vigos_cli.utils import rng
 from vigos_cli.utils.errors import UserError
-
-GREY = (128, 128, 128)
-Pictures = tuple[Image.Image, ...]
-
-
-def blank_like(image: Image.Image, *key: object) -> Image.Image:
-    """A uniformly grey picture of the same size; `key` is not used."""
-    return Image.new("RGB", image.size, GREY)
-
-
-def noise_like(image: Image.Image, *key: object) -> Image.Image:
-    """A picture of the same size with uniform random pixels; the same key gives the same pixels."""
-    size = (image.height, image.width, 3)
-    values = rng.uniforms("noise_image", *key, count=int(np.prod(size)))
-    return Image.fromarray((values * 256).astype(np.uint8).reshape(size))
-
 
 LIKE: dict[str, Callable[..., Image.Image]] = {"blank": blank_like, "noise": noise_like}
 

@@ -8,7 +8,9 @@
 one, in order. `pictures` is a digest of the size in bytes of every picture, of the path of a picture file
 inside the folder of the data, and of every byte of the pictures of `CONTENT` random rows. So in a large data
 set it may go unnoticed that a picture was replaced by one of the same size. The location and the dates of
-files do not count, so a copy of a folder has the same fingerprint.
+files do not count, so a copy of a folder has the same fingerprint. A run that needs further columns has a
+digest of each of them under `columns`, made in the same ways; who reads the data without them does not
+compare these.
 
 PriorWorld needs no fingerprint: it is drawn from the configuration, which `config.provenance` compares.
 """
@@ -26,8 +28,9 @@ from typing import Any
 
 from vigos_cli.config.run_folder import has_results
 from vigos_cli.data.chat_rows import CHATS
+from vigos_cli.data.columns import listed
 from vigos_cli.data.images import BadRow
-from vigos_cli.data.load import TableData, listed
+from vigos_cli.data.load import TableData
 from vigos_cli.data.read_image import picture_bytes
 from vigos_cli.data.rows import Arrow, Lines
 from vigos_cli.types import Sample
@@ -66,7 +69,9 @@ def same_data(out: Path, data: TableData) -> bool:
     """Whether a run's folder has the fingerprint of these data, or none that can be compared."""
     file = out / FILE
     then = json.loads(file.read_text()) if file.exists() else {}
-    return then.get("format") != FORMAT or then == fingerprint(data)
+    if then.get("format") != FORMAT:
+        return True
+    return {**then, "columns": None} == {**fingerprint(data.without_columns()), "columns": None}
 
 
 def _change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -74,23 +79,37 @@ def _change(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if then["rows"] != now["rows"]:
         return f"it had {then['rows']} rows, now it has {now['rows']}"
     what = " and ".join(name for name in ("texts", "pictures") if then[name] != now[name])
+    before, after = then.get("columns", {}), now.get("columns", {})
+    changed = [name for name in before | after if before.get(name) != after.get(name)]
+    what = what or f"values of {', '.join(changed)}"
     return f"{now['rows']} rows as before, but with other {what} or in another order"
 
 
 def fingerprint(data: TableData) -> dict[str, Any]:
-    """The number of rows that a run uses, and the digests of their texts and pictures."""
+    """The number of rows that a run uses, and the digests of their texts, pictures and further columns."""
     texts, pictures = hashlib.sha256(), hashlib.sha256()
+    further = {name: hashlib.sha256() for name in data.needed.further}
     root = os.path.abspath(data.folder)
-    for words, raw in _rows(data):
+    for words, raw, values in _rows(data):
         texts.update(_bytes(words))
         pictures.update(_bytes([_outline(picture, root) for picture in listed(raw)]))
+        for (name, digest), value in zip(further.items(), values, strict=True):
+            is_text = name in data.needed.texts
+            digest.update(
+                _bytes(value if is_text else [_outline(picture, root) for picture in listed(value)])
+            )
     for index in sorted(int(i) for i in rng.permutation("fingerprint", count=len(data))[:CONTENT]):
         pictures.update(_content(data, index))
+        for name in data.needed.pictures:
+            if name in further:
+                further[name].update(_content(data, index, name))
+    columns = {name: digest.hexdigest() for name, digest in further.items()}
     return {
         "format": FORMAT,
         "rows": len(data),
         "texts": texts.hexdigest(),
         "pictures": pictures.hexdigest(),
+        **({"columns": columns} if columns else {}),
     }
 
 
@@ -101,18 +120,22 @@ def _bytes(value: Any) -> bytes:
 # ---------------------------------------------------------------- every row
 
 
-def _rows(data: TableData) -> Iterator[tuple[Any, Any]]:
-    """The texts and pictures of every row; a picture stored as bytes is given as the number of its bytes."""
+def _rows(data: TableData) -> Iterator[tuple[Any, Any, list[Any]]]:
+    """The texts, the pictures and the further columns of every row; of bytes their number."""
     names = [*(data.columns[name] for name in TEXTS), data.also.get("question"), *CHATS, "system"]
     names = [name for name in dict.fromkeys(names) if name in data.rows.names]
+    further = [data.columns[name] for name in data.needed.further]
     if isinstance(data.rows, Arrow):
-        yield from _arrow_rows(data.rows, names, data.columns["images"], len(data))
+        wanted = [*names, data.columns["images"], *further]
+        for row in _arrow_rows(data.rows, wanted, len(data)):
+            yield row[: len(names)], row[len(names)], row[len(names) + 1 :]
         return
     for row in islice(_json_rows(data.rows), len(data)):
         if isinstance(row, dict):
-            yield [row.get(name) for name in names], data.value(row, "images")
+            values = [row.get(name) for name in further]
+            yield [row.get(name) for name in names], data.value(row, "images"), values
         else:
-            yield repr(row), None
+            yield repr(row), None, [None] * len(further)
 
 
 def _json_rows(lines: Lines) -> Iterator[Any]:
@@ -129,15 +152,14 @@ def _json_rows(lines: Lines) -> Iterator[Any]:
                     yield line
 
 
-def _arrow_rows(
-    rows: Arrow, texts: Sequence[str], pictures: str, size: int
-) -> Iterator[tuple[list[Any], Any]]:
-    there = [name for name in dict.fromkeys([*texts, pictures]) if name in rows.names]
+def _arrow_rows(rows: Arrow, names: Sequence[str], size: int) -> Iterator[list[Any]]:
+    """The values of these columns in every row; None for a column that the table does not have."""
+    there = [name for name in dict.fromkeys(names) if name in rows.names]
     table = rows.table.select_columns(there).select(range(size))
     for batch in table.iter(batch_size=BATCH):
-        columns = [_column(batch, name) for name in texts]
-        images = _column(batch, pictures) if pictures in there else [None] * batch.num_rows
-        yield from zip(map(list, zip(*columns, strict=True)), images, strict=True)
+        columns = {name: _column(batch, name) for name in there}
+        missing = [None] * batch.num_rows
+        yield from map(list, zip(*(columns.get(name, missing) for name in names), strict=True))
 
 
 def _column(batch: Any, name: str) -> list[Any]:
@@ -183,11 +205,13 @@ def _outline(raw: Any, root: str) -> Any:
 # ---------------------------------------------------------------- some rows
 
 
-def _content(data: TableData, index: int) -> bytes:
-    """The digest of all bytes of the pictures of a row."""
+def _content(data: TableData, index: int, column: str = "") -> bytes:
+    """The digest of all bytes of the pictures of a row, or of those in a further column."""
     digest = hashlib.sha256()
     try:
-        for raw in data.exchange(data.rows[index]).images:
+        row = data.rows[index]
+        pictures = listed(row.get(data.columns[column])) if column else data.exchange(row).images
+        for raw in pictures:
             stored = picture_bytes(raw, data.folder)
             digest.update(stored if isinstance(stored, bytes) else _bytes(stored))
     except (BadRow, OSError):

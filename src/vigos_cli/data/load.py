@@ -16,17 +16,27 @@ that cannot be used raises BadRow with the name of a rule; all other rows stay u
     image_outside     the path of the image leaves the folder of the data (links inside it are followed)
     image_unreadable  Pillow cannot decode the whole picture
     chat_...          the row is a conversation that cannot be asked; see `vigos_cli.data.chat_rows`
+    no_column_..., column_...  a further column that the run needs; see `vigos_cli.data.columns`
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.schema import DataConfig
 from vigos_cli.data.chat_rows import CHATS, Exchange, chat_of, read_chat
+from vigos_cli.data.columns import (
+    NeededColumns,
+    check_columns_of_priorworld,
+    check_columns_of_table,
+    listed,
+    plain_text,
+    read_columns,
+)
 from vigos_cli.data.image_marks import read_marks
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.priorworld import PriorWorld
@@ -37,22 +47,37 @@ from vigos_cli.utils.errors import ConfigError, nearest
 
 COLUMNS = ("question", "answer", "images", "solution", "id")
 ALSO = {"question": "problem", "images": "image"}  # other names that many data sets use
+NONE = NeededColumns()
 
 
-def load_data(config: DataConfig, seed: int, limit: int | None = None) -> Sequence[Sample]:
-    """The samples of the option `data=`, at most `limit` of them; indexing reads (or draws) one sample."""
+def load_data(
+    config: DataConfig, seed: int, limit: int | None = None, needed: NeededColumns = NONE
+) -> Sequence[Sample]:
+    """The samples of the option `data=`, at most `limit` of them; indexing reads (or draws) one sample.
+
+    `needed` are further columns that the run uses, see `vigos_cli.data.columns`. Raises ConfigError if the
+    data do not have one.
+    """
     if config.name == "priorworld":
+        check_columns_of_priorworld(needed)
         size = config.size if limit is None else min(limit, config.size)
         return PriorWorld("train", size, seed, config.conflict, config.wrong_reference)
     rows, folder = open_rows(config)
-    return TableData(rows, config.columns, folder, limit, text_only=config.text_only == "keep")
+    keep = config.text_only == "keep"
+    return TableData(rows, config.columns, folder, limit, text_only=keep, needed=needed)
+
+
+def of_every_run(config: DataConfig) -> DataConfig:
+    """The same data without the names in `data.columns` that only a routing needs."""
+    return replace(config, columns={name: c for name, c in config.columns.items() if name in COLUMNS})
 
 
 class TableData(Sequence[Sample]):
     """The rows of a table as samples: question, answer and images; solution and id if there are such columns.
 
     `columns` maps these names to the columns of the table. Raises ConfigError if a column does not exist. A
-    table with conversations needs no question and no answer; with `text_only` it needs no pictures.
+    table with conversations needs no question and no answer; with `text_only` it needs no pictures. The
+    `needed` columns are in the `fields` of a sample.
     """
 
     def __init__(
@@ -63,50 +88,73 @@ class TableData(Sequence[Sample]):
         limit: int | None = None,
         *,
         text_only: bool = False,
+        needed: NeededColumns = NONE,
     ):
-        self.rows, self.folder = rows, folder
+        self.rows, self.folder, self.needed = rows, folder, needed
         self.size = len(rows) if limit is None else min(limit, len(rows))
+        known = (*COLUMNS, *needed.further)
         for name in columns:
-            if name not in COLUMNS:
-                hint = nearest(name, COLUMNS)
-                raise ConfigError(f"data.columns.{name}: {hint}the names are {', '.join(COLUMNS)}")
-        self.columns = {name: columns.get(name, name) for name in COLUMNS}
+            if name not in known:
+                hint = nearest(name, known)
+                raise ConfigError(f"data.columns.{name}: {hint}the names are {', '.join(known)}")
+        self.columns = {name: columns.get(name, name) for name in known}
         self.also = {name: other for name, other in ALSO.items() if name not in columns}
         for name, other in self.also.items():
             if name not in rows.names and other in rows.names:
                 self.columns[name] = other
         chats = any(name in rows.names for name in CHATS)
-        needed = () if chats else ("question", "answer") if text_only else ("question", "answer", "images")
-        for name, column in self.columns.items():
-            if column not in rows.names and (name in columns or name in needed):
+        least = () if chats else ("question", "answer") if text_only else ("question", "answer", "images")
+        for name in COLUMNS:
+            column = self.columns[name]
+            if column not in rows.names and (name in columns or name in least):
                 there = f"{nearest(column, rows.names)}the data has {', '.join(rows.names[:12])}"
                 if name in columns:
                     raise ConfigError(f"data.columns.{name}={column}: no such column; {there}")
                 raise ConfigError(f"no column {column!r}: set data.columns.{name}=COLUMN; {there}")
+        check_columns_of_table(needed, self.columns, rows)
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
-        sample, stored = self.without_pictures(index)
-        return replace(sample, images=tuple(read_image(image, self.folder) for image in stored))
+        row = self._row(index)
+        sample, stored = self._without_pictures(row, index)
+        return replace(
+            sample,
+            images=tuple(read_image(image, self.folder) for image in stored),
+            fields=read_columns(row, sample, self.needed, self.columns, self.folder),
+        )
 
     def without_pictures(self, index: int) -> tuple[Sample, list[Any]]:
-        """A row as a sample without its pictures, and the pictures as they are stored, for `read_image`."""
+        """A row as a sample without its pictures, and the pictures as they are stored, for `read_image`.
+
+        The sample has no further columns either.
+        """
+        return self._without_pictures(self._row(index), index)
+
+    def without_columns(self) -> TableData:
+        """The same rows, read without further columns: what a measurement needs of them."""
+        table = copy(self)
+        table.needed = NONE
+        return table
+
+    def _row(self, index: int) -> dict[str, Any]:
         if not 0 <= index < self.size:
             raise IndexError(index)
-        row = self.rows[index]
+        return self.rows[index]
+
+    def _without_pictures(self, row: Mapping[str, Any], index: int) -> tuple[Sample, list[Any]]:
         exchange = self.exchange(row)
-        question = _text(exchange.question)
+        question = plain_text(exchange.question)
         if not question and not exchange.images:
             raise BadRow("missing_question")
         sample = Sample(
-            id=_text(row.get(self.columns["id"])) or str(index),
+            id=plain_text(row.get(self.columns["id"])) or str(index),
             question=question,
-            answer=_text(exchange.answer),
+            answer=plain_text(exchange.answer),
             images=(),
             places=exchange.places,
-            solution=_text(row.get(self.columns["solution"])) or None,
+            solution=plain_text(row.get(self.columns["solution"])) or None,
         )
         return sample, list(exchange.images)
 
@@ -122,26 +170,7 @@ class TableData(Sequence[Sample]):
         if chat_of(row) is not None and question is None:
             exchange = read_chat(row, images)
             return exchange if exchange.answer is not None else replace(exchange, answer=answer)
-        text = _text(question)
+        text = plain_text(question)
         if not text:
             raise BadRow("missing_question")
         return Exchange(*read_marks(text, len(images)), tuple(images), answer)
-
-
-def listed(pictures: Any) -> list[Any]:
-    """The pictures of a row as a list: a single one, a list, or none."""
-    return pictures if isinstance(pictures, list) else [] if pictures is None else [pictures]
-
-
-def _text(value: Any) -> str:
-    """A text or a number as text; None and NaN become an empty text."""
-    if value is None or value != value:
-        return ""
-    if not isinstance(value, str | int | float):
-        raise BadRow("not_text")
-    text = str(value).strip()
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # half a surrogate pair, which no tokenizer accepts
-        raise BadRow("not_text") from error
-    return text

@@ -24,7 +24,7 @@ from vigos_cli.data.images import BadRow
 
 def read_image(raw: Any, folder: Path) -> Image.Image:
     """Decode a picture given as PIL image, bytes, base64, dict of bytes or path, or path inside `folder`."""
-    raw = _stored(raw)
+    raw = stored_picture(raw)
     if not raw:
         raise BadRow("missing_image")
     try:
@@ -42,7 +42,7 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
 
     Of a dict its bytes or its path are used.
     """
-    raw = _stored(raw)
+    raw = stored_picture(raw)
     if not isinstance(raw, str):
         return raw
     root = Path(os.path.abspath(folder))
@@ -56,6 +56,6 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
         raise BadRow("image_not_found" if inside else "image_outside") from error
 
 
-def _stored(raw: Any) -> Any:
+def stored_picture(raw: Any) -> Any:
     """The bytes or the path of a picture that is given as a dict; any other value as it is."""
     return (raw.get("bytes") or raw.get("path")) if isinstance(raw, Mapping) else raw

@@ -50,6 +50,10 @@ class Lines:
             except BadRow:
                 continue
 
+    def has(self, column: str) -> bool:
+        """Whether any row has a column of this name; reads all rows if the first ones have not."""
+        return column in self.names or any(column in row for row in self._good())
+
     def __len__(self) -> int:
         return len(self.starts if self.array is None else self.array)
 
@@ -74,6 +78,10 @@ class Arrow:
     def __init__(self, table: Any):
         self.names: list[str] = table.column_names
         self.table = table.with_format("arrow")
+
+    def has(self, column: str) -> bool:
+        """Whether the table has a column of this name."""
+        return column in self.names
 
     def __len__(self) -> int:
         return len(self.table)

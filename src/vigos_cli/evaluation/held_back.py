@@ -14,7 +14,7 @@ from typing import Any
 from vigos_cli.config.schema import DataConfig, EvalRun
 from vigos_cli.data import fingerprint
 from vigos_cli.data.holdout import FILE, Holdout, choose_holdout, read_holdout
-from vigos_cli.data.load import TableData, load_data
+from vigos_cli.data.load import TableData, load_data, of_every_run
 from vigos_cli.models.adapter_folder import named_groups
 from vigos_cli.utils.errors import ConfigError
 
@@ -33,6 +33,7 @@ def held_rows(config: EvalRun) -> Holdout:
         saved = json.loads((run / "config.json").read_text())
         known = {item.name for item in fields(DataConfig)}
         source = DataConfig(**{name: value for name, value in saved["data"].items() if name in known})
+        source = of_every_run(source)
         limit = saved["limit"]
     try:
         data = load_data(source, config.seed, limit)

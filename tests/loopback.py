@@ -17,9 +17,10 @@ from conftest import make_student
 from PIL import Image
 
 from vigos_cli.config.paths import TINY
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
 from vigos_cli.models.student import Student
-from vigos_cli.types import Prompt, Role
+from vigos_cli.types import Prompt
 
 
 @dataclass
@@ -194,7 +195,7 @@ class FakeVllm(Loopback):
             ]
             pixels, grids = zip(*parts, strict=True)
             tensors = {"pixel_values": torch.cat(pixels), "image_grid_thw": torch.cat(grids)}
-        prompt = Prompt(Role.STUDENT, tuple(ids), (), tensors, tuple(kinds))
+        prompt = Prompt(STUDENT, tuple(ids), (), tensors, tuple(kinds))
         greedy = params["temperature"] == 0
         sampling = Sampling(
             params["max_tokens"],

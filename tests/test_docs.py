@@ -162,7 +162,9 @@ def compose_once(command: str, overrides: tuple[str, ...]) -> None:
 
 def write_examples(page: str, folder: Path) -> None:
     """Write the option files that a page shows into a folder for `--config-dir`."""
-    for name, text in re.findall(r"`conf/(\S+)` \(new\).*?```yaml\n(.*?)```", text_of(page), re.DOTALL):
+    shown = re.findall(r"`conf/(\S+)` \(new\).*?```yaml\n(.*?)```", text_of(page), re.DOTALL)
+    shown += re.findall(r"```yaml\n# mine/(\S+\.yaml): [^\n]*\n(.*?)```", text_of(page), re.DOTALL)
+    for name, text in shown:
         file = folder / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(dedent(text), encoding="utf-8")

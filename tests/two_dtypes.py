@@ -25,7 +25,9 @@ from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, as_rollout
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.student import Student
-from vigos_cli.supervision.batches import Batches, Prepared
+from vigos_cli.supervision import loss_calls
+from vigos_cli.supervision.batches import Batches
+from vigos_cli.supervision.prepared import Prepared
 from vigos_cli.supervision.rollouts import reference_completion, sample_rollouts
 from vigos_cli.training import step
 from vigos_cli.training.learner import make_learner
@@ -95,7 +97,7 @@ def own_turns(student: Student, *overrides: str) -> Turns:
 def written_turns(student: Student, *overrides: str) -> Turns:
     """Turns with a given text, for a model that cannot write any; every third one is invalid."""
     valid = " It is red. </think> \\boxed{red}"
-    if distill_config(*overrides).routing.student == "structured":
+    if distill_config(*overrides).routing.student.format == "structured":
         valid = f" A red cube. </description> <think>{valid}"
     texts = [" A red cube." if i % 3 == 2 else valid for i in range(ROWS)]
     return [tuple(student.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
@@ -108,7 +110,7 @@ def rollouts_of(student: Student, turns: Turns, *overrides: str) -> Recorded:
         (item, as_rollout(student, Request(item.key, item.prompt), turn))
         for item, turn in zip(batches.at(0)[0], turns, strict=True)
     ]
-    if config.routing.completion == "reference":
+    if config.routing.student.writes == "reference":
         return [(item, reference_completion(student, prompter, item, rollout)) for item, rollout in rollouts]
     return rollouts
 
@@ -121,7 +123,7 @@ def one_step(student: Student, turns: Turns, *overrides: str) -> Step:
     with (
         mock.patch.object(step, "sample_rollouts", lambda *_: rollouts),
         mock.patch.object(step, "hidden_states", _noting(step.hidden_states, states)),
-        mock.patch.object(step, "teacher_states", _noting(step.teacher_states, states)),
+        mock.patch.object(loss_calls, "teacher_states", _noting(loss_calls.teacher_states, states)),
     ):
         line = step.train_step(make_learner(student, config), batches, prompter, config)
     gradient = {name: value.grad for name, value in student.adapter.items() if value.grad is not None}

@@ -5,7 +5,7 @@
 
 Glossary
     sample      one problem: images, a question, the reference answer (which the student never sees)
-    role        the context in which tokens are scored: student, perception, reasoning, ...
+    context     what a model reads before the student's tokens: the student's own, or that of a teacher
     prefill     tokens at the start of the assistant's turn that are given, not sampled; never supervised
     rollout     what the student wrote for one prompt, token by token
     segment     the part of the structured answer that a sampled token belongs to
@@ -23,17 +23,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
-
-
-class Role(StrEnum):
-    """The context in which a token is scored (paper sec. 3.1); `privileged` is OPSD's teacher (eq. 4)."""
-
-    STUDENT = "student"
-    PERCEPTION = "perception"
-    REASONING = "reasoning"
-    REFERENCE = "reference"
-    PRIVILEGED = "privileged"
-    TARGET = "target"  # no teacher: cross-entropy on the tokens themselves (the SFT control)
 
 
 class Kind(StrEnum):
@@ -78,7 +67,7 @@ class Sample:
 class Prompt:
     """A context as token ids and image features. `ids` end with the prefill of the assistant's turn."""
 
-    role: Role
+    context: str  # the student, or the name of a teacher
     ids: tuple[int, ...]
     prefill: tuple[int, ...]  # the last len(prefill) of ids
     features: Mapping[str, Tensor] = field(default_factory=dict)  # pixel_values, image_grid_thw, ...
@@ -121,11 +110,16 @@ class Segments:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Tokens of one rollout that one teacher supervises; `tokens` are positions in the sampled ids."""
+    """Tokens of one rollout that one rule of the routing supervises.
 
-    role: Role
+    `tokens` are positions in the sampled ids. `weight` is what one of the tokens counts in the loss.
+    """
+
+    by: str  # a teacher, a target, `tokens` or `constant`
     kind: Kind
     tokens: tuple[int, ...]
+    rule: int = 0  # its place in `supervision_rules`
+    edge: bool = False  # the first or last token of its part, with a clip of its own
     weight: float = 1.0
 
 

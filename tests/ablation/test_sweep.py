@@ -84,7 +84,7 @@ def test_palr_of_a_sweep(vigos, tmp_path, no_plots, monkeypatch):
             lines = read_lines(looked / "rollouts.jsonl")
             assert len(lines) == 3 and "answer_support" in lines[0] and (looked / "rollouts.html").exists()
             config = json.loads((looked / "config.json").read_text())
-            assert config["routing"]["student"] == "structured" and config["seed"] == 0
+            assert config["routing"]["student"]["format"] == "structured" and config["seed"] == 0
             assert (config["adapter"]["path"] is None) == (name == "base")
             texts[path, name] = [line["text"] for line in lines]
     assert texts[listed[0], "base"] == texts[listed[1], "base"]  # sampled once, scored twice

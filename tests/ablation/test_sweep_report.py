@@ -59,7 +59,7 @@ def test_a_report_of_known_numbers(tmp_path):
     for name in ("score_prior", "measures", "curves", "divergence"):
         for form in ("png", "svg"):
             assert (tmp_path / "plots" / f"{name}.{form}").stat().st_size > 1000
-    assert page.count("data:image/svg+xml") == 4
+    assert page.count("data:image/svg+xml") == 5  # four figures and the picture of the routings
 
 
 @pytest.mark.parametrize("world", [True, False])

@@ -25,12 +25,14 @@ from vigos_cli.analysis.palr import palr, support, visual_dependency
 from vigos_cli.analysis.rollout_run import sample
 from vigos_cli.analysis.token_scores import TokenScore, score_tokens
 from vigos_cli.config.compose import job
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld, vocabulary
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.supervision.batches import prepare
 from vigos_cli.supervision.contexts import Supervised, supervise_all
 from vigos_cli.supervision.rollouts import sample_rollouts
-from vigos_cli.types import Role, Sample
+from vigos_cli.supervision.teacher_weights import TeacherWeights
+from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError
 
 # ---- the definition
@@ -154,11 +156,10 @@ def test_wrong_answers_of_choices_have_the_form_of_the_reference():
 class Scored:
     """Rollouts of three PriorWorld samples with one invalid, scored under a routing."""
 
-    def __init__(self, student: Any, *overrides: str, prompt: dict[str, str] | None = None):
+    def __init__(self, student: Any, *overrides: str):
         self.student = student
         run = ("limit=3", "rollout.max_new_tokens=60", "looking=true", "out=unused", *overrides)
         self.config: Any = job("rollout", list(run))
-        self.config.prompt = replace(self.config.prompt, **(prompt or {}))
         self.prompter = Prompter(student.processor, self.config.prompt, self.config.routing)
         self.data = PriorWorld(size=3, seed=0, conflict=1.0)
         prepared = prepare(self.data, [(i, i) for i in range(3)], self.prompter, self.config, {})  # type: ignore[arg-type]
@@ -167,10 +168,11 @@ class Scored:
         cut = replace(cut, ends=pairs[2][1].ends[: len(cut.prompt.prefill) + 9])
         self.rollouts = [*pairs[:2], (pairs[2][0], replace(cut, text=cut.text[: cut.ends[-1]]))]
         self.rows = supervise_all(self.rollouts, self.prompter, self.config)
-        self.scores = score_tokens(student, self.rows)
+        self.weights = TeacherWeights.at_start(self.config.routing)
+        self.scores = score_tokens(student, self.rows, self.weights, self.config)
 
     def counterfactual(self) -> tuple[CounterfactualScorer, list[tuple[CounterfactualScore, ...]]]:
-        scorer = CounterfactualScorer(self.student, self.prompter, self.data, self.config)
+        scorer = CounterfactualScorer(self.student, self.prompter, self.data, self.config, self.weights)
         return scorer, scorer.score(self.rollouts, self.rows, self.scores)
 
 
@@ -202,8 +204,8 @@ def test_the_reference_has_no_effect_on_the_description_under_vigos(tiny):
 
 def test_the_reference_affects_a_description_whose_teacher_reads_it(tiny):
     """Shows that c^A is 0 above only because the perception teacher does not read the reference."""
-    leaky = "{question} {reference}"
-    _, found = (scored := Scored(tiny, prompt={"perception": leaky})).counterfactual()
+    leaky = "routing.teachers.perception.told=[question,answer]"
+    _, found = (scored := Scored(tiny, leaky)).counterfactual()
     assert any(score.answer for score in of_kind(scored.rows, found, "description"))
     _, found = (scored := Scored(tiny, "routing=opsd_structured")).counterfactual()
     assert any(score.answer for score in of_kind(scored.rows, found, "description"))
@@ -219,11 +221,11 @@ def test_supports_equal_the_definition(tiny):
     wrong = wrong_answers(scored.data, item.sample, item.reference, 0)
     assert len(wrong) >= 1 and item.reference not in wrong
 
-    def logprob(reference: str, of: Sample, role: Role = Role.REASONING, token: int = token) -> float:
+    def logprob(reference: str, of: Sample, role: str = "reasoning", token: int = token) -> float:
         images = scored.prompter.encode(of.images)
         prompt = scored.prompter.render(role, images, question=item.sample.question, reference=reference)
         ids = (*prompt.ids, *rollout.ids)
-        with torch.no_grad(), tiny.weights("base"):
+        with torch.no_grad(), tiny.weights("initial"):
             logits = tiny.base(**tiny.batch([ids], [prompt]), use_cache=False).logits[0]
         return float(logits[len(prompt.ids) + token - 1].log_softmax(-1)[rollout.ids[token]])
 
@@ -234,7 +236,7 @@ def test_supports_equal_the_definition(tiny):
     assert score.answer == pytest.approx(max(0.0, own - math.log(mean)), abs=1e-3)
     token = max(range(len(found[0])), key=lambda i: found[0][i].image or 0)
     assert scored.rows[0].segments.kinds[token] == "description"
-    own, other = (logprob("", scored.data[i], Role.PERCEPTION, token) for i in (0, 1))
+    own, other = (logprob("", scored.data[i], "perception", token) for i in (0, 1))
     assert own - other > 1 and found[0][token].image == pytest.approx(own - other, abs=1e-3)
 
 
@@ -250,11 +252,11 @@ def test_visual_dependency_of_a_grey_picture_is_zero(tiny):
     images = [blank_like(image) for image in grey.rollouts[0][0].sample.images]
     encoded = grey.prompter.encode(images)
     item, rollout = grey.rollouts[0]
-    prompt = grey.prompter.render(Role.STUDENT, encoded, question=item.sample.question)
+    prompt = grey.prompter.render(STUDENT, encoded, question=item.sample.question)
     item = replace(item, sample=replace(item.sample, images=tuple(images)), images=encoded, prompt=prompt)
     grey.rollouts = [(item, replace(rollout, prompt=prompt))]
     grey.rows = supervise_all(grey.rollouts, grey.prompter, grey.config)
-    grey.scores = score_tokens(tiny, grey.rows)
+    grey.scores = score_tokens(tiny, grey.rows, grey.weights, grey.config)
     _, found = grey.counterfactual()
     assert max(score.visual for score in found[0]) < 1e-5
 
@@ -302,7 +304,7 @@ def test_the_same_rollouts_are_scored_under_another_routing(tmp_path):
 
     with pytest.raises(ConfigError, match="sampled with seed=0, not 1"):
         rollouts(tmp_path, "other", again, "seed=1")
-    with pytest.raises(ConfigError, match=r"sampled with routing\.student=structured, not plain"):
+    with pytest.raises(ConfigError, match=r"sampled with routing\.student\.format=structured, not think"):
         rollouts(tmp_path, "other", again, "routing=opsd")
     with pytest.raises(ConfigError, match="not the output folder"):
         rollouts(tmp_path, "other", f"rollouts={tmp_path}")
@@ -319,6 +321,7 @@ def second_seconds(lines: Sequence[dict[str, Any]], folder: Path) -> list[dict[s
 
 
 def test_palr_refuses_worked_solutions_as_references():
-    with pytest.raises(ConfigError, match="needs wrong answers"):
-        job("rollout", ["looking=true", "routing.reference_text=solution"])
-    assert job("rollout", ["looking=true", "routing=sft"]).looking
+    with pytest.raises(ConfigError, match="cannot be replaced by a wrong answer"):
+        job("rollout", ["looking=true", "routing.teachers.reasoning.told=[question,solution]"])
+    for routing in ("sft", "two_pass"):  # without a teacher: visual dependency alone
+        assert job("rollout", ["looking=true", f"routing={routing}"]).looking

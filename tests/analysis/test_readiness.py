@@ -20,6 +20,7 @@ from vigos_cli.analysis.token_scores import SeenByLoss, TokenScore, score_tokens
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.supervision.batches import Batches
+from vigos_cli.supervision.teacher_weights import TeacherWeights
 from vigos_cli.training import step
 from vigos_cli.training.learner import make_learner
 from vigos_cli.training.step import train_step
@@ -153,7 +154,7 @@ def test_a_reference_can_be_graded_if_it_is_an_option_or_short(reference, option
         (True, True, ("loss.clip=token", "loss.clip_value=0.001")),
         (True, False, ("loss.clip=entry", "loss.clip_value=1e-5", "routing=opsd_structured")),
         (True, False, ("loss=jsd", "loss.clip=scale", "loss.clip_value=1e-5", "loss.temperature=2")),
-        (False, False, ("routing.description=[perception,privileged]",)),
+        (False, False, ("routing.supervise.description=[perception,fallback]",)),
     ],
     ids=["token", "entry", "scale", "two teachers"],
 )
@@ -175,7 +176,9 @@ def test_the_loss_sees_what_a_step_of_training_reports(clipped, silent, override
     batches = Batches(PriorWorld(size=64), prompter, config)
     reported = train_step(make_learner(student, config), batches, prompter, config)
 
-    scores = score_tokens(make_student(), rows, config.loss, micro_batch=3)
+    scores = score_tokens(
+        make_student(), rows, TeacherWeights.at_start(config.routing), config, micro_batch=3
+    )
     assert [row.segments.valid for row in rows] == [False, True, True, True]
     found = measure_readiness(
         [

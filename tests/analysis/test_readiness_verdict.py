@@ -161,9 +161,13 @@ def test_there_is_no_verdict_without_rollouts():
 
 
 def test_the_divergences_and_the_clip_are_named():
-    tiny = "divergence: forward_kl; of the fallback teacher: reverse_kl; no clip"
+    tiny = "divergence: forward_kl; on invalid rollouts: reverse_kl; no clip"
     assert report(rollouts())["loss"] == tiny
     assert report(rollouts(), "loss.clip=token")["loss"].endswith("; loss.clip=token at 0.05 nats")
+    own = "divergence: forward_kl; clip=entry at 0.05 nats"  # what a routing states
+    assert report(rollouts(), "routing=opsd_original", "loss=jsd")["loss"] == own
+    both = report(rollouts(), "routing=no_perception", "loss=reverse_kl")["loss"]
+    assert both == "divergence: reverse_kl; no clip"
 
 
 def test_the_limit_of_clipped_tokens_is_that_of_the_warning_in_training():
@@ -183,8 +187,8 @@ def test_a_format_that_is_not_kept_needs_a_loss_that_raises_it():
         return row % 10 == 0
 
     assert advice(never, "loss.clip=token").startswith("no finished answer follows the format")
-    assert "or set loss.reference=forward_kl loss.clip=scale:" in advice(never, "loss.clip=token")
-    assert "or set loss.reference=forward_kl:" in advice(never, "loss.clip=none")
-    assert "or set" not in advice(never, "loss.reference=forward_kl", "loss.clip=scale")
+    assert "or set loss.invalid=forward_kl loss.clip=scale:" in advice(never, "loss.clip=token")
+    assert "or set loss.invalid=forward_kl:" in advice(never, "loss.clip=none")
+    assert "or set" not in advice(never, "loss.invalid=forward_kl", "loss.clip=scale")
     assert "or set loss.clip=scale:" in advice(seldom, "loss.clip=token")
     assert "or set" not in advice(seldom, "loss.clip=none")

@@ -125,8 +125,8 @@ def test_the_command_ends_with_the_table_and_the_verdict(tmp_path, capsys):
 
 def test_the_scores_are_those_of_a_plain_forward_pass(lines):
     """The student reads its own prompt. The untrained adapter is zero, so only the prompts cause the KL."""
+    from vigos_cli.config.routing_group import STUDENT
     from vigos_cli.method.prompts import Prompter
-    from vigos_cli.types import Role
 
     _, lines = lines
     student = make_student()
@@ -138,7 +138,7 @@ def test_the_scores_are_those_of_a_plain_forward_pass(lines):
     line = lines[0]
     sample = data[line["row"]]
     images = prompter.encode(sample.images)
-    for role, name in ((Role.STUDENT, "student_logprob"), (Role.PERCEPTION, "teacher_logprob")):
+    for role, name in ((STUDENT, "student_logprob"), ("perception", "teacher_logprob")):
         prompt = prompter.render(role, images, question=sample.question, reference=sample.answer)
         ids = [*prompt.ids, *line["token_ids"]]
         with torch.no_grad():
@@ -147,7 +147,7 @@ def test_the_scores_are_those_of_a_plain_forward_pass(lines):
         own = logp.gather(1, torch.tensor(line["token_ids"])[:, None])[:, 0].tolist()
         checked = 0
         for mine, theirs, teacher in zip(own, line[name], line["teacher"], strict=True):
-            if role is Role.STUDENT or teacher == "perception":
+            if role is STUDENT or teacher == "perception":
                 assert theirs == pytest.approx(mine, abs=1e-3)
                 checked += 1
         assert checked > 3

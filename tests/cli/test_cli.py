@@ -115,6 +115,8 @@ def test_a_file_that_does_not_exist_is_taken_as_a_name_or_the_quotes_are_shown(v
         (["distill", "model.min_pixels=9"], "model.min_pixels was removed"),
         (["eval", "bench=mathvista", "bench.schema=plain"], "use bench=plain bench.path=FILE"),
         (["eval", "trainer.steps=3"], "does not use trainer"),
+        (["distill", "routing.student=plain"], "routing.student.format=structured or think"),
+        (["distill", "routing=vcsd", "loss.clip=none"], "set routing.supervise.all.clip"),
         (["distill", "--mulitrun"], "--multirun"),
         (["distill", "--cfg", "jobb"], "'job'"),
         (["distill", "--cfg", "job", "-m"], "cannot be used together"),
@@ -140,7 +142,7 @@ def test_a_mistake_is_reported_in_at_most_three_lines(vigos, ran, tmp_path, argu
 def test_a_run_gets_its_folder_and_its_configuration(vigos, ran, tmp_path):
     assert vigos("distill", "out=here", "seed=4", "loss=jsd", *QUIET).code == 0
     (config,) = ran.configs
-    assert (config.seed, config.loss.segment, config.out) == (4, "jsd", str(tmp_path / "here"))
+    assert (config.seed, config.loss.divergence, config.out) == (4, "jsd", str(tmp_path / "here"))
     assert (tmp_path / "here" / ".hydra" / "overrides.yaml").exists()
 
 
@@ -170,6 +172,14 @@ def test_a_sweep_writes_a_folder_for_each_combination_named_after_the_swept_keys
     names = ["routing=opsd,seed=1", "routing=opsd,seed=2", "routing=vigos,seed=1", "routing=vigos,seed=2"]
     assert sorted(folder.name for folder in (tmp_path / "s").iterdir() if folder.is_dir()) == names
     assert {config.trainer.lr for config in ran.configs} == {1e-4}
+
+
+def test_a_job_of_a_sweep_says_which_key_of_the_loss_its_routing_ignores(vigos, ran):
+    result = vigos("distill", "-m", "routing=vcsd,vigos", "loss.clip=token", "out=s", *QUIET)
+    assert result.code == 0 and [config.routing.name for config in ran.configs] == ["vcsd", "vigos"]
+    assert [line for line in result.err.splitlines() if line.startswith("vigos: ")] == [
+        "vigos: loss.clip: routing=vcsd states it; set routing.supervise.all.clip: this job ignores it"
+    ]
 
 
 def test_a_path_may_contain_a_folder_name_that_a_sweep_made(vigos, ran, tmp_path):
@@ -214,9 +224,9 @@ def test_ablate_without_arguments_is_the_main_experiment(vigos, ran):
 
 def test_own_options(vigos, ran, tmp_path):
     (tmp_path / "own" / "loss").mkdir(parents=True)
-    (tmp_path / "own" / "loss" / "mine.yaml").write_text("name: mine\nsegment: jsd\nbeta: 0.1\n")
+    (tmp_path / "own" / "loss" / "mine.yaml").write_text("name: mine\ndivergence: jsd\nbeta: 0.1\n")
     assert vigos("distill", "--config-dir", "own", "loss=mine", "out=here", *QUIET).code == 0
-    assert ran.configs[0].loss.beta == 0.1
+    assert (ran.configs[0].loss.divergence, ran.configs[0].loss.beta) == ("jsd", 0.1)
     refused = vigos("distill", "--config-dir", "own", "loss=mien", "out=there")
     assert refused.code == 2 and "loss=mine" in refused.err
 

@@ -34,7 +34,11 @@ def test_completion_of_groups_options_keys_and_values():
     assert "+experiment=" in values("distill", "+")
     assert {"trainer=", "trainer.lr="} <= set(values("distill", "trainer"))
     assert values("eval", "trainer.l") == [] and values("eval", "loss=") == []
-    assert values("distill", "routing.answer=pri") == ["routing.answer=privileged"]
+    assert values("distill", "routing.student.format=th") == ["routing.student.format=think"]
+    assert values("distill", "routing.student.f")[0] == "routing.student.format="
+    assert "routing.supervise.reasoning=" in values("distill", "routing.")
+    notes = dict(complete("distill", "routing.student.f", {}))
+    assert notes["routing.student.format="].startswith("structured")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from vigos_cli.evaluation.benchmarks import vilp
 from vigos_cli.evaluation.benchmarks.mmvet import MMVet
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.row_reader import RowReader
+from vigos_cli.grading import question_options
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import ConfigError, UserError
 
@@ -1076,7 +1077,7 @@ def test_plain_an_empty_picture_column_is_an_error(images: Any):
     ],
 )
 def test_options_inside_a_question(text: str, options: tuple[str, ...]):
-    assert row_parsing.inlined(text) == options
+    assert question_options.inlined(text) == options
 
 
 @pytest.mark.parametrize(

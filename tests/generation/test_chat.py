@@ -25,12 +25,12 @@ from PIL import Image
 
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
-from vigos_cli.config.schema import PromptConfig, RoutingConfig
+from vigos_cli.config.routing_group import STUDENT
+from vigos_cli.config.schema import PromptConfig, RoutingConfig, StudentContext
 from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.generation.chat import FILE, StreamedReply, TextPrompter
 from vigos_cli.generation.concurrent_requests import data_url, user_turn
 from vigos_cli.models import pretrained
-from vigos_cli.types import Role
 from vigos_cli.utils import server as patient
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.server import CutShort
@@ -62,8 +62,9 @@ def test_the_pictures_of_a_turn_stand_first_or_between_its_texts():
     red, blue = Image.new("RGB", (2, 2), "red"), Image.new("RGB", (2, 2), "blue")
 
     def shown(images: Sequence[Image.Image], question: str, places: Sequence[int] = ()) -> list[Any]:
-        prompter = TextPrompter(PromptConfig(plain="Look: {question} Think."), RoutingConfig(student="plain"))
-        prompt = prompter.render(Role.STUDENT, prompter.encode(images, places), question=question)
+        routing = RoutingConfig(student=StudentContext(format="think"))
+        prompter = TextPrompter(PromptConfig(think="Look: {question} Think."), routing)
+        prompt = prompter.render(STUDENT, prompter.encode(images, places), question=question)
         names = {data_url(red): red, data_url(blue): blue}
         parts = user_turn(prompt.images, prompt.message)["content"]
         return [part["text"] if part["type"] == "text" else names[part["image_url"]["url"]] for part in parts]
@@ -332,13 +333,16 @@ def test_no_weights_are_loaded_and_the_key_is_never_written(serve, tmp_path, mon
     assert KEY not in "".join(capsys.readouterr())
 
 
-def test_only_the_prompt_of_an_adapter_is_used(serve, tmp_path):
+@pytest.mark.parametrize("form", ["think", "plain"], ids=["now", "an earlier version"])
+def test_only_the_prompt_of_an_adapter_is_used(form, serve, tmp_path):
     server, folder = serve(), tmp_path / "adapter"
     with pytest.raises(UserError, match="no such folder"):
         run(tmp_path / "a", server, f"adapter.path={folder}")
     folder.mkdir()
-    prompt = {**asdict(job("eval", ["out=unused"]).prompt), "plain": "Say it: {question}"}
-    told = {"student": "plain", "prompt": prompt}
+    prompt = asdict(job("eval", ["out=unused"]).prompt)
+    del prompt["think"], prompt["prefill_think"]
+    prompt |= {form: "Say it: {question}", f"prefill_{form}": "<think>"}
+    told = {"student": form, "prompt": prompt}
     (folder / "vigos.json").write_text(json.dumps(told))
     config = job("eval", [*FEW, f"out={tmp_path / 'b'}", "rollout=openai", f"rollout.url={server.url}"])
     config.adapter.path = str(folder)

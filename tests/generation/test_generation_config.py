@@ -14,12 +14,12 @@ from transformers import GenerationConfig
 from vigos_cli.analysis.rollout_run import sample
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import question_rows
 from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.training.distill import distill
-from vigos_cli.types import Role
 
 COMMON = [11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30]
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -66,7 +66,7 @@ def requests(tiny) -> list[Request]:
     config = distill_config()
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
     return [
-        Request(row.id, prompter.render(Role.STUDENT, prompter.encode(row.images), question=row.question))
+        Request(row.id, prompter.render(STUDENT, prompter.encode(row.images), question=row.question))
         for row in question_rows("validation", 2)
     ]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.generation import job_progress
 from vigos_cli.generation.job_progress import count_tokens
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
-from vigos_cli.types import Role
 
 
 def test_tokens_count_up_to_the_end_of_each_turn():
@@ -27,7 +27,7 @@ def jobs(tiny):
     config = job("distill", ["out=unused"])
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
     images = prompter.encode([Image.new("RGB", (84, 84), "red")], ())
-    prompt = prompter.render(Role.STUDENT, images, question="What colour is it?")
+    prompt = prompter.render(STUDENT, images, question="What colour is it?")
     requests = [Request(str(i), prompt) for i in range(5)]
     return lambda: SamplingJob(requests, Sampling(24), ("test",), batch=2)
 

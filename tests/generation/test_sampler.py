@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import distill_config
 
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import question_rows
 from vigos_cli.generation.sampler import KeyedChoice, Request, Sampling, SamplingJob, roll_out, sample_tokens
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.types import Role
 from vigos_cli.utils import rng
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0, -3.0])
@@ -61,7 +61,7 @@ def requests(tiny, n: int) -> list[Request]:
     config = distill_config()
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
     return [
-        Request(sample.id, prompter.render(Role.STUDENT, images, question=sample.question), draw)
+        Request(sample.id, prompter.render(STUDENT, images, question=sample.question), draw)
         for sample in question_rows("validation", n)
         for images in [prompter.encode(sample.images)]
         for draw in (0, 1)

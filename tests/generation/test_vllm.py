@@ -13,6 +13,7 @@ from loopback import HANG, FakeVllm, Reply, refusal
 
 from vigos_cli.analysis.rollout_run import sample
 from vigos_cli.config.compose import job
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.generation import vllm_check, vllm_protocol
@@ -20,7 +21,6 @@ from vigos_cli.generation.engine import InProcess, engine_of
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.training.distill import distill
-from vigos_cli.types import Role
 from vigos_cli.utils import server as patient
 from vigos_cli.utils.errors import UserError
 
@@ -142,7 +142,7 @@ def some_requests(student, count: int, draws: int = 1) -> list[Request]:
     made = []
     for sample_ in (PriorWorld(size=8)[i] for i in range(count)):
         images = prompter.encode(sample_.images)
-        prompt = prompter.render(Role.STUDENT, images, question=sample_.question)
+        prompt = prompter.render(STUDENT, images, question=sample_.question)
         made += [Request(sample_.id, prompt, draw) for draw in range(draws)]
     return made
 
@@ -157,7 +157,7 @@ def test_pictures_are_rendered_once_per_item(vllm, tiny, tmp_path):
     vllm.asked.clear()
     config = distill_config()
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
-    blind = Request("x", prompter.render(Role.STUDENT, prompter.encode([]), question="What?"))
+    blind = Request("x", prompter.render(STUDENT, prompter.encode([]), question="What?"))
     (rollout,) = engine.roll_out(SamplingJob([blind], Sampling(2, temperature=0), key=(0,), batch=1))
     assert rollout.ids and {path for path, _ in vllm.asked} == {GENERATE}
     assert vllm.asked[0][1]["features"] is None and vllm.asked[0][1]["token_ids"] == list(blind.prompt.ids)
@@ -169,7 +169,7 @@ def test_pictures_between_words_are_sampled_as_in_process(vllm, tiny, tmp_path):
     pictures = (PriorWorld(size=8)[0].images[0], PriorWorld(size=8)[1].images[0])
     question = "Is <image> like <image>?"
     for places in ((3, 16), ()):
-        prompt = prompter.render(Role.STUDENT, prompter.encode(pictures, places), question=question)
+        prompt = prompter.render(STUDENT, prompter.encode(pictures, places), question=question)
         job = SamplingJob([Request("x", prompt)], Sampling(6, temperature=0), key=(0,), batch=1)
         (there,), (here,) = engine_of(config, tiny).roll_out(job), InProcess(tiny).roll_out(job)
         assert there.ids == here.ids
@@ -320,7 +320,7 @@ def test_the_check_tolerates_rounding_but_no_wrong_weights(tiny, adapter):
     student = make_student(f"adapter.path={adapter}")
     (request,) = some_requests(student, 1)
     everywhere = range(len(request.prompt.ids) - 1)
-    base = vllm_check.student_logprobs(student, request.prompt, "base", everywhere)
+    base = vllm_check.student_logprobs(student, request.prompt, "initial", everywhere)
     live = vllm_check.student_logprobs(student, request.prompt, "live", everywhere)
 
     def hold(base_: torch.Tensor, live_: torch.Tensor, zero: bool = False) -> None:

@@ -19,7 +19,7 @@ MACHINE, MEMORY, SPEED, GRADIENTS, OTHER = (
     "Other figures",
 )
 VERSIONS = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
-TEACHERS = ("perception", "reasoning", "reference")
+TEACHERS = ("perception", "reasoning", "fallback")
 SPEEDS = ("rollout", "teachers", "learn")
 PHASES = {  # the name of a phase in the code -> its row
     "weights": "weights and adapter",

@@ -23,7 +23,7 @@ def resumed_optimizer(folder: Path, device: torch.device) -> dict[str, Any]:
     _advance(through, optimizer, 0, 2)
     named = {str(i): p.detach().clone() for i, p in enumerate(through)}
     place = save_checkpoint(
-        folder, 2, adapter={n: p.cpu() for n, p in named.items()}, optimizer=optimizer, ema=None, state={}
+        folder, 2, adapter={n: p.cpu() for n, p in named.items()}, optimizer=optimizer, kept={}, state={}
     )
     _advance(through, optimizer, 2, 5)
 

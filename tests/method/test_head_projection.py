@@ -11,14 +11,15 @@ from conftest import make_student
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.generation import vllm_check
 from vigos_cli.method import fused_loss as fused
 from vigos_cli.method.losses import DivergenceSpec
 from vigos_cli.models.model_checks import check_head
-from vigos_cli.types import Prompt, Role
+from vigos_cli.types import Prompt
 
 IDS = tuple(range(20, 60))
-PROMPT = Prompt(Role.STUDENT, IDS, ())
+PROMPT = Prompt(STUDENT, IDS, ())
 
 
 class LargestFloat32(TorchDispatchMode):

@@ -6,7 +6,6 @@ import doctest
 import math
 from collections.abc import Callable
 from dataclasses import fields, replace
-from itertools import pairwise, starmap
 
 import pytest
 import torch
@@ -14,17 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vigos_cli.config.schema import CHOICES, LossConfig
+from vigos_cli.config.schema import CHOICES
 from vigos_cli.method import losses
 from vigos_cli.method.losses import (
     CLIPS,
     DIVERGENCES,
+    OF_SAMPLED_TOKEN,
+    WITHOUT_TEACHER,
     DivergenceSpec,
     TokenStats,
     score,
+    score_target,
 )
-from vigos_cli.method.term_weights import term_counts, term_name, token_weights
-from vigos_cli.types import Kind, Role, Term
 from vigos_cli.utils.errors import ConfigError
 
 V, LIMIT = 6, 0.02
@@ -38,20 +38,31 @@ SPECS = [
     DivergenceSpec("jsd", beta=0.9, temperature=2.0),
     DivergenceSpec("skew_kl", alpha=0.1),
     DivergenceSpec("skew_kl", alpha=0.7, temperature=0.5),
-    DivergenceSpec("topk_kl", top_k=3, tail="bucket"),
-    DivergenceSpec("topk_kl", top_k=3, tail="renormalise", temperature=1.3),
-    DivergenceSpec("topk_kl", top_k=V, tail="bucket"),
-    DivergenceSpec("topk_kl", top_k=V + 5, tail="renormalise"),
+    DivergenceSpec("forward_kl", top_k=3, tail="bucket"),
+    DivergenceSpec("forward_kl", top_k=3, tail="renormalise", temperature=1.3),
+    DivergenceSpec("forward_kl", top_k=2, top_k_of="student", tail="bucket"),
+    DivergenceSpec("forward_kl", top_k=2, top_k_of="student", tail="renormalise"),
+    DivergenceSpec("forward_kl", top_k=V, tail="bucket"),
+    DivergenceSpec("forward_kl", top_k=V + 5, tail="renormalise"),
+    DivergenceSpec("reverse_kl", top_k=3, tail="bucket", temperature=0.8),
+    DivergenceSpec("reverse_kl", top_k=2, top_k_of="student", tail="renormalise"),
+    DivergenceSpec("jsd", top_k=2, top_k_of="student", tail="bucket"),
+    DivergenceSpec("jsd", top_k=3, tail="renormalise", beta=0.2),
+    DivergenceSpec("jsd", beta=0),
+    DivergenceSpec("jsd", beta=1, top_k=2, top_k_of="student"),
+    DivergenceSpec("skew_kl", top_k=4, tail="bucket"),
     DivergenceSpec("sampled"),
-    DivergenceSpec("sampled", temperature=1.4),
+    DivergenceSpec("sampled", temperature=1.4, top_k=1),
     DivergenceSpec("cross_entropy"),
+    DivergenceSpec("advantage"),
+    DivergenceSpec("advantage", advantage=0.3, temperature=1.2, top_k=1),
 ]
-KL_LIKE = [spec for spec in SPECS if spec.divergence not in ("sampled", "cross_entropy")]
+KL_LIKE = [spec for spec in SPECS if spec.divergence not in OF_SAMPLED_TOKEN]
 
 
 def name_of(spec: DivergenceSpec) -> str:
     parts = [spec.divergence, spec.clip, f"t{spec.temperature}", f"b{spec.beta}", f"a{spec.alpha}"]
-    return "-".join([*parts, f"k{spec.top_k}", spec.tail])
+    return "-".join([*parts, f"k{spec.top_k}", spec.top_k_of, spec.tail])
 
 
 # ---- the definitions in Python floats, for one token at a time
@@ -67,31 +78,41 @@ def kl_summands(a: list[float], b: list[float]) -> list[float]:
     return [x * math.log(x / y) if x > 0 else 0.0 for x, y in zip(a, b, strict=True)]
 
 
+def chosen(p: list[float], q: list[float], spec: DivergenceSpec) -> tuple[list[float], list[float]]:
+    """The probabilities that are compared if `top_k` is set."""
+    by = q if spec.top_k_of == "teacher" else p
+    kept = sorted(range(len(q)), key=lambda v: -by[v])[: spec.top_k]
+    a, b = [p[v] for v in kept], [q[v] for v in kept]
+    if spec.tail == "renormalise":
+        return [x / sum(a) for x in a], [x / sum(b) for x in b]
+    if len(kept) < len(q):
+        rest = [v for v in range(len(q)) if v not in kept]
+        return [*a, sum(p[v] for v in rest)], [*b, sum(q[v] for v in rest)]
+    return a, b
+
+
 def plain_summands(p: list[float], q: list[float], y: int, spec: DivergenceSpec) -> list[float]:
+    if spec.top_k is not None and spec.divergence.endswith(("kl", "jsd")):
+        p, q = chosen(p, q, spec)
     match spec.divergence:
         case "forward_kl":
             return kl_summands(q, p)
         case "reverse_kl":
             return kl_summands(p, q)
+        case "jsd" if spec.beta in (0, 1):  # the ends are the two KLs
+            return kl_summands(p, q) if spec.beta else kl_summands(q, p)
         case "jsd":
             m = [spec.beta * b + (1 - spec.beta) * a for a, b in zip(p, q, strict=True)]
             halves = zip(kl_summands(q, m), kl_summands(p, m), strict=True)
             return [spec.beta * a + (1 - spec.beta) * b for a, b in halves]
         case "skew_kl":
             return kl_summands(q, [spec.alpha * b + (1 - spec.alpha) * a for a, b in zip(p, q, strict=True)])
-        case "topk_kl":
-            kept = sorted(range(len(q)), key=lambda v: -q[v])[: spec.top_k]
-            a, b = [p[v] for v in kept], [q[v] for v in kept]
-            if spec.tail == "renormalise":
-                a, b = [x / sum(a) for x in a], [x / sum(b) for x in b]
-            elif len(kept) < len(q):
-                rest = [v for v in range(len(q)) if v not in kept]
-                a, b = [*a, sum(p[v] for v in rest)], [*b, sum(q[v] for v in rest)]
-            return kl_summands(b, a)
         case "sampled":
             return [math.log(p[y] / q[y])]
         case "cross_entropy":
             return [-math.log(p[y])]
+        case "advantage":
+            return [-spec.advantage * math.log(p[y])]
     raise AssertionError(spec.divergence)
 
 
@@ -100,6 +121,8 @@ def plain_value(student: list[float], teacher: list[float], y: int, spec: Diverg
     summands = plain_summands(p, q, y, spec)
     if spec.clip == "entry":
         return sum(min(x, spec.clip_value) for x in summands)
+    if spec.clip == "both":
+        return max(-spec.clip_value, min(sum(summands), spec.clip_value))
     return sum(summands) if spec.clip == "none" else min(sum(summands), spec.clip_value)
 
 
@@ -114,13 +137,16 @@ def plain_gradient(student: list[float], teacher: list[float], y: int, spec: Div
     if spec.divergence == "sampled":  # the advantage as a constant, times the gradient of log p(y)
         p, q = softmax(student, spec.temperature), softmax(teacher, spec.temperature)
         cost = math.log(p[y] / q[y])
-        if spec.clip != "none" and cost > spec.clip_value:
+        if spec.clip == "both":
+            cost = max(-spec.clip_value, min(cost, spec.clip_value))
+        elif spec.clip != "none" and cost > spec.clip_value:
             cost = spec.clip_value if spec.clip == "scale" else 0.0
         return [cost * ((v == y) - p[v]) / spec.temperature for v in range(len(p))]
-    if spec.clip == "scale":
+    if spec.clip in ("scale", "both"):
         free = replace(spec, clip="none")
         value = plain_value(student, teacher, y, free)
-        shrink = min(1.0, spec.clip_value / value) if value > 0 else 1.0
+        size = abs(value) if spec.clip == "both" else value
+        shrink = min(1.0, spec.clip_value / size) if size > 0 else 1.0
         return [shrink * g for g in plain_gradient(student, teacher, y, free)]
     return differences(lambda x: plain_value(x, teacher, y, spec), student)
 
@@ -145,7 +171,7 @@ def cost_and_gradient(student_NV: Tensor, teacher_NV: Tensor | None, y_N: Tensor
 
 
 def teacher_for(spec: DivergenceSpec, teacher_NV: Tensor) -> Tensor | None:
-    return None if spec.divergence == "cross_entropy" else teacher_NV
+    return None if spec.divergence in WITHOUT_TEACHER else teacher_NV
 
 
 @pytest.mark.parametrize("clip", CLIPS)
@@ -162,13 +188,14 @@ def test_value_and_gradient_are_those_of_the_definition(spec: DivergenceSpec, cl
         assert stats.divergence_N[i].item() == pytest.approx(free, abs=1e-10)
         p, q = softmax(row[0], spec.temperature), softmax(row[1], spec.temperature)
         assert stats.student_logp_N[i].item() == pytest.approx(math.log(p[row[2]]))
-        told = 0.0 if spec.divergence == "cross_entropy" else math.log(q[row[2]])
+        told = 0.0 if spec.divergence in WITHOUT_TEACHER else math.log(q[row[2]])
         assert stats.teacher_logp_N[i].item() == pytest.approx(told)
         summands = plain_summands(p, q, row[2], spec)
         clipped = {
             "none": False,
             "token": free > LIMIT,
             "scale": free > LIMIT,
+            "both": abs(free) > LIMIT,
             "entry": any(x > LIMIT for x in summands),
         }
         assert bool(stats.clipped_N[i]) == clipped[clip]
@@ -176,7 +203,7 @@ def test_value_and_gradient_are_those_of_the_definition(spec: DivergenceSpec, cl
         assert bool(stats.silent_N[i]) == silent
         if silent:
             assert not grad_NV[i].any()
-    if clip != "none" and spec.divergence != "cross_entropy":
+    if clip != "none" and spec.divergence not in WITHOUT_TEACHER:
         assert 0 < stats.clipped_N.sum() < len(y)  # some tokens are clipped and some are not
 
 
@@ -189,8 +216,8 @@ def test_gradcheck(spec: DivergenceSpec, clip: str):
 
 
 def test_divergences_and_clips_are_those_of_the_config():
-    assert {*DIVERGENCES} == {*CHOICES["loss.segment"], "cross_entropy"}
-    assert {*DIVERGENCES} == {*CHOICES["loss.reference"], "cross_entropy"}
+    assert {*DIVERGENCES} == {*CHOICES["loss.divergence"], *WITHOUT_TEACHER}
+    assert CHOICES["loss.invalid"] == CHOICES["loss.divergence"]
     assert {*CLIPS} == {*CHOICES["loss.clip"]}
 
 
@@ -238,14 +265,20 @@ def test_bounds_of_skew_and_bucket(pair: list[list[float]], alpha: float):
     student, teacher = (torch.tensor([row]) for row in pair)
     y = torch.tensor([0])
 
-    def value(name: str, **options: float) -> float:
+    def value(name: str, **options: float | str) -> float:
         return score(student, teacher, y, DivergenceSpec(name, **options))[0].item()  # pyright: ignore
 
     full = value("forward_kl")
     assert value("skew_kl", alpha=alpha) <= min(-math.log(alpha), full) + 1e-5
-    buckets = [value("topk_kl", top_k=k) for k in range(1, V + 2)]
-    assert buckets == sorted(buckets) or buckets == pytest.approx(sorted(buckets), abs=1e-5)
-    assert buckets[-1] == pytest.approx(full, abs=1e-5)
+    for of in ("teacher", "student"):
+        for name, whole in {
+            "forward_kl": full,
+            "reverse_kl": value("reverse_kl"),
+            "jsd": value("jsd"),
+        }.items():
+            buckets = [value(name, top_k=k, top_k_of=of) for k in range(1, V + 2)]
+            assert buckets == sorted(buckets) or buckets == pytest.approx(sorted(buckets), abs=1e-5)
+            assert buckets[-1] == pytest.approx(whole, abs=1e-5)
 
 
 def test_scaled_jsd_approaches_both_kls_as_beta_nears_0_and_1():
@@ -254,6 +287,7 @@ def test_scaled_jsd_approaches_both_kls_as_beta_nears_0_and_1():
         near = score(student, teacher, y, DivergenceSpec("jsd", beta=beta))[0] / 1e-6
         limit = score(student, teacher, y, DivergenceSpec(end))[0]
         torch.testing.assert_close(near, limit, rtol=1e-3, atol=1e-6)
+        assert torch.equal(score(student, teacher, y, DivergenceSpec("jsd", beta=round(beta)))[0], limit)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
@@ -274,6 +308,88 @@ def test_sampled_is_reverse_kl_on_average(temperature: float):
         grad += p[:, y, None] * grad_NV
     torch.testing.assert_close(value, full)
     torch.testing.assert_close(grad, full_grad)
+
+
+def test_both_clamps_the_log_ratio_of_a_sampled_token():
+    """ViCuR's case: the token y = 0 has the ratio 8 to 1, 1 to 8, and 5 to 6, with the limit log 2.
+
+    The gradient of log p(y) is 1 - p(y) at y, so at p(y) = 8/9, 1/9, 5/11 it is 1/9, 8/9, 6/11.
+    """
+    p = torch.tensor([[8 / 9, 1 / 9], [1 / 9, 8 / 9], [5 / 11, 6 / 11]], dtype=torch.float64)
+    q = torch.tensor([[1 / 9, 8 / 9], [8 / 9, 1 / 9], [6 / 11, 5 / 11]], dtype=torch.float64)
+    spec = DivergenceSpec("sampled", clip="both", clip_value=math.log(2))
+    cost_N, grad_NV, stats = cost_and_gradient(p.log(), q.log(), torch.zeros(3, dtype=torch.long), spec)
+    assert cost_N.tolist() == pytest.approx([0.693147, -0.693147, -0.182322], abs=1e-6)
+    assert grad_NV[:, 0].tolist() == pytest.approx(
+        [0.693147 / 9, -0.693147 * 8 / 9, -0.182322 * 6 / 11], abs=1e-6
+    )
+    assert stats.clipped_N.tolist() == [True, True, False]
+    assert not stats.silent_N.any()
+
+
+def test_a_fixed_advantage_needs_no_teacher():
+    """p(y) = 1/4 has log p(y) = -1.386294; A = -0.5 lowers it, and A = 1 is cross-entropy."""
+    student, y = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64), torch.tensor([0])
+    cost_N, grad_NV, stats = cost_and_gradient(student, None, y, DivergenceSpec("advantage"))
+    assert cost_N.tolist() == pytest.approx([-0.693147], abs=1e-6)
+    assert grad_NV.tolist() == [pytest.approx([0.375, -0.375])]  # a step down the gradient lowers y's logit
+    assert stats.teacher_logp_N.tolist() == [0]
+    up = cost_and_gradient(student, None, y, DivergenceSpec("advantage", advantage=1.0))
+    likelihood = cost_and_gradient(student, None, y, DivergenceSpec("cross_entropy"))
+    assert torch.equal(up[0], likelihood[0]) and torch.equal(up[1], likelihood[1])
+    with pytest.raises(AssertionError, match="needs a teacher"):
+        score(student, None, y, DivergenceSpec("sampled"))
+
+
+def test_a_divergence_is_chosen_on_the_entries_of_one_side():
+    """With k = 1 the teacher chooses the last entry of q = (.1, .3, .6), the student the first of p."""
+    p, q = (torch.tensor([x], dtype=torch.float64).log() for x in ([0.6, 0.3, 0.1], [0.1, 0.3, 0.6]))
+    # two entries each: (.1, .9) against (.6, .4), and (.6, .4) against (.1, .9)
+    of_teacher = 0.6 * math.log(0.6 / 0.1) + 0.4 * math.log(0.4 / 0.9)
+    of_student = 0.1 * math.log(0.1 / 0.6) + 0.9 * math.log(0.9 / 0.4)
+    for of, expected in [("teacher", of_teacher), ("student", of_student)]:
+        spec = DivergenceSpec("forward_kl", top_k=1, top_k_of=of)
+        assert score(p, q, torch.tensor([0]), spec)[0].item() == pytest.approx(expected)
+        alone = replace(spec, tail="renormalise")  # one entry of probability 1 on both sides
+        assert score(p, q, torch.tensor([0]), alone)[0].item() == 0
+
+
+def finite_on_zeros(spec: DivergenceSpec) -> bool:
+    """Whether `targets.check` lets this divergence have a target with zeros."""
+    renormalised = spec.top_k is not None and spec.top_k_of == "student" and spec.tail == "renormalise"
+    return spec.divergence != "reverse_kl" and spec.beta != 1 and not renormalised
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("spec", list(filter(finite_on_zeros, KL_LIKE)), ids=name_of)
+def test_an_entry_outside_the_support_costs_what_a_tiny_probability_costs(spec: DivergenceSpec, clip: str):
+    """A target with zeros has no NaN, and is the limit of targets without zeros."""
+    spec = replace(spec, clip=clip, clip_value=LIMIT)
+    student, teacher, y = draw()
+    zero, tiny = teacher.clone(), teacher.clone()
+    zero[:, 1:4:2], tiny[:, 1:4:2] = -math.inf, -500.0 - teacher[:, 1:4:2].abs()
+    results = []
+    for target in (zero, tiny):
+        student = student.detach().requires_grad_()
+        cost_N, stats = score_target(student, target.log_softmax(-1), y, spec)
+        results.append((cost_N.detach(), torch.autograd.grad(cost_N.sum(), student)[0], stats))
+    (cost_N, grad_NV, stats), (near_N, near_NV, near_stats) = results
+    torch.testing.assert_close(cost_N, near_N)
+    torch.testing.assert_close(grad_NV, near_NV)
+    torch.testing.assert_close(stats.divergence_N, near_stats.divergence_N)
+    assert torch.equal(stats.clipped_N, near_stats.clipped_N)
+    outside = (y == 1) | (y == 3)
+    assert 0 < outside.sum() < len(y)
+    assert stats.teacher_logp_N.isneginf().tolist() == outside.tolist()
+
+
+def test_a_target_of_log_probabilities_is_compared_like_logits():
+    student, teacher, y = draw()
+    spec = DivergenceSpec("jsd", temperature=1.7, top_k=3)
+    cost_N, stats = score(student, teacher, y, spec)
+    same_N, same_stats = score_target(student, (teacher / 1.7).log_softmax(-1), y, spec)
+    assert torch.equal(cost_N, same_N)
+    assert torch.equal(stats.teacher_logp_N, same_stats.teacher_logp_N)
 
 
 @pytest.mark.parametrize("clip", CLIPS)
@@ -306,11 +422,11 @@ def test_statistics_carry_no_gradient():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("jsd", {"beta": 0.0}),
-        ("jsd", {"beta": 1.0}),
+        ("jsd", {"beta": -0.1}),
+        ("jsd", {"beta": 1.1}),
         ("skew_kl", {"alpha": 0.0}),
         ("skew_kl", {"alpha": 1.0}),
-        ("topk_kl", {"top_k": 0}),
+        ("reverse_kl", {"top_k": 0}),
         ("forward_kl", {"temperature": 0.0}),
         ("forward_kl", {"clip": "token", "clip_value": 0.0}),
     ],
@@ -322,122 +438,4 @@ def test_options_out_of_range_are_one_line(name: str, options: dict):
 
 
 def test_options_that_the_divergence_does_not_read_are_not_checked():
-    DivergenceSpec("forward_kl", beta=0.0, alpha=0.0, top_k=0, clip="none", clip_value=0.0)
-
-
-def test_spec_of_a_role():
-    loss = LossConfig(segment="jsd", reference="topk_kl", clip="entry", clip_value=0.3, temperature=2.0)
-    loss = replace(loss, beta=0.2, alpha=0.3, top_k=7, tail="renormalise")
-    for role in (Role.PERCEPTION, Role.REASONING, Role.PRIVILEGED):
-        assert DivergenceSpec.from_config(loss, role) == DivergenceSpec(
-            "jsd", "entry", 0.3, 2.0, 0.2, 0.3, 7, "renormalise"
-        )
-    assert DivergenceSpec.from_config(loss, Role.REFERENCE).divergence == "topk_kl"
-    target = DivergenceSpec.from_config(loss, Role.TARGET)
-    assert (target.divergence, target.clip, target.temperature) == ("cross_entropy", "none", 1.0)
-
-
-# ---- weights
-
-P, R, F, O, T = Role.PERCEPTION, Role.REASONING, Role.REFERENCE, Role.PRIVILEGED, Role.TARGET  # noqa: E741
-CELLS = {  # (role, kind) -> the term it is counted in
-    (P, Kind.DESCRIPTION): "description",
-    (R, Kind.DESCRIPTION): "description",
-    (P, Kind.REASONING): "reasoning",
-    (R, Kind.REASONING): "reasoning",
-    (R, Kind.ANSWER): "reasoning",
-    (P, Kind.INVALID): "description",
-    (R, Kind.INVALID): "reasoning",
-    (R, Kind.DELIMITERS): "reasoning",
-    (P, Kind.DELIMITERS): "description",
-    (R, Kind.END): "reasoning",
-    (F, Kind.INVALID): "reference",
-    (F, Kind.DESCRIPTION): "reference",
-    (O, Kind.DESCRIPTION): "privileged",
-    (O, Kind.ANSWER): "privileged",
-    (O, Kind.INVALID): "privileged",
-    (T, Kind.DESCRIPTION): "target",
-    (T, Kind.END): "target",
-}
-SCALES = {"description": 0.5, "reasoning": 3.0, "reference": 2.0, "privileged": 1.0, "target": 1.0}
-LOSS = LossConfig(description_weight=0.5, reasoning_weight=3.0, reference_weight=2.0)
-
-
-@pytest.mark.parametrize(("cell", "name"), CELLS.items(), ids=lambda x: str(x))
-def test_each_cell_belongs_to_its_term(cell: tuple[Role, Kind], name: str):
-    assert term_name(Term(*cell, tokens=(0,))) == name
-
-
-def test_the_student_cannot_be_a_teacher():
-    with pytest.raises(AssertionError, match="student teaches nothing"):
-        term_name(Term(Role.STUDENT, Kind.END, (0,)))
-
-
-def terms():
-    return st.builds(
-        lambda cell, n, weight: Term(*cell, tokens=tuple(range(n)), weight=weight),
-        st.sampled_from([*CELLS]),
-        st.integers(0, 5),
-        st.sampled_from([1.0, 0.5, 2.0]),
-    )
-
-
-def batches():
-    return st.lists(st.lists(terms(), max_size=4), max_size=6)
-
-
-def plain_loss(batch: list[list[Term]], costs: list[list[list[float]]], reduction: str) -> float:
-    """Eq. 18-21 implemented literally: a mean per term, over tokens or over rollouts."""
-    total = 0.0
-    for name, scale in SCALES.items():
-        by_rollout = [
-            [
-                (term.weight * cost)
-                for term, term_costs in zip(rollout, rollout_costs, strict=True)
-                if CELLS[term.role, term.kind] == name
-                for cost in term_costs
-            ]
-            for rollout, rollout_costs in zip(batch, costs, strict=True)
-        ]
-        active = [xs for xs in by_rollout if xs]
-        if reduction == "rollout" and active:
-            total += scale * sum(sum(xs) / len(xs) for xs in active) / len(active)
-        elif active:
-            total += scale * sum(map(sum, active)) / sum(map(len, active))
-    return total
-
-
-@pytest.mark.parametrize("reduction", CHOICES["loss.reduction"])
-@given(batch=batches(), data=st.data())
-@settings(max_examples=80, deadline=None)
-def test_any_split_of_the_batch_has_the_same_weighted_sum(reduction: str, batch, data):
-    loss = replace(LOSS, reduction=reduction)
-    costs = [
-        [[math.sin(7 * i + 3 * j + k) for k in t.tokens] for j, t in enumerate(r)]
-        for i, r in enumerate(batch)
-    ]
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(batch)), max_size=3)))
-    parts = [*starmap(slice, pairwise([0, *cuts, len(batch)]))]
-    counts = sum((term_counts(batch[part], reduction) for part in parts), start=term_counts([], reduction))
-    assert counts == term_counts(batch, reduction)
-    total = 0.0
-    for part in parts:
-        weights = token_weights(batch[part], loss, counts)
-        for rollout_weights, rollout_costs in zip(weights, costs[part], strict=True):
-            for weight, term_costs in zip(rollout_weights, rollout_costs, strict=True):
-                total += weight * sum(term_costs)
-    assert total == pytest.approx(plain_loss(batch, costs, reduction), abs=1e-12)
-
-
-def test_terms_are_counted_in_tokens_or_in_rollouts():
-    batch = [
-        [Term(P, Kind.DESCRIPTION, (0, 1)), Term(R, Kind.REASONING, (2, 3, 4)), Term(R, Kind.ANSWER, (5,))],
-        [Term(F, Kind.INVALID, (0, 1, 2))],
-        [Term(P, Kind.DESCRIPTION, (0,)), Term(R, Kind.REASONING, ())],
-    ]
-    assert term_counts(batch, "term_tokens") == {"description": 3, "reasoning": 4, "reference": 3}
-    assert term_counts(batch, "rollout") == {"description": 2, "reasoning": 1, "reference": 1}
-    weights = token_weights(batch, LOSS, term_counts(batch, "term_tokens"))
-    assert weights == [[0.5 / 3, 3 / 4, 3 / 4], [2 / 3], [0.5 / 3, 0.0]]
-    rollout = token_weights(batch, replace(LOSS, reduction="rollout"), term_counts(batch, "rollout"))
-    assert rollout == [[0.5 / 4, 3 / 4, 3 / 4], [2 / 3], [0.5 / 2, 0.0]]
+    DivergenceSpec("forward_kl", beta=-1.0, alpha=0.0, clip="none", clip_value=0.0)

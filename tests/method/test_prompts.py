@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,20 @@ from tokenizers import normalizers
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoProcessor
 
-from vigos_cli.config.schema import PromptConfig, RoutingConfig
+from vigos_cli.config.routing_group import STUDENT
+from vigos_cli.config.schema import PromptConfig, RoutingConfig, StudentContext, TeacherContext
 from vigos_cli.method.decode import Decoder
-from vigos_cli.method.prompts import (
-    EncodedImages,
-    PlainText,
-    Prompter,
-    fill_template,
-    load_prompts,
-    reference_text,
-)
+from vigos_cli.method.instructions import fill_template, instruction, load_prompts
+from vigos_cli.method.plain_text import PlainText
+from vigos_cli.method.prompts import EncodedImages, Prompter
+from vigos_cli.method.reference_text import reference_text
 from vigos_cli.method.segments import after_think
-from vigos_cli.types import Prompt, Role, Rollout, Sample
+from vigos_cli.types import Prompt, Rollout, Sample
 from vigos_cli.utils.errors import ConfigError
 
 TEXTS = PromptConfig(
     structured="{question}\nDescribe in <description> tags, then <think>, then \\boxed{answer}.",
-    plain="{question}\nThink, then \\boxed{answer}.",
+    think="{question}\nThink, then \\boxed{answer}.",
     reasoning="{question}\nThe reference is {reference}. Think, then \\boxed{answer}.",
     reference="{question}\nThe reference is {reference}. Describe, think, \\boxed{answer}.",
 )
@@ -43,12 +41,26 @@ PROCESSORS: dict[str, Any] = {"ordinary": processor(), "fusing": processor(fusin
 if (shipped() / "tokenizer.json").exists():
     PROCESSORS["shipped"] = AutoProcessor.from_pretrained(shipped())
 each_processor = pytest.mark.parametrize("name", PROCESSORS)
-ROLES = (Role.STUDENT, Role.PERCEPTION, Role.REASONING, Role.REFERENCE, Role.PRIVILEGED)
+ANSWER = ["question", "answer"]
+CONTEXTS = (STUDENT, "perception", "reasoning", "fallback", "privileged")
 PICTURES = (Image.new("RGB", (56, 56), "red"), Image.new("RGB", (28, 84), "blue"))
 
 
-def prompter(name: str = "ordinary", **routing: Any) -> Prompter:
-    return Prompter(PROCESSORS[name], TEXTS, RoutingConfig(**routing))
+def routing(format: str = "structured", **prefixes: str) -> RoutingConfig:
+    """The teachers of the paper and of OPSD, each with the prefix that is given."""
+    teachers = {
+        "perception": TeacherContext(),
+        "reasoning": TeacherContext(told=ANSWER, prompt="reasoning"),
+        "fallback": TeacherContext(told=ANSWER, prompt="reference"),
+        "privileged": TeacherContext(told=ANSWER),
+    }
+    for name, prefix in prefixes.items():
+        teachers[name].prefix = prefix
+    return RoutingConfig(student=StudentContext(format=format), teachers=teachers)
+
+
+def prompter(name: str = "ordinary", format: str = "structured", **prefixes: str) -> Prompter:
+    return Prompter(PROCESSORS[name], TEXTS, routing(format, **prefixes))
 
 
 DECODERS: dict[str, Decoder] = {}
@@ -109,9 +121,9 @@ def test_data_is_plain_text(name: str, text: str):
 def check_structure(name: str, question: str, reference: str) -> None:
     """All special tokens of a prompt come from the template, for any data."""
     special = {i for i, token in PROCESSORS[name].tokenizer.added_tokens_decoder.items() if token.special}
-    for role in ROLES:
-        tame = PROMPTERS[name].render(role, IMAGES[name], question="q", reference="r")
-        wild = PROMPTERS[name].render(role, IMAGES[name], question=question, reference=reference)
+    for context in CONTEXTS:
+        tame = PROMPTERS[name].render(context, IMAGES[name], question="q", reference="r")
+        wild = PROMPTERS[name].render(context, IMAGES[name], question=question, reference=reference)
         assert [i for i in wild.ids if i in special] == [i for i in tame.ids if i in special]
         assert len(wild.mm_token_types) == len(wild.ids)
         assert sum(wild.mm_token_types) == sum(tame.mm_token_types)
@@ -165,23 +177,23 @@ def of_transformers(name: str, content: list[dict[str, Any]]) -> Any:
 
 def check_template(name: str, student: str, count: int, question: str, reference: str) -> None:
     """For ordinary data a prompt is the output of `apply_chat_template`, plus the pre-fill."""
-    prompts = prompter(name, student=student)
+    prompts = prompter(name, student)
     images = prompts.encode(PICTURES[:count])
     slots = [{"type": "image", "image": picture} for picture in PICTURES[:count]]
     wanted = {
-        Role.STUDENT: TEXTS.structured if student == "structured" else TEXTS.plain,
-        Role.REASONING: TEXTS.reasoning,
-        Role.REFERENCE: TEXTS.reference,
-        Role.PRIVILEGED: TEXTS.reference if student == "structured" else TEXTS.reasoning,
+        STUDENT: TEXTS.structured if student == "structured" else TEXTS.think,
+        "reasoning": TEXTS.reasoning,
+        "fallback": TEXTS.reference,
+        "privileged": TEXTS.reference if student == "structured" else TEXTS.reasoning,
     }
-    prefill = TEXTS.prefill_structured if student == "structured" else TEXTS.prefill_plain
-    for role in ROLES:
+    prefill = TEXTS.prefill_structured if student == "structured" else TEXTS.prefill_think
+    for context in CONTEXTS:
         content = list(slots)
-        if role in wanted:
-            text = wanted[role].replace("{question}", question).replace("{reference}", reference)
+        if context in wanted:
+            text = wanted[context].replace("{question}", question).replace("{reference}", reference)
             content.append({"type": "text", "text": text})
         theirs = of_transformers(name, content)
-        ours = prompts.render(role, images, question=question, reference=reference)
+        ours = prompts.render(context, images, question=question, reference=reference)
         body = len(ours.ids) - len(ours.prefill)
         assert list(ours.ids[:body]) == theirs["input_ids"][0].tolist()
         assert list(ours.mm_token_types[:body]) == theirs["mm_token_type_ids"][0].tolist()
@@ -194,22 +206,22 @@ def check_template(name: str, student: str, count: int, question: str, reference
 
 @each_processor
 @pytest.mark.parametrize("count", [0, 1, 2])
-@pytest.mark.parametrize("student", ["structured", "plain"])
+@pytest.mark.parametrize("student", ["structured", "think"])
 def test_a_prompt_equals_that_of_the_chat_template(name: str, student: str, count: int):
     check_template(name, student, count, "What is it?", "a cube")
 
 
 def test_the_perception_teacher_sees_no_text():
-    ours = PROMPTERS["ordinary"].render(Role.PERCEPTION, IMAGES["ordinary"], question="q?", reference="r!")
-    bare = PROMPTERS["ordinary"].render(Role.PERCEPTION, IMAGES["ordinary"])
+    ours = PROMPTERS["ordinary"].render("perception", IMAGES["ordinary"], question="q?", reference="r!")
+    bare = PROMPTERS["ordinary"].render("perception", IMAGES["ordinary"])
     assert ours.ids == bare.ids
-    alone = prompter(perception_sees_prefill=False).render(Role.PERCEPTION, IMAGES["ordinary"])
+    alone = prompter(perception="no_prefill").render("perception", IMAGES["ordinary"])
     assert (*alone.ids, *bare.prefill) == bare.ids
     assert alone.prefill == ()
 
 
 def test_features_are_computed_once():
-    prompts = [PROMPTERS["ordinary"].render(role, IMAGES["ordinary"]) for role in ROLES]
+    prompts = [PROMPTERS["ordinary"].render(context, IMAGES["ordinary"]) for context in CONTEXTS]
     assert len({id(prompt.features["pixel_values"]) for prompt in prompts}) == 1
 
 
@@ -227,7 +239,7 @@ def test_a_template_can_put_the_image_after_the_text():
             return made(**kwargs)
 
     prompts = Prompter(Behind(), TEXTS, RoutingConfig())
-    got = prompts.render(Role.STUDENT, prompts.encode(PICTURES), question="q")
+    got = prompts.render(STUDENT, prompts.encode(PICTURES), question="q")
     text = TEXTS.structured.replace("{question}", "q")
     slots = "<|image_pad|>" * (4 + 3)
     assert made.tokenizer.decode(got.ids) == f"<|im_start|>{text}{slots}<|im_end|><description>"
@@ -249,11 +261,9 @@ def test_white_space_around_images_is_tokenised_with_the_texts():
         def __call__(self, **kwargs: Any) -> Any:
             return made(**kwargs)
 
-    prompts = Prompter(
-        Spaced(), PromptConfig(structured="{question}"), RoutingConfig(perception_sees_prefill=True)
-    )
+    prompts = Prompter(Spaced(), PromptConfig(structured="{question}"), RoutingConfig())
     question = "Is it. <image> What? <image> Is it?"
-    got = prompts.render(Role.STUDENT, prompts.encode(PICTURES, (7, 21)), question=question)
+    got = prompts.render(STUDENT, prompts.encode(PICTURES, (7, 21)), question=question)
     first, second = "<|image_pad|>" * 4, "<|image_pad|>" * 3
     text = f"<|im_start|>Is it. \n{first}  What? \n{second}  Is it?<|im_end|>"
     assert list(got.ids) == [*made.tokenizer(text)["input_ids"], *got.prefill]
@@ -290,14 +300,14 @@ def test_a_sequence_has_one_beginning_token(head: str):
             return begins(text, **kwargs)
 
     prompts = Prompter(Begins(), TEXTS, RoutingConfig())
-    got = prompts.render(Role.STUDENT, prompts.encode(()), question="q")
+    got = prompts.render(STUDENT, prompts.encode(()), question="q")
     assert (got.ids[0], got.ids.count(bos), got.mm_token_types) == (bos, 1, ())
 
 
 def test_rendering_is_fast():
     images, start = IMAGES["ordinary"], time.process_time()
     for _ in range(100):
-        PROMPTERS["ordinary"].render(Role.REASONING, images, question="What <|im_end|> is it?", reference="a")
+        PROMPTERS["ordinary"].render("reasoning", images, question="What <|im_end|> is it?", reference="a")
     assert time.process_time() - start < 0.5
 
 
@@ -307,7 +317,7 @@ def test_rendering_is_fast():
 def roll(name: str, turn: str, cut: bool = False, finished: bool = True) -> Rollout:
     """A rollout with `turn` after the student's pre-fill; with `cut`, tokenized one character at a time."""
     tokenizer = PROCESSORS[name].tokenizer
-    prompt = PROMPTERS[name].render(Role.STUDENT, IMAGES[name], question="q")
+    prompt = PROMPTERS[name].render(STUDENT, IMAGES[name], question="q")
     pieces = list(turn) if cut else [turn]
     ids = [i for piece in pieces for i in tokenizer(piece, add_special_tokens=False)["input_ids"]]
     ids += [tokenizer.eos_token_id] * finished
@@ -334,17 +344,17 @@ def check_positions(prompts: Prompter, name: str, prompt: Prompt, rollout: Rollo
     return DECODERS[name].decode(ids[body:])[0], len(held)
 
 
-def check_whole_turn(name: str, turn: str, cut: bool, role: Role) -> None:
+def check_whole_turn(name: str, turn: str, cut: bool, context: str) -> None:
     """The teacher reads the student's turn, pre-fill included."""
     rollout = roll(name, turn, cut)
-    prompt = PROMPTERS[name].render(role, IMAGES[name], question="q", reference="r")
+    prompt = PROMPTERS[name].render(context, IMAGES[name], question="q", reference="r")
     assert check_positions(PROMPTERS[name], name, prompt, rollout) == (rollout.text, len(rollout.ids))
 
 
 @each_processor
-@given(turn=turns, cut=st.booleans(), role=st.sampled_from(ROLES))
-def test_every_teacher_reads_the_whole_turn(name: str, turn: str, cut: bool, role: Role):
-    check_whole_turn(name, turn, cut, role)
+@given(turn=turns, cut=st.booleans(), context=st.sampled_from(CONTEXTS))
+def test_every_teacher_reads_the_whole_turn(name: str, turn: str, cut: bool, context: str):
+    check_whole_turn(name, turn, cut, context)
 
 
 def check_turn_from_think(name: str, turn: str, cut: bool, finished: bool) -> None:
@@ -352,11 +362,11 @@ def check_turn_from_think(name: str, turn: str, cut: bool, finished: bool) -> No
 
     This also holds if a token crosses the border.
     """
-    prompts, rollout = prompter(name, reasoning_sees_description=False), roll(name, turn, cut, finished)
+    prompts, rollout = prompter(name, reasoning="think"), roll(name, turn, cut, finished)
     start = after_think(rollout.text)
     assume(start)
     assert start
-    prompt = prompts.render(Role.REASONING, IMAGES[name], question="q", reference="r")
+    prompt = prompts.render("reasoning", IMAGES[name], question="q", reference="r")
     text, held = check_positions(prompts, name, prompt, rollout)
     assert text == "<think>" + rollout.text[start:]
     begins = (0, *rollout.ends)[len(rollout.prompt.prefill) : -1]
@@ -373,24 +383,87 @@ def test_the_reasoning_teachers_turn_starts_at_think(name: str, turn: str, cut: 
 
 def test_only_the_reasoning_teacher_of_a_structured_turn_starts_at_think():
     rollout = roll("ordinary", "a</description><think>b</think>\\boxed{1}")
-    prompts = prompter(reasoning_sees_description=False)
-    for role in (Role.REFERENCE, Role.PRIVILEGED, Role.PERCEPTION):
-        prompt = prompts.render(role, IMAGES["ordinary"])
+    prompts = prompter(reasoning="think")
+    for context in ("fallback", "privileged", "perception"):
+        prompt = prompts.render(context, IMAGES["ordinary"])
         assert check_positions(prompts, "ordinary", prompt, rollout)[1] == len(rollout.ids)
-    plain = prompter(student="plain", reasoning_sees_description=False)
-    prompt = plain.render(Role.REASONING, IMAGES["ordinary"])
+    plain = prompter(format="think", reasoning="think")
+    prompt = plain.render("reasoning", IMAGES["ordinary"])
     assert check_positions(plain, "ordinary", prompt, rollout)[1] == len(rollout.ids)
     none = roll("ordinary", "no tag")
-    prompt = prompts.render(Role.REASONING, IMAGES["ordinary"])
+    prompt = prompts.render("reasoning", IMAGES["ordinary"])
     assert check_positions(prompts, "ordinary", prompt, none) == ("<description>no tag", len(none.ids))
+
+
+@each_processor
+@pytest.mark.parametrize("rest", ["b", "\nb", "\n\nb", " b"])
+def test_the_authors_reasoning_teacher_reads_no_newline_of_the_tags_token(name: str, rest: str):
+    """What is in one token with the end of `<think>` is read with `think`, and left out with `think_code`."""
+    rollout = roll(name, f"a</description>\n<think>{rest}</think>\\boxed{{1}}")
+    start = after_think(rollout.text)
+    assert start
+    begins = (0, *rollout.ends)[len(rollout.prompt.prefill) : -1]
+    first = next(begin for begin in begins if begin >= start)
+    texts = {}
+    for prefix in ("think", "think_code"):
+        prompts = prompter(name, reasoning=prefix)
+        prompt = prompts.render("reasoning", IMAGES[name], question="q", reference="r")
+        texts[prefix], _ = check_positions(prompts, name, prompt, rollout)
+    assert texts["think"] == "<think>" + rollout.text[start:]
+    assert texts["think_code"] == "<think>" + rollout.text[first:]
+
+
+def test_the_fusing_tokenizer_joins_the_tag_and_the_newline():
+    """Without such a token the test above would compare nothing."""
+    rollout = roll("fusing", "a</description>\n<think>\nb</think>\\boxed{1}")
+    start = after_think(rollout.text)
+    assert start and start not in (0, *rollout.ends)
+
+
+# ---- which template a teacher gets
+
+WORDS = replace(TEXTS, templates={"mine": "{question} {reference}", "reference_alone": "Only {reference}"})
+
+
+@pytest.mark.parametrize(
+    ("told", "prompt", "form", "expected"),
+    [
+        ([], None, "structured", TEXTS.perception),
+        (["question"], None, "structured", TEXTS.structured),
+        (["question"], None, "think", TEXTS.think),
+        (ANSWER, None, "structured", TEXTS.reference),
+        (["question", {"column": "cue"}], None, "think", TEXTS.reasoning),
+        (["solution"], None, "think", "Only {reference}"),
+        (ANSWER, "mine", "think", "{question} {reference}"),
+        (ANSWER, "reasoning", "structured", TEXTS.reasoning),
+    ],
+)
+def test_a_teacher_gets_the_template_that_fits_what_it_is_told(told, prompt, form, expected):
+    assert instruction("a", TeacherContext(told=told, prompt=prompt), form, WORDS) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "prompt", "words"),
+    [
+        (ANSWER, "resoning", "did you mean reasoning"),
+        (["question"], "reasoning", "contains {reference}"),
+        (["answer"], "reasoning", "contains {question}"),
+        (ANSWER, "structured", "does not contain {reference}"),
+        (ANSWER, "perception", "does not contain {question}"),
+    ],
+)
+def test_a_template_that_does_not_fit_is_one_line(told, prompt, words):
+    with pytest.raises(ConfigError, match=r"^routing\.teachers\.a") as found:
+        instruction("a", TeacherContext(told=told, prompt=prompt), "structured", WORDS)
+    assert words in str(found.value) and "\n" not in str(found.value)
 
 
 def test_perception_without_prefill_reads_the_sampled_tokens_only():
     rollout, prompts = (
         roll("fusing", " A cube.</description>"),
-        prompter("fusing", perception_sees_prefill=False),
+        prompter("fusing", perception="no_prefill"),
     )
-    prompt = prompts.render(Role.PERCEPTION, IMAGES["fusing"])
+    prompt = prompts.render("perception", IMAGES["fusing"])
     assert check_positions(prompts, "fusing", prompt, rollout)[0] == " A cube.</description>"
 
 
@@ -400,7 +473,7 @@ def test_perception_without_prefill_reads_the_sampled_tokens_only():
 def test_a_prompt_file_replaces_texts(tmp_path: Path):
     assert load_prompts(TEXTS) == TEXTS
     path = tmp_path / "mine.yaml"
-    path.write_text("plain: 'Look: {question}'\n")
+    path.write_text("think: 'Look: {question}'\n")
     got = load_prompts(
         PromptConfig(
             path=str(path),
@@ -409,7 +482,7 @@ def test_a_prompt_file_replaces_texts(tmp_path: Path):
             reference="{question} {reference}",
         )
     )
-    assert (got.plain, got.name, got.structured) == ("Look: {question}", "mine", TEXTS.structured)
+    assert (got.think, got.name, got.structured) == ("Look: {question}", "mine", TEXTS.structured)
 
 
 @pytest.mark.parametrize(
@@ -418,11 +491,12 @@ def test_a_prompt_file_replaces_texts(tmp_path: Path):
         ("strutured: '{question}'", "strutured: did you mean structured?"),
         ("path: elsewhere", "path: choose one of name, structured,"),
         ("7: x", "7: choose one of name,"),
-        ("plain: {question}", "plain must be a text"),
+        ("think: {question}", "think must be a text"),
         ("- plain", "must map"),
-        ("plain: 'no slot'", "prompt.plain does not contain {question}"),
-        ("plain: '{question} {reference}'", "must not see"),
-        ("plain: 'a", "not YAML"),
+        ("think: 'no slot'", "prompt.think does not contain {question}"),
+        ("think: '{question} {reference}'", "must not be seen"),
+        ("think: 'a", "not YAML"),
+        ("plain: a", "plain is now think"),
     ],
 )
 def test_mistakes_in_a_prompt_file_are_one_line(tmp_path: Path, text: str, message: str):

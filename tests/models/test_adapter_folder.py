@@ -24,7 +24,7 @@ def figures(mean: float) -> dict:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("run") / "adapter"
-    config = distill_config("routing=opsd", "prompt.plain='{question} Well?'")
+    config = distill_config("routing=opsd", "prompt.think='{question} Well?'")
     summary = {"before": figures(0.25), "after": figures(0.75), "steps": 3, "adapter_modules": 28}
     save_adapter(make_student(), place, config, summary)
     return place
@@ -51,10 +51,10 @@ def test_the_cards_example_runs(folder, tmp_path):
 def test_an_adapter_uses_its_training_prompt_unless_a_prompt_is_set(folder):
     config = distill_config(f"adapter.path={folder}")
     use_trained_prompt(config, frozenset({"adapter"}))
-    assert config.routing.student == "plain" and config.prompt.plain == "{question} Well?"
+    assert config.routing.student.format == "think" and config.prompt.think == "{question} Well?"
     other = distill_config(f"adapter.path={folder}")
     use_trained_prompt(other, frozenset({"prompt"}))
-    assert other.routing.student == "structured" and other.prompt.plain != "{question} Well?"
+    assert other.routing.student.format == "structured" and other.prompt.think != "{question} Well?"
 
 
 def test_a_damaged_prompt_file_is_one_line(folder, tmp_path):
@@ -78,14 +78,14 @@ def test_a_checkpoint_can_be_loaded_as_an_adapter(tmp_path):
     optimizer = torch.optim.AdamW(student.adapter.values())
     write_json(tmp_path / "config.json", asdict(config))
     place = checkpoint.save_checkpoint(
-        tmp_path / "checkpoints", 3, adapter=student.adapter_state(), optimizer=optimizer, ema=None, state={}
+        tmp_path / "checkpoints", 3, adapter=student.adapter_state(), optimizer=optimizer, kept={}, state={}
     )
     loaded = make_student(f"adapter.path={place}")
     assert loaded.adapter.keys() == student.adapter.keys()
     assert all(torch.equal(loaded.adapter[name], p) for name, p in student.adapter.items())
     asked = distill_config(f"adapter.path={place}")
     use_trained_prompt(asked, frozenset())
-    assert asked.routing.student == "plain"
+    assert asked.routing.student.format == "think"
     (tmp_path / "config.json").unlink()
     with pytest.raises(UserError, match=r"no config\.json"):
         make_student(f"adapter.path={place}")

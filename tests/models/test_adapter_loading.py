@@ -107,7 +107,7 @@ def test_a_good_adapter_gives_the_same_hidden_states(run: Any, good: Any, capfd:
     folder, expected = good
     student = load(run, folder)
     assert torch.equal(hidden(student), expected)
-    with student.weights("base"):
+    with student.weights("initial"):
         assert not torch.allclose(hidden(student), expected, atol=1e-2)
     assert all(p.requires_grad for p in student.adapter.values())
     assert capfd.readouterr().err == ""
@@ -410,7 +410,7 @@ def leave_checkpoint(run: Any, student: Student, out: Path, change: Any = None, 
         1,
         adapter=change(state) if change else state,
         optimizer=optimizer,
-        ema=None,
+        kept={},
         state={"counts": {}, "seconds": {}},
     )
 
@@ -459,13 +459,19 @@ def test_an_average_that_does_not_fit_is_refused(run: Any, student: Student, tmp
     """The average is the EMA teacher's weights, which are saved in the same folder as the adapter."""
     place = leave_checkpoint(run, student, tmp_path)
     averaged = replace(run, teacher=replace(run.teacher, weights="ema"))
-    state = student.adapter_state()
-    save_file(state, place / "ema.safetensors")
+    state, average = student.adapter_state(), f"ema:{averaged.teacher.ema_rate:g}"
+
+    def leave(tensors: Tensors) -> None:
+        save_file({f"{average}/{name}": value for name, value in tensors.items()}, place / checkpoint.KEPT)
+
+    leave(state)
     learner = make_learner(load(run), averaged)
     resume_learner(learner, tmp_path)
-    assert learner.ema is not None and all(torch.equal(learner.ema[name], state[name]) for name in state)
-    save_file(drop(NAMED[B])(state), place / "ema.safetensors")
-    refused(lambda: resume_learner(make_learner(load(run), averaged), tmp_path), "ema.safetensors", NAMED[B])
+    kept = learner.teachers.kept
+    assert kept.keys() == {average} and all(torch.equal(kept[average][name], state[name]) for name in state)
+    leave(drop(NAMED[B])(state))
+    again = make_learner(load(run), averaged)
+    refused(lambda: resume_learner(again, tmp_path), "teachers.safetensors", NAMED[B])
 
 
 @pytest.mark.parametrize("name", ["adapter", "optimizer"])

@@ -19,6 +19,7 @@ from twins import FAMILIES, save_twin
 from vigos_cli.cli.explain import options
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import experiments_dir
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.config.schema import CARDS
 from vigos_cli.data.image_marks import read_marks
 from vigos_cli.data.priorworld import PriorWorld
@@ -38,7 +39,7 @@ from vigos_cli.supervision.contexts import Context
 from vigos_cli.training import step
 from vigos_cli.training.learner import make_learner
 from vigos_cli.training.step import train_step
-from vigos_cli.types import Prompt, Role
+from vigos_cli.types import Prompt
 from vigos_cli.utils.errors import UserError
 
 each = pytest.mark.parametrize("name", FAMILIES)
@@ -94,7 +95,7 @@ ROWS = (
 
 def prompts(student: Student, run: Any, rows: Any = ROWS) -> list[Prompt]:
     made = prompter(student, run)
-    return [made.render(Role.STUDENT, made.encode(row), question=f"What {i}?") for i, row in enumerate(rows)]
+    return [made.render(STUDENT, made.encode(row), question=f"What {i}?") for i, row in enumerate(rows)]
 
 
 # ---------------------------------------------------------------- prompts
@@ -106,8 +107,8 @@ def test_a_prompt_equals_that_of_apply_chat_template(name, count, loaded, config
     run, student = config(name), loaded(name)
     made = prompter(student, run)
     pictures = (*ROWS[3], *ROWS[0])[:count]
-    ours = made.render(Role.STUDENT, made.encode(pictures), question="What is it?")
-    text = made.instructions[Role.STUDENT].replace("{question}", "What is it?")
+    ours = made.render(STUDENT, made.encode(pictures), question="What is it?")
+    text = made.instructions[STUDENT].replace("{question}", "What is it?")
     slots = [{"type": "image", "image": image} for image in pictures]
     theirs = student.processor.apply_chat_template(
         [{"role": "user", "content": [*slots, {"type": "text", "text": text}]}],
@@ -132,19 +133,19 @@ def test_a_prompt_equals_that_of_apply_chat_template(name, count, loaded, config
 @pytest.mark.parametrize(
     "question", ["Is <image> more than <image>?", "<image> or <image>", "A<image><image>"]
 )
-def test_images_stand_at_their_marks_for_every_role(name, question, loaded, config):
+def test_images_stand_at_their_marks_for_every_context(name, question, loaded, config):
     """The prompt equals that of the chat template, except where a template moves all images to the start."""
     run, student = config(name), loaded(name)
-    made = prompter(student, run)
+    made, opsd = prompter(student, run), prompter(student, config(name, "routing=opsd"))
     pictures = (*ROWS[3], *ROWS[0])
     question, places = read_marks(question, 2)
     images = made.encode(pictures, places)
     slots = [{"type": "image", "image": image} for image in pictures]
     slot_ids = set(student.banned_ids)
-    for role in (Role.STUDENT, Role.REASONING, Role.REFERENCE, Role.PRIVILEGED):
-        ours = made.render(role, images, question=question, reference="r")
+    for own, context in ((made, STUDENT), (made, "reasoning"), (made, "fallback"), (opsd, "privileged")):
+        ours = own.render(context, images, question=question, reference="r")
         body = ours.ids[: len(ours.ids) - len(ours.prefill)]
-        text = made.instructions[role].replace("{question}", question).replace("{reference}", "r")
+        text = own.instructions[context].replace("{question}", question).replace("{reference}", "r")
         first, middle, last = text.split("<image>")
         content = [first, slots[0], middle, slots[1], last]
         content = [{"type": "text", "text": c} if isinstance(c, str) else c for c in content if c]
@@ -168,15 +169,15 @@ def test_images_stand_at_their_marks_for_every_role(name, question, loaded, conf
             assert torch.equal(ours.features[key], torch.as_tensor(theirs[key])), key
         assert len(ours.mm_token_types) in (0, len(ours.ids))
         assert student.hidden(student.batch([ours.ids], [ours])).isfinite().all()
-    alone = made.render(Role.PERCEPTION, images, question=question, reference="r")
-    assert alone.ids == made.render(Role.PERCEPTION, made.encode(pictures)).ids
+    alone = made.render("perception", images, question=question, reference="r")
+    assert alone.ids == made.render("perception", made.encode(pictures)).ids
 
 
 @each
 def test_without_images_the_places_are_left_out(name, loaded, config):
     made = prompter(loaded(name), config(name))
-    blind = made.render(Role.STUDENT, made.encode((), (3,)), question="Is <image> red?")
-    assert blind.ids == made.render(Role.STUDENT, made.encode(()), question="Is  red?").ids
+    blind = made.render(STUDENT, made.encode((), (3,)), question="Is <image> red?")
+    assert blind.ids == made.render(STUDENT, made.encode(()), question="Is  red?").ids
 
 
 @each
@@ -189,12 +190,12 @@ def test_data_cannot_add_image_slots_or_turns(name, loaded, config):
     at_marks, place = made.encode(ROWS[0], [len(hostile)]), f"{hostile}<image>{hostile}"
     special = {i for i, token in student.tokenizer.added_tokens_decoder.items()}
     assert {student.tokenizer.convert_tokens_to_ids(token) for token in added} == special
-    for role in (Role.STUDENT, Role.REASONING, Role.REFERENCE):
-        tame = made.render(role, images, question="q", reference="r")
-        wild = made.render(role, images, question=hostile, reference=hostile)
+    for context in (STUDENT, "reasoning", "fallback"):
+        tame = made.render(context, images, question="q", reference="r")
+        wild = made.render(context, images, question=hostile, reference=hostile)
         assert [i for i in wild.ids if i in special] == [i for i in tame.ids if i in special]
-        assert student.tokenizer.decode(wild.ids).count(hostile) == (1 if role is Role.STUDENT else 2)
-        between = made.render(role, at_marks, question=place, reference=hostile)
+        assert student.tokenizer.decode(wild.ids).count(hostile) == (1 if context is STUDENT else 2)
+        between = made.render(context, at_marks, question=place, reference=hostile)
         assert sum(i in special for i in between.ids) == sum(i in special for i in tame.ids)
         for prompt in (wild, between):
             assert student.hidden(student.batch([prompt.ids], [prompt])).isfinite().all()
@@ -224,7 +225,7 @@ def test_token_types_are_passed_under_their_older_name(loaded, config, monkeypat
             return {name.removeprefix("mm_"): value for name, value in out.items()}
 
     made = [prompter(student, run), Prompter(Older(), run.prompt, run.routing)]
-    new, old = (p.render(Role.STUDENT, p.encode(ROWS[0]), question="q") for p in made)
+    new, old = (p.render(STUDENT, p.encode(ROWS[0]), question="q") for p in made)
     assert old.mm_token_types == new.mm_token_types and any(old.mm_token_types)
     assert set(old.features) == {"pixel_values", "image_grid_thw"}
     monkeypatch.setattr(type(student.base), "forward", lambda self, input_ids, token_type_ids: None)
@@ -316,7 +317,7 @@ def test_two_steps_then_save_and_reload(name, adapter, config, monkeypatch, tmp_
         assert {key for key in line if key.startswith("loss/")} == {
             "loss/perception",
             "loss/reasoning",
-            "loss/reference",
+            "loss/fallback",
         }
         assert math.isfinite(line["loss"]) and line["loss"] > 0 and line["grad_norm"] > 0
         assert line["valid_rate"] == 0.5
@@ -329,7 +330,7 @@ def test_two_steps_then_save_and_reload(name, adapter, config, monkeypatch, tmp_
     rows = prompts(student, run)[:3]
     with torch.no_grad():
         before, after = (s.hidden(s.batch([r.ids for r in rows], rows)) for s in (student, again))
-        with student.weights("base"):
+        with student.weights("initial"):
             base = student.hidden(student.batch([r.ids for r in rows], rows))
     torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(before, base, atol=1e-3), "the adapter changes the model"
@@ -348,8 +349,8 @@ def test_every_teacher_sees_all_pictures(name, loaded, config):
     images = made.encode(ROWS[2])
     slot = student.tokenizer.convert_tokens_to_ids(FAMILIES[name].image_token)
     counts = set()
-    for role in (Role.STUDENT, Role.PERCEPTION, Role.REASONING, Role.REFERENCE):
-        prompt = made.render(role, images, question="q", reference="r")
+    for context in (STUDENT, "perception", "reasoning", "fallback"):
+        prompt = made.render(context, images, question="q", reference="r")
         turn = (*prompt.ids, *student.tokenizer(VALID, add_special_tokens=False)["input_ids"])
         reading = Context(prompt, turn, ())
         assert student.hidden(student.batch([reading.ids], [reading.prompt])).isfinite().all()

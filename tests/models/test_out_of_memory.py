@@ -22,6 +22,7 @@ from vigos_cli.config.provenance import CHANGES, claim
 from vigos_cli.config.schema import SAME_BYTES, SAME_UP_TO_ROUNDING, AnyRun, on_resume
 from vigos_cli.evaluation import asker
 from vigos_cli.models.out_of_memory import OutOfMemory, advice, in_phase, is_out_of_memory, with_advice
+from vigos_cli.supervision import loss_calls
 from vigos_cli.training import step
 from vigos_cli.utils.errors import ConfigError, UserError
 
@@ -149,7 +150,7 @@ def test_the_first_suggested_key_is_that_of_the_phase():
 @pytest.mark.parametrize(
     ("command", "place", "phase", "key"),
     [
-        ("distill", (step, "fused_loss"), "in the loss", "trainer.micro_batch=16"),
+        ("distill", (loss_calls, "fused_loss"), "in the loss", "trainer.micro_batch=16"),
         ("distill", (step, "sample_rollouts"), "while rollouts were sampled", "rollout.batch=16"),
         ("rollout", (rollout_run, "score_tokens"), "while the teachers scored", "rollout.batch=4"),
         ("eval", (asker, "answer"), "while answers were sampled", "bench.batch=128"),

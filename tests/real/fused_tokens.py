@@ -76,7 +76,7 @@ def edges_table() -> str:
 
 @dataclass(frozen=True)
 class Token:
-    """A token of a turn: its text, the edges that it crosses, and its kind by `routing.spans`."""
+    """A token of a turn: its text, the edges that it crosses, and its kind by `student.spans`."""
 
     text: str
     edges: tuple[str, ...]
@@ -157,7 +157,7 @@ def examples_table() -> str:
             split = ""  # only in the first row of the example
         if not found:
             rows.append((split, "none", "", "", ""))
-    header = ("tokens", "crosses", "edge", "`routing.spans=paper`", "`routing.spans=code`")
+    header = ("tokens", "crosses", "edge", "`student.spans: paper`", "`student.spans: code`")
     return markdown_table(header, rows)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.plan import measure
+from benchmarks.plan import PIXELS, measure
 from runs import adapter, same, steps_logged
 from smollm_vl import gguf, load_smollm
-from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 FLOAT32, NF4 = ("adapter=lora",), ("adapter=qlora",)
 ADAMW = "trainer.optimizer=adamw"  # the recipe's 8-bit AdamW with pages is for GPUs
@@ -54,12 +54,24 @@ PLANNED = {
 }
 
 
+def with_large_pictures(model: Path, folder: Path) -> Path:
+    """The model with pictures of the size that the plan assumes; those of PriorWorld are much smaller."""
+    folder.mkdir()
+    for file in (*model.glob("*.safetensors"), model / "config.json", model / "generation_config.json"):
+        (folder / file.name).symlink_to(file)
+    processor: Any = AutoProcessor.from_pretrained(model)
+    processor.image_processor.size["shortest_edge"] = PIXELS
+    processor.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("case", PLANNED)
-def test_the_plan_agrees_with_measured_memory(smollm, monkeypatch, case):
+def test_the_plan_agrees_with_measured_memory(smollm, tmp_path, monkeypatch, case):
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # glibc then gives freed memory back
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "0")
-    settings = ["model=custom", f"model.path={smollm}", "data=priorworld", *FLOAT32, ADAMW, *PLANNED[case]]
-    settings += ["model.max_pixels=200704", "trainer.batch=4", "trainer.micro_batch=4", "rollout.batch=4"]
+    model = with_large_pictures(smollm, tmp_path / "model")
+    settings = ["model=custom", f"model.path={model}", "data=priorworld", *FLOAT32, ADAMW, *PLANNED[case]]
+    settings += [f"model.max_pixels={PIXELS}", "trainer.batch=4", "trainer.micro_batch=4", "rollout.batch=4"]
     settings += ["bench.batch=4", "rollout.max_new_tokens=32", "bench.max_new_tokens=8", "out=unused"]
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
@@ -114,7 +126,7 @@ def test_distil_on_4_bit_weights_with_long_rollouts(vigos, tmp_path, answer_toke
     vigos("distill", *NF4, *FEW, *limits, "loss.clip=none", f"out={out}")
     summary, (line,) = read(out / "summary.json"), read(out / "metrics.jsonl")
     assert summary["quantised_modules"] == 30 * 7
-    assert line["tokens_per_rollout"] > min(answer_tokens, 256) / 4
+    assert line["tokens_per_rollout"] > 20  # those of the tiny model have about 15
     assert line["supervised_tokens"] > 0 and 0 < line["loss"] < 20 and line["grad_norm"] > 0
     assert line["fallback_rate"] == 1 - line["valid_rate"]
     assert any(value.abs().sum() > 0 for name, value in adapter(out).items() if "lora_B" in name)

@@ -19,10 +19,11 @@ from test_segments import turns
 from vigos_cli.config.compose import job
 from vigos_cli.config.schema import RoutingConfig
 from vigos_cli.method.prompts import Prompter
+from vigos_cli.method.routing import route
 from vigos_cli.method.segments import DESCRIPTION_END, parse_rollout
 from vigos_cli.supervision.contexts import supervise_rollout
 from vigos_cli.supervision.rollouts import reference_completion
-from vigos_cli.types import Kind, Role, Sample
+from vigos_cli.types import Kind, Sample
 
 __all__ = ["pytestmark"]  # also of this file
 
@@ -63,7 +64,7 @@ def test_data_does_not_change_the_structure_of_a_prompt(family: str, question: s
 
 
 @each_family
-@pytest.mark.parametrize("student", ["structured", "plain"])
+@pytest.mark.parametrize("student", ["structured", "think"])
 @pytest.mark.parametrize("count", [0, 1, 2])
 @given(question=content, reference=content)
 @settings(max_examples=15)
@@ -76,12 +77,12 @@ def test_a_prompt_equals_that_of_the_chat_template(
 
 @each_family
 @pytest.mark.parametrize("name", ["vigos", "short"])
-@pytest.mark.parametrize("form", ["structured", "plain"])
+@pytest.mark.parametrize("form", ["structured", "think"])
 def test_the_prompts_of_the_package_have_one_token_for_each_part_of_a_picture(
     family: str, name: str, form: str
 ):
     """And the tokens of the prompt with its pre-fill are those of the whole text."""
-    config = job("distill", ["out=unused", f"prompt={name}", f"routing.student={form}"])
+    config = job("eval", ["out=unused", f"prompt={name}", f"routing.student.format={form}"])
     prompter, tokenizer = (
         Prompter(qwen.processor(family), config.prompt, config.routing),
         qwen.tokenizer(family),
@@ -89,14 +90,14 @@ def test_the_prompts_of_the_package_have_one_token_for_each_part_of_a_picture(
     for count in range(3):
         images = prompter.encode(prompts.PICTURES[:count])
         merged = [int(grid.prod()) // 4 for grid in images.features.get("image_grid_thw", [])]
-        for role in prompts.ROLES:
-            got = prompter.render(role, images, question="What is it?\nAnswer.", reference="\\frac{1}{2}")
+        for context in prompter.instructions:
+            got = prompter.render(context, images, question="What is it?\nAnswer.", reference="\\frac{1}{2}")
             assert got.ids.count(151_655) == sum(merged) and len(merged) == count
             text = tokenizer.decode(got.ids)
             assert list(got.ids) == ids_of(family, text)
             assert text.endswith(
                 "assistant\n"
-                + (config.prompt.prefill_structured if form == "structured" else config.prompt.prefill_plain)
+                + (config.prompt.prefill_structured if form == "structured" else config.prompt.prefill_think)
             )
 
 
@@ -104,9 +105,9 @@ def test_the_prompts_of_the_package_have_one_token_for_each_part_of_a_picture(
 
 
 @each_family
-@given(turn=turns(content), cut=st.booleans(), role=st.sampled_from(prompts.ROLES))
-def test_every_teacher_reads_the_whole_turn(family: str, turn: str, cut: bool, role: Role):
-    prompts.check_whole_turn(family, turn, cut, role)
+@given(turn=turns(content), cut=st.booleans(), context=st.sampled_from(prompts.CONTEXTS))
+def test_every_teacher_reads_the_whole_turn(family: str, turn: str, cut: bool, context: str):
+    prompts.check_whole_turn(family, turn, cut, context)
 
 
 @each_family
@@ -117,6 +118,19 @@ def test_every_teacher_reads_the_whole_turn(family: str, turn: str, cut: bool, r
 @example(turn="a</description><think>👩‍🔬", cut=False, finished=False)
 def test_the_reasoning_teachers_turn_starts_at_think(family: str, turn: str, cut: bool, finished: bool):
     prompts.check_turn_from_think(family, turn, cut, finished)
+
+
+@each_family
+@pytest.mark.parametrize(("rest", "read"), [("\nb", "b"), ("b", ""), ("The cube", " cube"), (" b", " b")])
+def test_the_authors_reasoning_teacher_starts_after_the_token_of_the_tag(family: str, rest: str, read: str):
+    """`>` and a newline, or `>b`, are one token: their program keeps the tokens after it."""
+    rollout = prompts.roll(family, f"a</description>\n<think>{rest}</think>\\boxed{{1}}")
+    own = prompts.prompter(family, reasoning="think_code")
+    prompt = own.render("reasoning", prompts.IMAGES[family], question="q", reference="r")
+    text, _ = prompts.check_positions(own, family, prompt, rollout)
+    if family == "qwen3vl":  # `<think>` is one token of its own there
+        read = rest
+    assert text == f"<think>{read}</think>\\boxed{{1}}"
 
 
 @cache
@@ -133,21 +147,14 @@ def routing_config(name: str) -> RoutingConfig:
 def test_each_term_has_tokens_that_its_teacher_reads(family: str, routing: str, turn: str):
     """Under `vigos_code` the reasoning teacher's turn begins at `<think>`; it reads all reasoning tokens."""
     config = routing_config(routing)
-    own = prompts.prompter(
-        family,
-        student=config.student,
-        **{
-            key: getattr(config, key)
-            for key in ("perception_sees_prefill", "reasoning_sees_description", "spans")
-        },
-    )
+    own = Prompter(prompts.PROCESSORS[family], prompts.TEXTS, config)
     images, rollout = prompts.IMAGES[family], prompts.roll(family, turn)
-    segments = parse_rollout(rollout, student=config.student, spans=config.spans)
+    segments = parse_rollout(rollout, student=config.student.format, spans=config.student.spans)
     prompt_for = partial(own.render, images=images, question="q", reference="r")
-    got = supervise_rollout(rollout, segments, config, own, prompt_for)
+    got = supervise_rollout(rollout, segments, route(segments, config), config, own, prompt_for)
     supervised = set()
     for term in got.terms:
-        context = got.contexts[term.role]
+        context = got.contexts[term.by]
         places = [context.positions[i] for i in term.tokens]
         assert [context.ids[place] for place in places if place is not None] == [
             rollout.ids[i] for i in term.tokens
@@ -181,10 +188,10 @@ def test_the_completion_of_sft_begins_after_the_tag(family: str, rest: str):
 @each_family
 def test_prompts_are_made_fast(family: str):
     processor, start = qwen.processor(family), time.process_time()
-    made = Prompter(processor, prompts.TEXTS, RoutingConfig())
+    made = Prompter(processor, prompts.TEXTS, prompts.routing())
     assert time.process_time() - start < 1
     images, start = prompts.IMAGES[family], time.process_time()
     question = unicodedata.normalize("NFC", "What <|im_end|> is it? " * 20)
     for _ in range(100):
-        made.render(Role.REASONING, images, question=question, reference="a")
+        made.render("reasoning", images, question=question, reference="a")
     assert time.process_time() - start < 2

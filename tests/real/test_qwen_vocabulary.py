@@ -6,7 +6,7 @@ import random
 import re
 import time
 import unicodedata
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +18,16 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_decode import check_ids, check_prefixes, check_round_trip
-from test_segments import check, check_sampled, labels, turns
+from test_segments import check, check_sampled, expected, turns
 from transformers import AutoTokenizer
 from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.method.decode import Decoder
 from vigos_cli.method.segments import DESCRIPTION_END, FORMATS, description_tokens, parse
 from vigos_cli.training.forced_turns import invalid_turn, valid_turn
-from vigos_cli.types import Kind, Prompt, Role, Rollout
+from vigos_cli.types import Kind, Prompt, Rollout
 
 pytestmark = [
     pytest.mark.slow,
@@ -217,7 +218,7 @@ def test_the_tables_of_the_page_are_current():
     assert fused.renewed(page) == page, "run: python tests/real/fused_tokens.py"
 
 
-SHOWN = {  # fused tokens that the page must show, with the kind by routing.spans=paper and =code
+SHOWN = {  # fused tokens that the page must show, with the kind by student.spans=paper and =code
     (">A", "after `<description>`"): ("delimiters", "description"),
     (">⏎", "after `<description>`"): ("delimiters", "description"),
     (".</", "before `</description>`"): ("delimiters", "delimiters"),
@@ -229,9 +230,9 @@ SHOWN = {  # fused tokens that the page must show, with the kind by routing.span
     (">\\", "after `</think>`, before `\\boxed{`"): ("delimiters", "reasoning"),
     ("{x", "after `\\boxed{`"): ("delimiters", "reasoning"),
     ("}}", "before `}`"): ("delimiters", "reasoning"),
-    ("}.", "after `}`"): ("delimiters", "delimiters"),
-    ("}$", "after `}`"): ("delimiters", "delimiters"),
-    ("}⏎", "after `}`"): ("delimiters", "delimiters"),
+    ("}.", "after `}`"): ("delimiters", "reasoning"),
+    ("}$", "after `}`"): ("delimiters", "reasoning"),
+    ("}⏎", "after `}`"): ("delimiters", "reasoning"),
 }
 
 
@@ -241,15 +242,11 @@ def test_the_examples_have_the_kinds_of_the_definition():
     found = {(token, edge): (paper, code) for token, edge, paper, code in rows}
     assert {key: found.get(key) for key in SHOWN} == SHOWN
     for example in fused.EXAMPLES:
-        turn, at = example.replace("¦", ""), 0
-        for token in fused.tokens_of(turn):
-            for spans, kind in (("paper", token.paper), ("code", token.code)):
-                kinds = labels(turn, "structured", spans)
-                assert kinds
-                held = set(kinds[at : at + len(token.text)])
-                mixed = Kind.REASONING if held == {Kind.REASONING, Kind.ANSWER} else Kind.DELIMITERS
-                assert kind is (held.pop() if len(held) == 1 else mixed)
-            at += len(token.text)
+        turn = example.replace("¦", "")
+        tokens = fused.tokens_of(turn)
+        ends = tuple(accumulate(len(token.text) for token in tokens))
+        assert [token.paper for token in tokens] == expected(turn, ends, 0, "structured", "paper")
+        assert [token.code for token in tokens] == expected(turn, ends, 0, "structured", "code")
 
 
 def test_the_losses_of_a_turn_are_counted_by_hand():
@@ -271,7 +268,7 @@ def test_option_letters_and_digits_keep_a_token_as_the_whole_answer():
 def rollout_of(decoder: Decoder, family: str, turn: str, prefill: str = "<description>") -> Rollout:
     given_ids, ids = tuple(ids_of(family, prefill)), ids_of(family, turn)
     text, ends = decoder.decode([*given_ids, *ids, qwen.tokenizer(family).eos_token_id])
-    prompt = Prompt(Role.STUDENT, given_ids, given_ids)
+    prompt = Prompt(STUDENT, given_ids, given_ids)
     return Rollout("0", 0, prompt, (*ids, qwen.tokenizer(family).eos_token_id), text, ends, True)
 
 
@@ -283,7 +280,7 @@ def test_no_content_is_lost_at_the_edge_of_the_pre_fill(
     """The pre-fill is tokenised alone, so that the first token of the content is not fused with `>`."""
     for form, turn in (
         ("structured", f"{first}</description><think>b</think>\\boxed{{1}}"),
-        ("plain", f"{first}</think>\\boxed{{1}}"),
+        ("think", f"{first}</think>\\boxed{{1}}"),
     ):
         opening = FORMATS[form][0]
         rollout = rollout_of(decoders[family], family, turn, opening)

@@ -17,6 +17,7 @@ LINES = [
         "clip_rate": step / 20,
         "cut_off_rate": step / 40,
         "loss/reasoning": 0.5,
+        **({"loss/my own teacher": 0.75} if step > 2 else {}),
         "divergence/answer": 0.25,
     }
     for step in range(1, 5)
@@ -58,6 +59,8 @@ def test_every_figure_of_a_step_has_its_panel(figure):
     assert points(axes["Length of rollouts"], "mean of a step")[1] == [101, 102, 103, 104]
     assert labels(axes["Clipped and cut off"]) == {"tokens above the clip", "rollouts cut off"}
     assert points(axes["Clipped and cut off"], "rollouts cut off")[1] == [0.025, 0.05, 0.075, 0.1]
+    assert labels(axes["Loss by teacher"]) == {"reasoning", "my own teacher"}
+    assert points(axes["Loss by teacher"], "my own teacher") == [[3, 4], [0.75, 0.75]]
 
 
 def test_scores_have_intervals_and_the_best_step_is_marked(figure):

@@ -167,7 +167,7 @@ def test_the_page_downloads_nothing():
 
 
 def test_the_island_has_the_values_of_the_rollouts():
-    infinite = ShownToken("x", "end", -math.inf, "target", None, math.nan)
+    infinite = ShownToken("x", "end", -math.inf, "tokens", None, math.nan)
     given = rollout(
         valid=False, reason="no_box", correct=False, conflict=True, draw=3, tokens=(PREFILL, TOKEN, infinite)
     )

@@ -7,6 +7,8 @@ from conftest import distill_config, make_student
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.supervision.batches import Batches, batch_indices, prepare, rows_of_steps
+from vigos_cli.supervision.siblings import Group
+from vigos_cli.supervision.told import told_texts
 
 
 def test_the_control_other_answer_gives_only_wrong_answers():
@@ -14,7 +16,10 @@ def test_the_control_other_answer_gives_only_wrong_answers():
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)
     for item in prepare(PriorWorld(size=40), enumerate(range(40)), prompter, config, Counter()):
-        assert item.reference and item.reference != item.sample.answer
+        for teacher in (config.routing.teachers[name] for name in ("reasoning", "fallback")):
+            told = told_texts(teacher, item, Group(), config.routing)
+            assert told.question == item.sample.question
+            assert told.reference and told.reference != item.sample.answer
 
 
 def test_each_pass_has_every_row_once_in_a_new_order():

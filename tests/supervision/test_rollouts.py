@@ -8,6 +8,7 @@ import pytest
 from byte_bpe import processor
 from conftest import distill_config, make_student
 
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, as_rollout
 from vigos_cli.method.prompts import Prompter
@@ -15,7 +16,7 @@ from vigos_cli.method.segments import DESCRIPTION_END
 from vigos_cli.supervision.batches import prepare
 from vigos_cli.supervision.contexts import supervise_all
 from vigos_cli.supervision.rollouts import reference_completion, sample_rollouts
-from vigos_cli.types import Role, Sample
+from vigos_cli.types import Sample
 
 
 def test_sft_learns_the_solution_after_the_students_own_description():
@@ -30,7 +31,7 @@ def test_sft_learns_the_solution_after_the_students_own_description():
         assert row.segments.answer == sample.answer
         taught = [i for term in row.terms for i in term.tokens]
         assert taught == sorted(set(taught)) or len(taught) == len(set(taught))
-        assert {term.role for term in row.terms} == {Role.TARGET}
+        assert {term.by for term in row.terms} == {"tokens"}
         assert len(row.rollout.ids) - 1 in taught, "the end of turn is learned"
 
 
@@ -42,7 +43,7 @@ def test_the_reference_follows_the_tag_also_if_a_token_holds_more_than_the_tag(f
     student: Any = SimpleNamespace(tokenizer=made.tokenizer, stop_ids=frozenset({stop}))
     config = distill_config()
     prompter = Prompter(made, config.prompt, config.routing)
-    prompt = prompter.render(Role.STUDENT, prompter.encode(()), question="q")
+    prompt = prompter.render(STUDENT, prompter.encode(()), question="q")
     ids = (*made.tokenizer(f"A cube.{DESCRIPTION_END}{rest}")["input_ids"], stop)
     item: Any = SimpleNamespace(sample=Sample("s", "q", "red", (), solution="It is red."))
     got = reference_completion(student, prompter, item, as_rollout(student, Request("s", prompt), ids))

@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 from conftest import distill_config, make_student
 
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld
+from vigos_cli.method.instructions import without_description
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.supervision.batches import Batches, prepare
-from vigos_cli.supervision.contexts import supervise_all, without_perception
+from vigos_cli.supervision.contexts import supervise_all
 from vigos_cli.supervision.rollouts import sample_rollouts
 from vigos_cli.training.distill import distill
 from vigos_cli.training.learner import make_learner
 from vigos_cli.training.step import train_step
-from vigos_cli.types import Kind, Role
+from vigos_cli.types import Kind
 
 KEEP = "data.text_only=keep"
 
@@ -29,11 +31,15 @@ def mixed(size: int = 4) -> list:
     return [replace(one, images=()) if i % 2 else one for i, one in enumerate(samples)]
 
 
-@pytest.mark.parametrize("routing", ["vigos", "opsd"])
-def test_a_row_without_a_picture_has_the_plain_prompts_for_every_role(tiny, routing):
+TOLD = {"vigos": {"reasoning", "fallback"}, "opsd": {"privileged"}}  # the teachers that are told something
+
+
+@pytest.mark.parametrize("routing", TOLD)
+def test_a_row_without_a_picture_has_the_think_prompts_for_every_context(tiny, routing):
     config = distill_config(KEEP, f"routing={routing}")
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
-    plain = Prompter(tiny.processor, config.prompt, replace(config.routing, student="plain"))
+    form = replace(config.routing.student, format="think")
+    plain = Prompter(tiny.processor, config.prompt, replace(config.routing, student=form))
     counts: Counter[str] = Counter()
     prepared = prepare(mixed(), enumerate(range(4)), prompter, config, counts)
     assert counts == {"text_only": 2} and len(prepared) == 4
@@ -41,27 +47,38 @@ def test_a_row_without_a_picture_has_the_plain_prompts_for_every_role(tiny, rout
     for item, row in zip(prepared, rows, strict=True):
         own = prompter if item.sample.images else plain
         asked = {"question": item.sample.question, "reference": item.reference}
-        assert row.rollout.prompt.ids == own.render(Role.STUDENT, item.images, **asked).ids
+        assert row.rollout.prompt.ids == own.render(STUDENT, item.images, **asked).ids
         assert (
-            "<think>" in row.rollout.text
-            and tiny.tokenizer.decode(own.prefills[Role.STUDENT]) in row.rollout.text
+            "<think>" in row.rollout.text and tiny.tokenizer.decode(own.prefills[STUDENT]) in row.rollout.text
         )
         if not item.sample.images:
-            assert Kind.DESCRIPTION not in row.segments.kinds and Role.PERCEPTION not in row.contexts
+            assert Kind.DESCRIPTION not in row.segments.kinds and "perception" not in row.contexts
             told = config.prompt.reasoning.replace("{question}", asked["question"])
             told = told.replace("{reference}", asked["reference"])
-            for role in (Role.REASONING, Role.REFERENCE, Role.PRIVILEGED):
-                text = tiny.tokenizer.decode(prompter.without_pictures.render(role, item.images, **asked).ids)
+            assert TOLD[routing] == {name for name, one in config.routing.teachers.items() if one.told}
+            for teacher in TOLD[routing]:
+                prompt = prompter.without_pictures.render(teacher, item.images, **asked)
+                text = tiny.tokenizer.decode(prompt.ids)
                 assert told in text and text.endswith("<think>")
     assert any(row.segments.valid for row in rows[1::2])
     assert any(row.terms for row in rows[1::2])
 
 
-def test_a_teacher_that_sees_only_the_picture_is_left_out():
-    routing = distill_config("routing.reasoning=[perception,reasoning]", "routing.invalid=perception").routing
-    text = without_perception(routing)
-    assert (text.student, text.reasoning, text.invalid, text.description) == ("plain", ["reasoning"], [], [])
-    assert routing.description == "perception"
+@pytest.mark.parametrize("valid", [True, False])
+def test_a_teacher_that_sees_only_the_picture_is_left_out(tiny, valid):
+    changes = ("routing.supervise.reasoning=[perception,reasoning]", "routing.supervise.invalid=perception")
+    config = distill_config(KEEP, *changes, f"rollout.max_new_tokens={60 if valid else 3}")
+    text = without_description(config.routing)
+    assert (text.student.format, text.supervise.description) == ("think", None)
+    assert config.routing.supervise.description == "perception"
+    prompter = Prompter(tiny.processor, config.prompt, config.routing)
+    prepared = prepare(mixed(), enumerate(range(4)), prompter, config, Counter())
+    rows = supervise_all(sample_rollouts(tiny, prepared, prompter, config, 0), prompter, config)
+    assert any(row.segments.valid for row in rows[1::2]) == valid
+    for item, row in zip(prepared, rows, strict=True):
+        whole = {"perception", "reasoning"} if row.segments.valid else {"perception"}
+        left = whole if item.sample.images else whole - {"perception"}
+        assert {term.by for term in row.terms} == left == row.contexts.keys() - {STUDENT}
 
 
 @pytest.mark.slow

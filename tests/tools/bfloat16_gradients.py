@@ -35,6 +35,7 @@ from two_dtypes import (
 )
 
 from vigos_cli.analysis.token_scores import score_tokens
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.generation import sampler
 from vigos_cli.method.fused_loss import token_log_probs
 from vigos_cli.models.student import Student
@@ -42,7 +43,7 @@ from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.supervision.contexts import Supervised, supervise_all
 from vigos_cli.supervision.hidden_states import hidden_states
 from vigos_cli.supervision.rollouts import sample_rollouts
-from vigos_cli.types import Role
+from vigos_cli.supervision.teacher_weights import TeacherWeights
 
 
 def of_routings(seeds: range) -> Iterator[tuple[str, list[Difference]]]:
@@ -52,7 +53,7 @@ def of_routings(seeds: range) -> Iterator[tuple[str, list[Difference]]]:
         students, turns = both_dtypes(f"seed={seed}", seed=seed), {}
         for routing in ROUTINGS:
             words = (f"seed={seed}", f"routing={routing}")
-            prompt = distill_config(*words).routing.student
+            prompt = distill_config(*words).routing.student.format
             if prompt not in turns:
                 turns[prompt] = own_turns(students["float32"], *words)
             found[routing].append(compare(*(one_step(s, turns[prompt], *words) for s in students.values())))
@@ -88,7 +89,10 @@ def of_tokens(model: str, seeds: range, *words: str) -> Iterator[list[str]]:
     for seed in seeds:
         for name, student in both_dtypes(*words, f"seed={seed}", size=0.0).items():
             rows, sampled_N = sampled_rows(student, *words, f"seed={seed}")
-            scored_N = torch.tensor([score.student for row in score_tokens(student, rows) for score in row])
+            config = distill_config(*words, f"seed={seed}")
+            weights = TeacherWeights.at_start(config.routing)
+            scores = score_tokens(student, rows, weights, config)
+            scored_N = torch.tensor([score.student for row in scores for score in row])
             gap_N = (scored_N - sampled_N).abs()
             found.setdefault((name, "log p of the sampler and of the loss"), []).append(gap_N)
             kl_N = shape_divergence(student, rows)
@@ -100,10 +104,10 @@ def of_tokens(model: str, seeds: range, *words: str) -> Iterator[list[str]]:
 @torch.no_grad()
 def shape_divergence(student: Student, rows: list[Supervised]) -> Tensor:
     """KL between the distributions of each token if its row is read alone and if it is read in a batch."""
-    batch_BTH, found = hidden_states(student, Role.STUDENT, rows), []
+    batch_BTH, found = hidden_states(student, STUDENT, rows), []
     for b, row in enumerate(rows):
-        places = slice(len(row.rollout.prompt.ids) - 1, len(row.contexts[Role.STUDENT].ids) - 1)
-        alone_NH = hidden_states(student, Role.STUDENT, [row])[0, places]
+        places = slice(len(row.rollout.prompt.ids) - 1, len(row.contexts[STUDENT].ids) - 1)
+        alone_NH = hidden_states(student, STUDENT, [row])[0, places]
         ids_N = torch.tensor(row.rollout.ids)
         found.append(token_log_probs(alone_NH, student.head_VH, ids_N, batch_BTH[b, places])[1])
     return torch.cat(found)

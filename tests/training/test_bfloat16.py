@@ -45,7 +45,7 @@ def students():
 def turns(students):
     """The tokens that the tiny model samples with each of the two prompts."""
     return {
-        distill_config(routing).routing.student: own_turns(students["float32"], "seed=1", routing)
+        distill_config(routing).routing.student.format: own_turns(students["float32"], "seed=1", routing)
         for routing in ("routing=vigos", "routing=opsd")
     }
 
@@ -72,7 +72,7 @@ def check(exact, rounded, bound):
 
 def check_routing(students, turns, routing):
     overrides = (f"routing={routing}", "seed=1")
-    steps = both_steps(students, turns[distill_config(*overrides).routing.student], *overrides)
+    steps = both_steps(students, turns[distill_config(*overrides).routing.student.format], *overrides)
     check(*steps, CLOSE if routing == "no_reasoning" else TINY)
 
 
@@ -98,7 +98,7 @@ def test_a_step_of_every_family_has_the_gradient_of_float32(family, tmp_path):
 
 def test_a_new_adapter_and_the_same_prompt_have_no_loss():
     """Student and teacher then read the same batch with the same weights, so their states are equal."""
-    overrides = ("routing=opsd_structured", "prompt.reference=${prompt.structured}", "seed=1")
+    overrides = ("routing=opsd_structured", "routing.teachers.privileged.told=[question]", "seed=1")
     for student in both_dtypes("seed=1", size=0.0).values():
         found = one_step(student, written_turns(student, *overrides), *overrides)
         assert found.loss < 1e-9 and found.line["grad_norm"] < 1e-5

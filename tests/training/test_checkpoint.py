@@ -22,7 +22,7 @@ from vigos_cli.training.checkpoint import (
 )
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 
-FILES = {"adapter.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"}
+FILES = {"adapter.safetensors", "optimizer.safetensors", "teachers.safetensors", "state.json"}
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
@@ -59,7 +59,7 @@ def put(folder: Path, step: int, params: list[nn.Parameter] | None = None, **sta
     params = params or parameters()
     optimizer = adamw(params)
     advance(params, optimizer, 0, 1)
-    return save_checkpoint(folder, step, adapter=adapter(params), optimizer=optimizer, ema=None, state=state)
+    return save_checkpoint(folder, step, adapter=adapter(params), optimizer=optimizer, kept={}, state=state)
 
 
 def whole(place: Path) -> bool:
@@ -81,15 +81,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, make, dtype, at):
     optimizer = make(through)
     advance(through, optimizer, 0, at)
     place = save_checkpoint(
-        tmp_path, at, adapter=adapter(through), optimizer=optimizer, ema=None, state={"counts": {"a": 2}}
+        tmp_path, at, adapter=adapter(through), optimizer=optimizer, kept={}, state={"counts": {"a": 2}}
     )
     advance(through, optimizer, at, at + 3)  # saving does not change the run
 
     resumed = parameters(dtype)
     fresh = make(resumed)
     own = load_file(place / "adapter.safetensors")
-    ema, state = load_checkpoint(place, fresh)
-    assert ema is None and state == {"step": at, "counts": {"a": 2}}
+    kept, state = load_checkpoint(place, fresh)
+    assert kept == {} and state == {"step": at, "counts": {"a": 2}}
     with torch.no_grad():
         for i, p in enumerate(resumed):
             p.copy_(own[f"layer.{i}"])
@@ -107,7 +107,7 @@ def test_8_bit_moments_stay_8_bit(tmp_path):
         warnings.simplefilter("ignore")
         optimizer = paged(params)
         advance(params, optimizer, 0, 2)
-    place = save_checkpoint(tmp_path, 2, adapter=adapter(params), optimizer=optimizer, ema=None, state={})
+    place = save_checkpoint(tmp_path, 2, adapter=adapter(params), optimizer=optimizer, kept={}, state={})
     stored = load_file(place / "optimizer.safetensors")
     moments = [
         t for name, t in stored.items() if name.startswith("0.") and name.endswith(("state1", "state2"))
@@ -142,14 +142,16 @@ def test_flattening_keeps_nested_values():
     assert torch.equal(inner["a"], shared) and torch.equal(inner["deep"]["b"], shared) and inner["c"] is None
 
 
-def test_the_average_is_saved_and_loaded(tmp_path):
+def test_the_teachers_weights_are_saved_and_loaded(tmp_path):
     params = parameters()
-    ema = {"a": torch.randn(4, 6).T, "b": torch.zeros(2)}  # the first one is not contiguous
-    place = save_checkpoint(tmp_path, 1, adapter=adapter(params), optimizer=adamw(params), ema=ema, state={})
+    kept = {"ema:0.5/a": torch.randn(4, 6).T, "every:4/b": torch.zeros(2)}  # the first is not contiguous
+    place = save_checkpoint(
+        tmp_path, 1, adapter=adapter(params), optimizer=adamw(params), kept=kept, state={}
+    )
     assert {file.name for file in place.iterdir()} == FILES
     back, _ = load_checkpoint(place, adamw(parameters()))
-    assert back is not None and back.keys() == ema.keys()
-    assert all(torch.equal(back[name], ema[name]) for name in ema)
+    assert back.keys() == kept.keys()
+    assert all(torch.equal(back[name], kept[name]) for name in kept)
 
 
 def test_nothing_is_pickled(tmp_path):

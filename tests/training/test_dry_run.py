@@ -9,21 +9,23 @@ import pytest
 from conftest import distill_config, make_student
 
 from vigos_cli.cli.explain import options
+from vigos_cli.config.routing_checks import used_teachers
+from vigos_cli.config.routing_group import STUDENT, WITHOUT_TEACHER
 from vigos_cli.data.load import load_data
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, as_rollout
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.routing import routing_table
 from vigos_cli.method.segments import parse_rollout
+from vigos_cli.supervision import loss_calls
 from vigos_cli.training import dry_run as module
-from vigos_cli.training import step
 from vigos_cli.training.dry_run import dry_run, longest
 from vigos_cli.training.forced_turns import invalid_turn, valid_turn
 from vigos_cli.training.learner import make_learner
-from vigos_cli.types import Role
 from vigos_cli.utils.errors import UserError
 
 SMALL = ("trainer.batch=2", "rollout.max_new_tokens=40", "trainer.steps=7", "bench.max_new_tokens=30")
+COMPARING = ("sdpo", "u_opsd")  # these compare the rollouts of one prompt
 
 
 def run_dry(*overrides: str, data: Any = None) -> Any:
@@ -39,19 +41,21 @@ def run_dry(*overrides: str, data: Any = None) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("routing", sorted(options("routing")))
 def test_every_teacher_of_the_routing_scores_rows_of_full_length(routing, monkeypatch, capsys):
-    lengths: dict[Role, set[int]] = {}
+    lengths: dict[str, set[int]] = {}
 
-    def spy(student: Any, role: Role, rows: Any, *rest: Any) -> Any:
-        lengths.setdefault(role, set()).update(len(row.rollout.ids) for row in rows)
-        return real(student, role, rows, *rest)
+    def spy(student: Any, teacher: str, rows: Any, *rest: Any) -> Any:
+        lengths.setdefault(teacher, set()).update(len(row.rollout.ids) for row in rows)
+        return real(student, teacher, rows, *rest)
 
-    real = step.teacher_states
-    monkeypatch.setattr(step, "teacher_states", spy)
-    run_dry(f"routing={routing}")
-    table = routing_table(distill_config(f"routing={routing}").routing)
-    expected = {role for roles in table.values() for role in roles} - {Role.TARGET}
-    assert set(lengths) == expected and all(found == {40} for found in lengths.values())
-    assert f"teachers: {', '.join(sorted(expected)) or 'none'}" in capsys.readouterr().out
+    real = loss_calls.teacher_states
+    monkeypatch.setattr(loss_calls, "teacher_states", spy)
+    chosen = (f"routing={routing}", *(("rollout.n=2",) if routing in COMPARING else ()))
+    run_dry(*chosen)
+    table = routing_table(distill_config(*chosen).routing)
+    supervising = {name for names in table.values() for name in names} - set(WITHOUT_TEACHER)
+    assert set(lengths) == set(used_teachers(distill_config(*chosen).routing))
+    assert all(found == {40} for found in lengths.values())
+    assert f"teachers: {', '.join(sorted(supervising)) or 'none'}" in capsys.readouterr().out
 
 
 def test_the_dry_run_prints_memory_by_phase_and_the_time_of_the_whole_run(monkeypatch, capsys):
@@ -96,10 +100,12 @@ def test_the_answers_to_rows_that_the_run_would_hold_back_are_counted(tmp_path, 
 @pytest.mark.parametrize("opened", [True, False])
 @pytest.mark.parametrize("spans", ["paper", "code"])
 def test_a_forced_turn_has_its_length_and_its_form(tiny, structured, opened, spans):
-    form = "structured" if structured else "plain"
-    config = distill_config(f"routing.student={form}", *(() if opened else (f"prompt.prefill_{form}=",)))
+    form = "structured" if structured else "think"
+    config = distill_config(
+        f"routing={'vigos' if structured else 'opsd'}", *(() if opened else (f"prompt.prefill_{form}=",))
+    )
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
-    prompt = prompter.render(Role.STUDENT, prompter.encode(()), question="q")
+    prompt = prompter.render(STUDENT, prompter.encode(()), question="q")
     assert bool(prompt.prefill) == opened
     for length in (30, 61):
         for make, valid in ((valid_turn, True), (invalid_turn, False)):
@@ -125,7 +131,7 @@ def test_the_longest_row_with_a_picture_is_taken(tiny):
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
     index, prompt, structured = longest(PriorWorld(size=12), prompter, config)
     lengths = [
-        len(prompter.render(Role.STUDENT, prompter.encode(s.images), question=s.question).ids)
+        len(prompter.render(STUDENT, prompter.encode(s.images), question=s.question).ids)
         for s in (PriorWorld(size=12)[i] for i in range(12))
     ]
     assert lengths[index] == max(lengths) == len(prompt.ids) and structured

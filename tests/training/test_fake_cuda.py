@@ -14,18 +14,20 @@ from conftest import distill_config, make_student
 from fake_device import Elsewhere, fake_device, moved
 from two_dtypes import a_batch, one_step, rollouts_of, written_turns
 
-from vigos_cli.analysis import token_scores
 from vigos_cli.analysis.token_scores import score_tokens, student_divergence, teacher_logprobs
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
 from vigos_cli.method import fused_loss as fused_loss_module
 from vigos_cli.method.fused_loss import fused_loss
-from vigos_cli.method.losses import DIVERGENCES, DivergenceSpec
+from vigos_cli.method.losses import DIVERGENCES, WITHOUT_TEACHER, DivergenceSpec
 from vigos_cli.models import student as student_module
+from vigos_cli.supervision import loss_calls
 from vigos_cli.supervision.contexts import supervise_all
 from vigos_cli.supervision.hidden_states import hidden_states, predicting_states, teacher_states
+from vigos_cli.supervision.loss_calls import Reading, read_teachers, score_call
+from vigos_cli.supervision.teacher_weights import TeacherWeights
 from vigos_cli.training import step
-from vigos_cli.training.step import _sampled_and_weight, weigh_terms
-from vigos_cli.types import Role
+from vigos_cli.training.step import weigh_terms
 
 CUDA = "cuda:0"
 
@@ -40,14 +42,35 @@ def on_cuda():
     return moved(make_student(), CUDA)
 
 
+def rows_of(student, *overrides):
+    prompter, _, config = a_batch(student, *overrides)
+    rollouts = rollouts_of(student, written_turns(student, *overrides), *overrides)[1:3]
+    return weigh_terms(supervise_all(rollouts, prompter, config), config)[0]
+
+
 @pytest.fixture(scope="module")
 def rows(on_cpu):
     """A valid and an invalid turn with their teachers' contexts; images are on the CPU, as in training."""
-    turns = written_turns(on_cpu)
-    prompter, _, config = a_batch(on_cpu)
-    rows, _ = weigh_terms(supervise_all(rollouts_of(on_cpu, turns)[1:3], prompter, config), config.loss)
+    rows = rows_of(on_cpu)
     assert [row.segments.valid for row in rows] == [True, False]
     return rows
+
+
+def weights() -> TeacherWeights:
+    return TeacherWeights.at_start(distill_config().routing)
+
+
+def tokens_of(rows, name):
+    return [(b, i) for b, row in enumerate(rows) for i in row.tokens_of(name)]
+
+
+def calls_of(student, rows):
+    """The losses of a step on these rows, without their gradient."""
+    config = distill_config()
+    hidden_BTH = hidden_states(student, STUDENT, rows)
+    teachers = read_teachers(student, rows, weights())
+    read = Reading(rows, hidden_BTH, teachers, {}, student, config)
+    return [score_call(call, read) for call in loss_calls.loss_calls(rows, config.routing, config.loss)]
 
 
 def same(there: torch.Tensor, here: torch.Tensor) -> None:
@@ -75,11 +98,11 @@ def test_student_and_teachers_read_their_contexts(on_cpu, on_cuda, rows):
     found = []
     for student in (on_cpu, on_cuda):
         with fake_device(), torch.no_grad():
-            hidden_BTH = hidden_states(student, Role.STUDENT, rows)
-            states = [predicting_states(hidden_BTH, Role.STUDENT, rows, role) for role in (Role.REASONING,)]
+            hidden_BTH = hidden_states(student, STUDENT, rows)
+            states = [predicting_states(hidden_BTH, STUDENT, rows, tokens_of(rows, "reasoning"))]
             states += [
-                teacher_states(student, role, rows, "base")
-                for role in (Role.PERCEPTION, Role.REASONING, Role.REFERENCE)
+                teacher_states(student, name, rows, tokens_of(rows, name), weights())
+                for name in ("perception", "reasoning", "fallback")
             ]
             found.append([hidden_BTH, *states])
     for here, there in zip(*found, strict=True):
@@ -89,18 +112,19 @@ def test_student_and_teachers_read_their_contexts(on_cpu, on_cuda, rows):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
-def test_the_loss_is_computed_on_its_device(on_cpu, rows, divergence, dtype):
-    """With the ids and weights that training passes; the gradient is part of the whole step below."""
+def test_the_loss_is_computed_on_its_device(divergence, dtype):
+    """The gradient is part of the whole step below."""
     found = []
     for device in ("cpu", CUDA):
         with fake_device(), torch.no_grad():
-            sampled_N, weight_N = _sampled_and_weight(rows, Role.REASONING, torch.device(device))
+            sampled_N = torch.tensor([3, 1, 4, 1, 5, 9, 2], device=device)
+            weight_N = torch.full((7,), 0.5, device=device)
             draws = torch.Generator().manual_seed(0)
             student_NH, teacher_NH, head_VH = (
                 torch.randn(n, 8, generator=draws).to(device, dtype) for n in (len(sampled_N),) * 2 + (700,)
             )
             spec = DivergenceSpec(divergence, clip="token")
-            teacher = None if divergence == "cross_entropy" else teacher_NH
+            teacher = None if divergence in WITHOUT_TEACHER else teacher_NH
             loss, stats = fused_loss(student_NH, teacher, head_VH, sampled_N, weight_N, spec, chunk=5)
             found.append((loss, stats.divergence_N, stats.student_logp_N, stats.silent_N))
     for here, there in zip(*found, strict=True):
@@ -123,14 +147,14 @@ def test_the_sampler_draws_the_same_tokens(on_cpu, on_cuda, rows, sampling):
 
 
 def test_the_diagnostics_score_tokens(on_cpu, on_cuda, rows):
-    loss = distill_config().loss
+    config = distill_config()
     found = []
     for student in (on_cpu, on_cuda):
         with fake_device():
             found.append(
                 (
-                    score_tokens(student, rows, loss),
-                    teacher_logprobs(student, rows),
+                    score_tokens(student, rows, weights(), config),
+                    teacher_logprobs(student, rows, weights()),
                     student_divergence(student, rows, rows),
                 )
             )
@@ -175,7 +199,7 @@ class WithoutDevice:
         return lambda *args, device=None, **options: made(*args, **options)
 
 
-@pytest.mark.parametrize("module", [step, token_scores, fused_loss_module, student_module])
+@pytest.mark.parametrize("module", [loss_calls, fused_loss_module, student_module])
 def test_a_constructor_without_its_device_fails(on_cuda, rows, module, monkeypatch):
     """An index is no such case: on a GPU too it may come from the CPU, so `predicting_states` would go on."""
     if module is student_module:
@@ -183,10 +207,4 @@ def test_a_constructor_without_its_device_fails(on_cuda, rows, module, monkeypat
     else:
         monkeypatch.setattr(module, "torch", WithoutDevice())
     with fake_device(), torch.no_grad(), pytest.raises(RuntimeError, match="cuda:0"):
-        if module is step:
-            sampled_N, weight_N = _sampled_and_weight(rows, Role.REASONING, on_cuda.device)
-            teacher_NH = teacher_states(on_cuda, Role.REASONING, rows)
-            spec = DivergenceSpec("reverse_kl")
-            fused_loss(teacher_NH, teacher_NH, on_cuda.head_VH, sampled_N, weight_N, spec)
-        else:
-            score_tokens(on_cuda, rows, distill_config().loss)
+        calls_of(on_cuda, rows)

@@ -21,7 +21,7 @@ from vigos_cli.training.gradient_scale import HEAVIEST, gradient_scale
 from vigos_cli.training.learner import make_learner
 
 TURNS = (" A red cube. </description> <think> It is red. </think> \\boxed{red}", " A red cube.")  # valid, not
-WEIGHTS = ("description_weight", "reasoning_weight", "reference_weight")
+WEIGHTS = ("description_weight", "reasoning_weight", "invalid_weight")
 
 
 @pytest.fixture(scope="module")

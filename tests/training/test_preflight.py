@@ -32,11 +32,11 @@ def test_the_batch_must_be_a_multiple_of_the_rollouts_per_prompt(n, batch, worki
 
 
 def test_a_loss_without_any_weight_is_refused():
-    zero = [f"loss.{name}_weight=0" for name in ("description", "reasoning", "reference")]
+    zero = [f"loss.{name}_weight=0" for name in ("description", "reasoning", "invalid")]
     with pytest.raises(ConfigError, match="are all 0, so nothing would be learned"):
         distill_config(*zero)
-    assert distill_config(*zero[:2]).loss.reference_weight == 2
-    assert distill_config(*zero, "routing=opsd").loss.reference_weight == 0, "its teacher has no weight"
+    assert distill_config(*zero[:2]).loss.invalid_weight == 2
+    assert distill_config(*zero, "routing=opsd").loss.invalid_weight == 0, "its teacher has no weight"
 
 
 def test_settings_that_may_be_mistakes_give_a_line():
@@ -48,7 +48,7 @@ def test_settings_that_may_be_mistakes_give_a_line():
     assert "5 rows are fewer than the 6 prompts of a step" in line and "trainer.batch=10 " in line
     assert distill_config("rollout.n=2", "trainer.batch=10")
     kinds = ("description", "reasoning", "answer", "delimiters", "end", "invalid")
-    (line,) = notes(distill_config(*[f"routing.{kind}=none" for kind in kinds]), 100)
+    (line,) = notes(distill_config(*[f"routing.supervise.{kind}=none" for kind in kinds]), 100)
     assert "no token has a teacher" in line
     assert notes(distill_config("routing=two_pass"), 1) == []
 

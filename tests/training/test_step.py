@@ -8,12 +8,12 @@ import torch
 from conftest import distill_config, make_student
 from PIL import Image
 
+from vigos_cli.config.supervision_terms import trains
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.method.routing import trains
 from vigos_cli.models import base_cache
+from vigos_cli.supervision import loss_calls
 from vigos_cli.supervision.batches import Batches
-from vigos_cli.training import step
 from vigos_cli.training.learner import make_learner
 from vigos_cli.training.loop import train
 from vigos_cli.training.step import train_step
@@ -95,7 +95,7 @@ def test_training_works_with_4_bit_weights_in_the_language_model():
 
 
 def test_a_teacher_with_the_students_weights_and_prompt_gives_no_gradient():
-    overrides = ("routing=opsd_structured", "prompt.reference=${prompt.structured}")
+    overrides = ("routing=opsd_structured", "routing.teachers.privileged.told=[question]")
     gradient, line, _ = one_step(*overrides)
     assert line["divergence/description"] < 1e-9
     assert max(float(g.abs().max()) for g in gradient.values()) < 1e-6
@@ -113,13 +113,13 @@ def test_each_routing_runs_and_reports_its_own_terms():
         "no_reference": {"perception", "reasoning"},
         "other_answer": {"perception", "reasoning"},
         "noise_image": {"perception", "reasoning"},
-        "sft": {"target"},
+        "sft": {"tokens"},
     }
     student = make_student()
-    for routing, roles in expected.items():
+    for routing, teachers in expected.items():
         _, line, _ = one_step(f"routing={routing}", student=student)
         found = {name.removeprefix("loss/") for name in line if name.startswith("loss/")}
-        assert found - {"reference"} == roles, routing
+        assert found - {"fallback"} == teachers, routing
     assert not trains(distill_config("routing=two_pass").routing)
 
 
@@ -127,28 +127,27 @@ def test_each_routing_runs_and_reports_its_own_terms():
 @pytest.mark.parametrize("weights", ["base", "ema", "live"])
 def test_teachers_use_the_configured_weights(weights):
     """At the first step the adapter is zero, so all three equal the base; after one step they differ."""
-    config = distill_config(*SMALL, f"teacher={weights}", "teacher.ema_decay=0.5", "trainer.lr=1e-2")
+    config = distill_config(*SMALL, f"teacher={weights}", "teacher.ema_rate=0.5", "trainer.lr=1e-2")
     student = make_student()
     prompter = Prompter(student.processor, config.prompt, config.routing)
     learner, data = make_learner(student, config), PriorWorld(size=64)
     train_step(learner, Batches(data, prompter, config), prompter, config)
     if weights == "ema":
-        assert learner.ema is not None
         for name, p in student.adapter.items():
             start = make_student().adapter[name]
-            torch.testing.assert_close(learner.ema[name], (start + p) / 2)
+            torch.testing.assert_close(learner.teachers.kept["ema:0.5"][name], (start + p) / 2)
     live = student.adapter_state()
-    with student.weights(weights, learner.ema):
+    with learner.teachers.model(student, "reasoning"):
         used = {name: p.detach().clone() for name, p in student.adapter.items()}
     assert all(torch.equal(live[name], p) for name, p in student.adapter.items()), "weights not restored"
     same = all(torch.equal(live[name], used[name]) for name in live)
     assert same == (weights != "ema")
 
 
-def test_rollouts_at_the_length_limit_are_invalid_and_use_the_reference_teacher():
+def test_rollouts_at_the_length_limit_are_invalid_and_use_the_fallback_teacher():
     _, line, learner = one_step("rollout.max_new_tokens=3")
     assert line["valid_rate"] == 0 and line["fallback_rate"] == 1
-    assert {name for name in line if name.startswith("loss/")} == {"loss/reference"}
+    assert {name for name in line if name.startswith("loss/")} == {"loss/fallback"}
     assert line["supervised_tokens"] == 6 * 3
     assert learner.counts["invalid_not_finished"] == learner.counts["length_limit"] == 6
 
@@ -156,7 +155,7 @@ def test_rollouts_at_the_length_limit_are_invalid_and_use_the_reference_teacher(
 def test_a_batch_without_supervision_changes_nothing_and_is_counted():
     student = make_student()
     before = student.adapter_state()
-    _, line, learner = one_step("rollout.max_new_tokens=3", "routing.invalid=none", student=student)
+    _, line, learner = one_step("rollout.max_new_tokens=3", "routing.supervise.invalid=none", student=student)
     assert learner.counts["step_without_supervision"] == 1
     assert line["supervised_tokens"] == 0
     assert all(torch.equal(before[name], p) for name, p in student.adapter.items())
@@ -168,8 +167,8 @@ def test_a_run_ends_after_repeated_losses_that_are_not_finite(monkeypatch):
         loss, stats = original(hidden, *rest, **options)
         return loss * math.nan, stats
 
-    original = step.fused_loss
-    monkeypatch.setattr(step, "fused_loss", broken)
+    original = loss_calls.fused_loss
+    monkeypatch.setattr(loss_calls, "fused_loss", broken)
     student = make_student()
     before = student.adapter_state()
     _, line, learner = one_step(student=student)

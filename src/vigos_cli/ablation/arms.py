@@ -18,7 +18,7 @@ from typing import Any
 
 from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, cell_state, read_list
 from vigos_cli.ablation.untrained_answers import untrained_key
-from vigos_cli.config.provenance import recorded
+from vigos_cli.config.provenance import check_form, recorded
 from vigos_cli.config.schema import BenchTask, DistillRun, may_change
 from vigos_cli.evaluation.benchmarks.priorworld_scoring import (
     descriptions_are_captions,
@@ -92,6 +92,8 @@ def read_sweep(sweep: Path) -> SweepResults:
     lines = read_list(sweep)
     if not lines:
         raise ConfigError(f"{sweep / LIST} lists no cell")
+    for line in lines:
+        check_form(line["config"], str(sweep))
     configs = [recorded(line["config"], DistillRun) for line in lines]
     names = list(dict.fromkeys(key for config in configs for key in config))
     values = {key: list(dict.fromkeys(repr(config.get(key)) for config in configs)) for key in names}
@@ -110,14 +112,14 @@ def read_sweep(sweep: Path) -> SweepResults:
         samples |= items
         settings = {key: config.get(key) for key in varied if key != "seed"}
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
-        spans = cell.config["routing"]["spans"]
-        arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", items, cell.seed, spans))
+        student = cell.config["routing"]["student"]
+        arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", items, cell.seed, student["spans"]))
         start = json.dumps(untrained_key(cell.config), sort_keys=True)
         if start not in untouched:
-            label = f"untrained, {cell.config['routing']['student']} prompt"
+            label = f"untrained, {student['format']} prompt"
             same = [arm for arm in untouched.values() if arm.label.startswith(label)]
             label += f" ({cell.arm})" if same else ""  # if more than the prompt differs
-            run = _run(sweep / cell.folder, "before.jsonl", items, None, spans)
+            run = _run(sweep / cell.folder, "before.jsonl", items, None, student["spans"])
             untouched[start] = Arm(label, False, {}, [run])
     order = list(dict.fromkeys(cell.arm for cell in cells))
     shown = sorted(varied, key=lambda key: (key == "seed", names.index(key)))

@@ -54,5 +54,5 @@ def examples(results: SweepResults, base: Arm) -> list[dict[str, Any]]:
 
 def coloured(response: Response, spans: str) -> list[tuple[str, str]]:
     """The pieces of a response, each with the name of its segment's kind."""
-    student = "structured" if response.described else "plain"
+    student = "structured" if response.described else "think"
     return [(piece, kind.value) for piece, kind in runs(response.text, student=student, spans=spans)]

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vigos_cli.ablation.cells import SUMMARY, Cell, State, cell_folder, cell_state
 from vigos_cli.ablation.palr_runs import LOOKED, LOOKING, needs_palr
 from vigos_cli.config.schema import DistillRun
-from vigos_cli.method.routing import trains
+from vigos_cli.config.supervision_terms import trains
 
 PER_ROLLOUT = ("rollout", "teachers", "learn", "checkpoint")  # phases whose time grows with the rollouts
 PER_CELL = ("load", "evaluate")  # phases whose time does not depend on the rollouts
@@ -115,7 +115,7 @@ def forecast(
         else:
             seconds = rate and _expected(cell.config, done.values(), rate)
         rows = cell.config.palr_rows
-        palr = (row and row * rows) if needs_palr(asdict(cell.config), rows, place) else 0.0
+        palr = (row and row * rows) if needs_palr(cell.config.routing, rows, place) else 0.0
         forecasts.append(CellForecast(cell, states[cell.key], seconds, palr, (elsewhere or {}).get(cell.key)))
     return SweepForecast(forecasts, rate.source if rate else "unknown until a cell of this model is done")
 

@@ -20,8 +20,11 @@ from urllib.parse import quote
 
 from vigos_cli.ablation.arms import Arm, SweepResults
 from vigos_cli.ablation.cells import SUMMARY
-from vigos_cli.ablation.palr_runs import BASE, ERROR, LOOKED, LOOKING, OWN, why_no_palr
+from vigos_cli.ablation.palr_runs import BASE, ERROR, LOOKED, LOOKING, OWN
 from vigos_cli.analysis.palr import mean_per_token, palr_sums, share_by_answer, visual_sums
+from vigos_cli.config.compose import restored
+from vigos_cli.config.routing_checks import why_no_palr
+from vigos_cli.config.schema import DistillRun
 from vigos_cli.utils.files import read_lines
 from vigos_cli.utils.stats import IntervalEstimate, crossed_statistic
 
@@ -114,7 +117,7 @@ def _notes(sweep: Path, arms: Sequence[Arm]) -> list[str]:
         config = arm.runs[0].summary["config"]
         looked = [path for run in arm.runs if (path := sweep / run.folder / LOOKING / LOOKED).exists()]
         rows |= {json.loads(path.read_text())["rows"] for path in looked}
-        if reason := why_no_palr(config["routing"]):
+        if reason := why_no_palr(restored(config, DistillRun).routing):
             notes.append(f"{arm.label} has no PALR: {reason}")
             continue
         if len(looked) < len(arm.runs):
@@ -123,7 +126,7 @@ def _notes(sweep: Path, arms: Sequence[Arm]) -> list[str]:
             if (path := sweep / run.folder / LOOKING / ERROR).exists():
                 last = path.read_text(encoding="utf-8").strip().splitlines()[-1]
                 notes.append(f"{arm.label}, seed {run.seed}: failed ({last})")
-        if config["routing"]["student"] == "plain":
+        if config["routing"]["student"]["format"] == "think":
             notes.append(
                 f"{arm.label} was trained with a plain prompt, which asks for no description; PALR is "
                 "measured with the structured prompt for the student and for its teacher"

@@ -19,14 +19,16 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 from vigos_cli.ablation.cells import SUMMARY
 from vigos_cli.ablation.made_once import find_made, lock_file, made_once
+from vigos_cli.config.compose import restored
 from vigos_cli.config.provenance import recorded
-from vigos_cli.config.schema import KINDS, AblateRun, RolloutRun, RoutingConfig, RunConfig, may_change
+from vigos_cli.config.routing_checks import why_no_palr
+from vigos_cli.config.schema import AblateRun, RolloutRun, RoutingConfig, may_change
 from vigos_cli.utils.files import drafted_folder, write_json
 
 LOOKING, BASE, OWN = "looking", "base", "own"  # folders
@@ -38,7 +40,7 @@ SOURCE = ("rollouts",)  # key of the saved rollouts; not compared, because sampl
 def measure_palr(config: AblateRun) -> None:
     """Measure a finished cell if PALR is asked for and missing; a failure is written to looking/error.txt."""
     cell = Path(config.out)
-    if not needs_palr(asdict(config), config.palr_rows, cell):
+    if not needs_palr(config.routing, config.palr_rows, cell):
         return
     folder, began = cell / LOOKING, time.perf_counter()
     folder.mkdir(exist_ok=True)
@@ -56,52 +58,35 @@ def measure_palr(config: AblateRun) -> None:
         print(f"vigos: PALR of {cell.name} failed: {error} (traceback in {folder / ERROR})", file=sys.stderr)
 
 
-def needs_palr(config: Mapping[str, Any], rows: int, cell: Path) -> bool:
+def needs_palr(routing: RoutingConfig, rows: int, cell: Path) -> bool:
     """Whether PALR on this number of rows is asked for, exists for the routing, and is not measured yet."""
-    if not rows or why_no_palr(config["routing"]):
+    if not rows or why_no_palr(routing):
         return False
     path = cell / LOOKING / LOOKED
     return not path.exists() or json.loads(path.read_text())["rows"] != rows
 
 
-def why_no_palr(routing: Mapping[str, Any]) -> str | None:
-    """The reason why PALR is not defined for a routing; None if it is defined."""
-    if routing["completion"] == "reference":
-        return "it learns from the reference itself and has no teacher"
-    cells = [routing[kind] for kind in KINDS if kind != "invalid"]
-    roles = {role for cell in cells for role in (cell if isinstance(cell, list) else [cell])}
-    if routing["completion"] != "student" or not roles - {"none", "target"}:
-        return "no token has a teacher"
-    if routing["reference_text"] == "solution" and roles - {"none", "target", "perception"}:
-        return "its teachers are given a worked solution, which cannot be replaced by a wrong answer"
-    return None
-
-
 def structured_routing(routing: RoutingConfig) -> RoutingConfig:
-    """The routing for which PALR is measured: a plain student gets the structured form."""
-    if routing.student == "structured":
+    """The routing for which PALR is measured: a student that only thinks gets the structured form."""
+    if routing.student.format == "structured":
         return routing
-    return replace(routing, student="structured", description=routing.reasoning)
+    supervise = routing.supervise
+    if supervise.all is None:
+        supervise = replace(supervise, description=supervise.reasoning)
+    return replace(routing, student=replace(routing.student, format="structured"), supervise=supervise)
 
 
 def as_rollout_run(cell: Path, rows: int, *, own: bool) -> RolloutRun:
     """`vigos rollout looking=true` with the cell's own adapter, or with the weights that it started from."""
     saved = json.loads((cell / SUMMARY).read_text())["config"]  # here the prompts are already chosen
-    parts: dict[str, Any] = {}
-    for item in fields(RunConfig):
-        make, value = item.default_factory, saved[item.name]
-        parts[item.name] = cast(Any, make)(**value) if is_dataclass(make) else value
-    adapter = replace(parts["adapter"], path=str(cell / "adapter")) if own else parts["adapter"]
-    parts |= {
-        "seed": SEED,
-        "out": str(cell / LOOKING / (OWN if own else BASE)),
-        "resume": "auto",
-        "limit": min(rows, saved["limit"] or rows),
-        "routing": structured_routing(parts["routing"]),
-        "rollout": replace(parts["rollout"], n=1),
-        "adapter": adapter,
-    }
-    return RolloutRun(**parts, looking=True)
+    run = cast(RolloutRun, restored(saved, RolloutRun))
+    run.seed, run.resume, run.limit = SEED, "auto", min(rows, saved["limit"] or rows)
+    run.out = str(cell / LOOKING / (OWN if own else BASE))
+    run.routing = structured_routing(run.routing)
+    run.rollout = replace(run.rollout, n=1)
+    if own:
+        run.adapter = replace(run.adapter, path=str(cell / "adapter"))
+    return replace(run, looking=True)  # checks the whole once more
 
 
 def is_done(run: RolloutRun) -> bool:
@@ -171,5 +156,5 @@ def _key(config: Mapping[str, Any], ignored: tuple[str, ...]) -> dict[str, Any]:
     return {
         k: v
         for k, v in content.items()
-        if k == "routing.student" or not (may_change(k) or k.split(".")[0] in ignored)
+        if k.startswith("routing.student.") or not (may_change(k) or k.split(".")[0] in ignored)
     }

@@ -15,7 +15,7 @@ PAPER_RESULTS: dict[str, tuple[str, str]] = {
     "vigos": ("71.97 / 41.35", ""),
     "opsd_structured": ("70.13 / 37.20", ""),
     "untrained, structured prompt": ("71.05 / 39.83", "0.687 / 0.887"),
-    "untrained, plain prompt": ("", "0.56 / 0.81"),
+    "untrained, think prompt": ("", "0.56 / 0.81"),
 }
 
 PAPER_PALR_COLUMNS = ("3B, reasoning+answer", "3B, turn", "7B, reasoning+answer", "7B, turn")
@@ -31,7 +31,7 @@ def paper_results(arm: Arm) -> tuple[str, str] | None:
     if not arm.trained:
         return PAPER_RESULTS.get(arm.label)
     config = arm.runs[0].summary["config"]
-    recipe = {config["loss"]["name"], config["loss"]["segment"], config["teacher"]["weights"]}
+    recipe = {config["loss"]["name"], config["loss"]["divergence"], config["teacher"]["weights"]}
     if recipe != {"vigos", "forward_kl", "base"} or any(
         not key.startswith("routing.") for key in arm.settings
     ):

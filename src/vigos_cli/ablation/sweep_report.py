@@ -44,8 +44,11 @@ from vigos_cli.ablation.report_text import (
     palr_text,
     warnings,
 )
+from vigos_cli.config.compose import restored
+from vigos_cli.config.schema import DistillRun
 from vigos_cli.reporting.embedded_images import data_uri
 from vigos_cli.reporting.html import html_environment
+from vigos_cli.reporting.routing_picture import picture_uri, routing_picture
 from vigos_cli.types import Kind
 from vigos_cli.utils.files import drafted
 
@@ -93,7 +96,17 @@ def _context(sweep: Path, results: SweepResults, rows: Sequence[ArmRow], base: A
         "paper_rows": [(row, found) for row in rows if (found := paper_results(row.arm))],
         "examples": examples(results, base),
         "made": how_it_was_made(results) | _reused(sweep, results),
+        "routing_picture": _routing_picture(results),
     }
+
+
+def _routing_picture(results: SweepResults) -> str:
+    """The routings of the finished cells as one picture, a data URI; those with the same name once."""
+    configs = [cell.config for cell in results.cells if cell.state == "done"]
+    routings = {
+        f"routing={config['routing']['name']}": restored(config, DistillRun).routing for config in configs
+    }
+    return picture_uri(routing_picture(routings))
 
 
 def _settings(results: SweepResults) -> dict[str, dict[str, str]]:

@@ -32,7 +32,7 @@ def untrained_key(config: dict[str, Any]) -> dict[str, Any]:
 
     Only a saved adapter counts: a new adapter starts at zero, whatever its rank and seed.
     """
-    wanted = {"model", "prompt", "bench", "adapter.path", "adapter.quantise", "routing.student"}
+    wanted = {"model", "prompt", "bench", "adapter.path", "adapter.quantise", "routing.student.format"}
     content = recorded(config, DistillRun)
     if "bench.tasks.holdout.rows" in content:
         wanted.update(OF_HOLDOUT)

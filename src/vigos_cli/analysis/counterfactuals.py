@@ -1,6 +1,6 @@
 """Score sampled tokens again with a wrong answer or another image (PALR, visual dependency).
 
-scorer = CounterfactualScorer(student, prompter, data, config)
+scorer = CounterfactualScorer(student, prompter, data, config, weights)
 counterfactual = scorer.score(rollouts, supervised, scores)   # one tuple per rollout, one score per token
 
     changed for the student     grey images instead of its own         visual dependency
@@ -21,18 +21,23 @@ import torch
 
 from vigos_cli.analysis.palr import support
 from vigos_cli.analysis.token_scores import TokenScore, student_divergence, teacher_logprobs
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.config.schema import RolloutRun
 from vigos_cli.data.check import usable_sample
 from vigos_cli.data.controls import as_many, blank_like, share_a_picture
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.priorworld import vocabulary
-from vigos_cli.evaluation.row_parsing import inlined, letter
+from vigos_cli.grading.question_options import inlined, letter
 from vigos_cli.grading.text_equality import normal_text
-from vigos_cli.method.prompts import Prompter, reference_text
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.method.reference_text import reference_text
 from vigos_cli.models.student import Student
-from vigos_cli.supervision.batches import Prepared, prompter_of
+from vigos_cli.supervision.batches import prompter_of
 from vigos_cli.supervision.contexts import Context, Supervised, supervise_all
-from vigos_cli.types import Prompt, Role, Rollout, Sample
+from vigos_cli.supervision.prepared import Prepared
+from vigos_cli.supervision.teacher_weights import TeacherWeights
+from vigos_cli.supervision.told import answer_in_use
+from vigos_cli.types import Prompt, Rollout, Sample
 from vigos_cli.utils import rng
 
 WRONG = 4  # K of q_wrong, or fewer if a question has fewer answers; the paper does not state its K
@@ -52,8 +57,16 @@ class CounterfactualScore:
 class CounterfactualScorer:
     """Scores tokens under changed answers and images; `counts` counts the samples left out of PALR."""
 
-    def __init__(self, student: Student, prompter: Prompter, data: Sequence[Sample], config: RolloutRun):
+    def __init__(
+        self,
+        student: Student,
+        prompter: Prompter,
+        data: Sequence[Sample],
+        config: RolloutRun,
+        weights: TeacherWeights,
+    ):
         self.student, self.prompter, self.data, self.config = student, prompter, data, config
+        self.weights = weights
         self.counts: Counter[str] = Counter()
 
     def score(
@@ -99,7 +112,7 @@ class CounterfactualScorer:
         origin: list[tuple[int, str]] = []  # for each entry of `changed`: its rollout and what was changed
         made: dict[str, dict[str, list[Prepared]] | None] = {}
         for i, (item, rollout) in enumerate(rollouts):
-            if not supervised[i].segments.valid or not supervised[i].contexts.keys() - {Role.STUDENT}:
+            if not supervised[i].segments.valid or not supervised[i].contexts.keys() - {STUDENT}:
                 continue
             if item.key not in made:
                 made[item.key] = self.counterfactuals(item)
@@ -113,9 +126,10 @@ class CounterfactualScorer:
                     origin.append((i, what))
 
         found: dict[tuple[int, str, int], list[float]] = {}
-        for (i, what), row in zip(origin, teacher_logprobs(self.student, changed), strict=True):
-            for (role, token), logprob in row.items():
-                if scores[i][token].teacher == role:
+        found_logprobs = teacher_logprobs(self.student, changed, self.weights)
+        for (i, what), row in zip(origin, found_logprobs, strict=True):
+            for (teacher, token), logprob in row.items():
+                if scores[i][token].teacher == teacher:
                     found.setdefault((i, what, token), []).append(logprob)
         return measured, found
 
@@ -124,12 +138,13 @@ class CounterfactualScorer:
 
         None if the data has no such answer or image; `counts` counts this.
         """
-        wrong = wrong_answers(self.data, item.sample, item.reference, self.config.seed)
+        told = answer_in_use(item, self.config.routing)
+        wrong = wrong_answers(self.data, item.sample, told, self.config.seed)
         other = self._with_other_images(item)
         if not wrong or other is None:
             self.counts["palr_no_wrong_answer" if not wrong else "palr_no_other_picture"] += 1
             return None
-        return {"answer": [replace(item, reference=answer) for answer in wrong], "image": [other]}
+        return {"answer": [replace(item, replaced=answer) for answer in wrong], "image": [other]}
 
     def _with_other_images(self, item: Prepared) -> Prepared | None:
         """The sample with the images of the next sample in the data that shows different ones."""
@@ -147,14 +162,14 @@ class CounterfactualScorer:
     def _grey_prompt(self, item: Prepared) -> Prompt:
         images = self.prompter.encode([blank_like(image) for image in item.sample.images], item.sample.places)
         prompter = prompter_of(item.sample, self.prompter)
-        return prompter.render(Role.STUDENT, images, question=item.sample.question)
+        return prompter.render(STUDENT, images, question=item.sample.question)
 
 
 def _with_student_prompt(row: Supervised, prompt: Prompt) -> Supervised:
     """The same rollout after another prompt of the student."""
     begin, ids = len(prompt.ids), row.rollout.ids
     reading = Context(prompt, (*prompt.ids, *ids), tuple(range(begin, begin + len(ids))))
-    return replace(row, contexts={Role.STUDENT: reading})
+    return replace(row, contexts={STUDENT: reading})
 
 
 def _changed_terms(row: Supervised, own: Supervised) -> Supervised:
@@ -162,7 +177,7 @@ def _changed_terms(row: Supervised, own: Supervised) -> Supervised:
     terms = tuple(
         term
         for term in row.terms
-        if term.role is not Role.TARGET and not _same(row.contexts[term.role], own.contexts[term.role])
+        if term.by in row.contexts and not _same(row.contexts[term.by], own.contexts[term.by])
     )
     return replace(row, terms=terms)
 

@@ -28,8 +28,8 @@ import numpy as np
 from vigos_cli.analysis.token_scores import TokenScore
 from vigos_cli.evaluation.figures import Figure, composite, mean_figure, ratio
 from vigos_cli.evaluation.leakage import leakage, text_words
-from vigos_cli.evaluation.row_parsing import options_for
-from vigos_cli.method.prompts import reference_text
+from vigos_cli.grading.question_options import options_for
+from vigos_cli.method.reference_text import reference_text
 from vigos_cli.types import Kind, Response, Sample
 
 PROSE = 20  # words; the rules compare a longer reference only as equal text, so its answers are not counted

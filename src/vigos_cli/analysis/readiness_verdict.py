@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vigos_cli.analysis.readiness import measure_readiness, not_finite
-from vigos_cli.config.schema import LossConfig, RolloutRun
+from vigos_cli.config.schema import RolloutRun
+from vigos_cli.config.supervision_terms import supervision_rules
 from vigos_cli.evaluation.figures import Figure
+from vigos_cli.method.routing import rule_spec
 
 CUT_OFF = 0.2  # share of answers
 VALID = 0.5  # share of the answers that were not cut off
@@ -59,15 +61,25 @@ def readiness_report(lines: Sequence[Mapping[str, Any]], config: RolloutRun) -> 
         "changes": [dict(zip(("what", "measure", "why"), change, strict=True)) for change in changes],
         "uncertain": uncertain,
         "rows": rows,
-        "loss": _loss(config.loss) if config.rollout.teachers else None,
+        "loss": _loss(config) if config.rollout.teachers else None,
         "measures": measures,
     }
 
 
-def _loss(loss: LossConfig) -> str:
-    """The divergences and the clip in words."""
-    clip = "no clip" if loss.clip == "none" else f"loss.clip={loss.clip} at {loss.clip_value:g} nats"
-    return f"divergence: {loss.segment}; of the fallback teacher: {loss.reference}; {clip}"
+def _loss(config: RolloutRun) -> str:
+    """The divergences and clips of the routing's rules in words."""
+    names: dict[str, None] = {}
+    of_invalid: dict[str, None] = {}
+    clips: dict[str, None] = {}
+    for rule in supervision_rules(config.routing):
+        spec = rule_spec(rule, config.loss)
+        (of_invalid if rule.part == "invalid" else names)[spec.divergence] = None
+        key = "loss.clip" if rule.clip is None else "clip"
+        clips["no clip" if spec.clip == "none" else f"{key}={spec.clip} at {spec.clip_value:g} nats"] = None
+    said = [f"divergence: {', '.join(names)}"] if names else []
+    if of_invalid and of_invalid != names:
+        said.append(f"on invalid rollouts: {', '.join(of_invalid)}")
+    return "; ".join([*said, *clips]) or "no token has a teacher"
 
 
 def _further_changes(
@@ -101,20 +113,26 @@ def _answer_changes(
         kept = f"only {share:.2f} of the finished answers follow" if share else "no finished answer follows"
         why = f"{kept} the format, most frequent fault: {reasons.most_common(1)[0][0]}"
         why += "; give other instructions with prompt.path"
-        if keys := _keys_that_teach_the_format(config.loss, never=not share):
+        if keys := _keys_that_teach_the_format(config, never=not share):
             why += (
                 f", or set {keys}: with the settings of now, the fallback teacher does not teach the format"
             )
         yield "prompt", "valid_finished", why
 
 
-def _keys_that_teach_the_format(loss: LossConfig, *, never: bool) -> str:
+def _keys_that_teach_the_format(config: RolloutRun, *, never: bool) -> str:
     """The keys with which the fallback teacher raises the delimiters; empty if it does so already.
 
-    docs/results.md has the measurement ("Can the fallback teach the format?").
+    Only keys that the routing leaves to `loss`. docs/results.md has the measurement ("Can the fallback teach
+    the format?").
     """
-    keys = ["loss.reference=forward_kl"] if never and loss.reference in MODE_SEEKING else []
-    if loss.clip == "token":  # where a delimiter is missing, the divergence is far above the limit
+    rules, loss = supervision_rules(config.routing), config.loss
+    own = [rule for rule in rules if rule.part == "invalid"]
+    keys = []
+    if never and loss.invalid in MODE_SEEKING and any(rule.divergence is None for rule in own):
+        keys.append("loss.invalid=forward_kl")
+    # Where a delimiter is missing, the divergence is far above the limit.
+    if loss.clip == "token" and any(rule.clip is None for rule in own):
         keys.append("loss.clip=scale")
     return " ".join(keys)
 
@@ -146,7 +164,10 @@ def _loss_changes(
         yield "data", "turn_kl", why
         return
     silent, lost = _mean(measures, "no_gradient"), _mean(measures, "lost_divergence")
-    remedy = "loss.clip=scale keeps a gradient, loss.clip=none removes the clip"
+    rules = supervision_rules(config.routing)
+    own = [rule.key("clip") for rule in rules if rule.clip is not None]  # stated by the routing
+    key = own[0] if own and len(own) == len(rules) else "loss.clip"
+    remedy = f"{key}=scale keeps a gradient, {key}=none removes the clip"
     if silent is not None and silent > NO_GRADIENT:
         yield "clip", "no_gradient", f"{silent:.2f} of the supervised tokens get no gradient: {remedy}"
     elif lost is not None and lost > LOST_DIVERGENCE:

@@ -34,7 +34,6 @@ from vigos_cli.data.check import check
 from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData, load_data
-from vigos_cli.evaluation.rollout_grading import verdict
 from vigos_cli.generation.engine import Engine, engine_of
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
@@ -42,9 +41,14 @@ from vigos_cli.models.out_of_memory import SCORED_AT_ONCE, in_phase
 from vigos_cli.models.student import Student
 from vigos_cli.models.student_loading import load_student
 from vigos_cli.reporting.rollouts_page import ShownRollout, ShownToken, write_page
-from vigos_cli.supervision.batches import Prepared, prepare
+from vigos_cli.reporting.routing_picture import picture_uri, routing_picture
+from vigos_cli.supervision.batches import prepare
 from vigos_cli.supervision.contexts import Supervised, supervise_all
+from vigos_cli.supervision.prepared import Prepared
+from vigos_cli.supervision.rollout_grading import verdict
 from vigos_cli.supervision.rollouts import sample_rollouts
+from vigos_cli.supervision.teacher_weights import TeacherWeights, load_other_checkpoints
+from vigos_cli.supervision.told import needed_columns
 from vigos_cli.types import Sample
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 from vigos_cli.utils.progress import Bar
@@ -68,7 +72,7 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     student = load_student(config.model, config.adapter, seed=config.seed)
     claim(out, config)
     prompter = Prompter(student.processor, config.prompt, config.routing)
-    data = load_data(config.data, config.seed, limit or LIMIT)
+    data = load_data(config.data, config.seed, limit or LIMIT, needed_columns(config.routing))
     if isinstance(data, TableData):
         print("\n".join(check(data, text_only=config.data.text_only == "keep").lines()))
     claim_data(out, data)
@@ -79,7 +83,10 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     whole = {row for row, n in known.items() if n == len(earlier.get(row, range(config.rollout.n)))}
     lines = [line for line in lines if line["row"] in whole]
     write_lines(path, lines)  # drop rows with only a part of their rollouts: they are sampled again
-    scorer = CounterfactualScorer(student, prompter, data, config) if config.looking else None
+    weights = TeacherWeights.at_start(config.routing)
+    if config.rollout.teachers:
+        load_other_checkpoints(weights, student, config)
+    scorer = CounterfactualScorer(student, prompter, data, config, weights) if config.looking else None
     counts: Counter[str] = Counter()
     rows = max(1, config.rollout.batch // config.rollout.n)
     order = sorted(earlier) or range(len(data))
@@ -92,7 +99,7 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
             places = order[start : start + rows]
             todo = [(i, i) for i in places if i not in whole]
             prepared = prepare(data, todo, prompter, config, counts)
-            made = _lines(engine, student, prepared, prompter, config, earlier, scorer, bar)
+            made = _lines(engine, student, prepared, prompter, config, earlier, weights, scorer, bar)
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()
             lines += made
@@ -128,6 +135,7 @@ def _lines(
     prompter: Prompter,
     config: RolloutRun,
     earlier: Lines,
+    weights: TeacherWeights,
     scorer: CounterfactualScorer | None,
     bar: Bar,
 ) -> list[dict[str, Any]]:
@@ -145,7 +153,7 @@ def _lines(
     if config.rollout.teachers:
         size = min(config.rollout.batch, SCORED_AT_ONCE)
         with in_phase("teachers"), bar.phase("teachers score the answers"):
-            scores = score_tokens(student, supervised, config.loss, micro_batch=size)
+            scores = score_tokens(student, supervised, weights, config, micro_batch=size)
     else:
         scores = [None] * len(supervised)
     lines = [
@@ -263,7 +271,8 @@ def _page(
         if rate := summary[name]:
             low, high = rate["interval"]
             facts[label] = f"{rate['mean']:.2f} [{low:.2f}, {high:.2f}], n={rate['n']}"
-    write_page(path, shown, "Rollouts", facts)
+    drawn = routing_picture({f"routing={config.routing.name}": config.routing})
+    write_page(path, shown, "Rollouts", facts, picture_uri(drawn))
 
 
 def _shown(line: dict[str, Any], images: tuple[Any, ...], names: Sequence[str | None]) -> ShownRollout:

@@ -38,7 +38,7 @@ def read_saved_rollouts(config: RolloutRun) -> tuple[Lines, int | None]:
         raise ConfigError(f"rollouts={folder}: not the output folder of vigos rollout")
     saved = json.loads((folder / "config.json").read_text())
     for name, then, now in differences(saved, config):
-        if name.split(".")[0] not in OWN or name == "routing.student":
+        if name.split(".")[0] not in OWN or name.startswith("routing.student."):
             raise ConfigError(f"rollouts={folder}: these were sampled with {name}={then}, not {now}")
     rows: Lines = {}
     for line in sorted(lines, key=lambda line: (line["row"], line["draw"])):

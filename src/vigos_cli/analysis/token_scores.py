@@ -1,6 +1,6 @@
 """Score every sampled token under student and teachers, without gradient.
 
-scores = score_tokens(student, rows, loss)        # one tuple per row, one TokenScore per token
+scores = score_tokens(student, rows, weights, config)      # one tuple per row, one TokenScore per token
 scores[0][3].student, scores[0][3].teacher, scores[0][3].kl
 scores[0][3].seen[0].divergence, scores[0][3].seen[0].silent        # what the loss of training computes
 """
@@ -13,13 +13,24 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vigos_cli.config.schema import LossConfig
-from vigos_cli.method.fused_loss import fused_loss, token_log_probs
-from vigos_cli.method.losses import DivergenceSpec
+from vigos_cli.config.routing_group import STUDENT, WITHOUT_TEACHER
+from vigos_cli.config.schema import DistillRun, RolloutRun
+from vigos_cli.config.supervision_terms import sources
+from vigos_cli.method.fused_loss import project, token_log_probs
+from vigos_cli.method.losses import NEVER, forward_kl
+from vigos_cli.method.targets import contrast
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.contexts import Supervised
 from vigos_cli.supervision.hidden_states import hidden_states, predicting_states, teacher_states
-from vigos_cli.types import Kind, Role, Term
+from vigos_cli.supervision.loss_calls import (
+    Call,
+    Reading,
+    composed_target,
+    loss_calls,
+    read_teachers,
+    score_call,
+)
+from vigos_cli.supervision.teacher_weights import TeacherWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +52,8 @@ class TokenScore:
     """Log-probabilities of a sampled token and KL(teacher || student) over the vocabulary, in nats.
 
     The teacher, its log-probability and the KL are None if no teacher supervises the token. If several
-    teachers do, they are those of the first in the order of the role names. `seen` has one entry for each
-    teacher; it is empty if no loss was given.
+    teachers or targets do, they are those of the first in the order of the names. `seen` has one entry for
+    each of them.
     """
 
     student: float
@@ -56,42 +67,36 @@ class TokenScore:
 def score_tokens(
     student: Student,
     rows: Sequence[Supervised],
-    loss: LossConfig | None = None,
+    weights: TeacherWeights,
+    config: DistillRun | RolloutRun,
     *,
-    weights: str = "base",
     micro_batch: int = 8,
 ) -> list[tuple[TokenScore, ...]]:
-    """Score rollouts of similar length together; the order of `rows` is kept.
-
-    With `loss` also compute what a step of training with it would see at each token.
-    """
+    """Score rollouts of similar length together; the order of `rows` is kept."""
     scores: dict[int, tuple[TokenScore, ...]] = {}
     for places in _batches(rows, micro_batch):
         micro = [rows[i] for i in places]
-        scores |= dict(zip(places, _score(student, micro, loss, weights), strict=True))
+        scores |= dict(zip(places, _score(student, micro, weights, config), strict=True))
     return [scores[i] for i in range(len(rows))]
 
 
 @torch.no_grad()
 def teacher_logprobs(
-    student: Student, rows: Sequence[Supervised], *, weights: str = "base", micro_batch: int = 8
+    student: Student, rows: Sequence[Supervised], weights: TeacherWeights, *, micro_batch: int = 8
 ) -> list[dict[tuple[str, int], float]]:
     """For each row: the log-probability (nats) of every supervised token, by teacher and token."""
     found: list[dict[tuple[str, int], float]] = [{} for _ in rows]
-    for role in sorted({term.role for row in rows for term in row.terms} - {Role.TARGET}):
-        mine = [i for i, row in enumerate(rows) if row.terms_of(role)]
+    for name in sorted({term.by for row in rows for term in row.terms if term.by in row.contexts}):
+        mine = [i for i, row in enumerate(rows) if row.tokens_of(name)]
         for places in _batches([rows[i] for i in mine], micro_batch):
             micro = [rows[mine[place]] for place in places]
-            where = [
-                (mine[place], token)
-                for place, row in zip(places, micro, strict=True)
-                for term in row.terms_of(role)
-                for token in term.tokens
-            ]
-            ids = [rows[i].rollout.ids[token] for i, token in where]
-            logp_N, *_ = _token_log_probs(student, teacher_states(student, role, micro, weights), None, ids)
-            for (i, token), logp in zip(where, logp_N, strict=True):
-                found[i][role.value, token] = logp
+            tokens = [(b, token) for b, row in enumerate(micro) for token in row.tokens_of(name)]
+            ids = [micro[b].rollout.ids[token] for b, token in tokens]
+            states_NH = teacher_states(student, name, micro, tokens, weights)
+            head_VH = weights.heads((name,)).get(name, student.head_VH)
+            logp_N, *_ = _token_log_probs(head_VH, states_NH, None, ids)
+            for (b, token), logp in zip(tokens, logp_N, strict=True):
+                found[mine[places[b]]][name, token] = logp
     return found
 
 
@@ -107,7 +112,7 @@ def student_divergence(
     for places in _batches(rows, micro_batch):
         own_NH, other_NH = (_of_every_token(student, [side[i] for i in places]) for side in (rows, others))
         ids = [token for i in places for token in rows[i].rollout.ids]
-        _, kl, _ = _token_log_probs(student, own_NH, other_NH, ids)
+        _, kl, _ = _token_log_probs(student.head_VH, own_NH, other_NH, ids)
         for i in places:
             count = len(rows[i].rollout.ids)
             found[i], kl = kl[:count], kl[count:]
@@ -116,12 +121,8 @@ def student_divergence(
 
 def _of_every_token(student: Student, rows: Sequence[Supervised]) -> Tensor:
     """The student's hidden states (N, H) that predict the sampled tokens, row after row."""
-    every = [range(len(row.rollout.ids)) for row in rows]
-    rows = [
-        replace(row, terms=(Term(Role.STUDENT, Kind.END, tuple(tokens)),))
-        for row, tokens in zip(rows, every, strict=True)
-    ]
-    return predicting_states(hidden_states(student, Role.STUDENT, rows), Role.STUDENT, rows, Role.STUDENT)
+    tokens = [(b, i) for b, row in enumerate(rows) for i in range(len(row.rollout.ids))]
+    return predicting_states(hidden_states(student, STUDENT, rows), STUDENT, rows, tokens)
 
 
 def _batches(rows: Sequence[Supervised], micro_batch: int) -> list[list[int]]:
@@ -131,56 +132,70 @@ def _batches(rows: Sequence[Supervised], micro_batch: int) -> list[list[int]]:
 
 
 def _score(
-    student: Student, micro: Sequence[Supervised], loss: LossConfig | None, weights: str
+    student: Student,
+    micro: Sequence[Supervised],
+    weights: TeacherWeights,
+    config: DistillRun | RolloutRun,
 ) -> list[tuple[TokenScore, ...]]:
-    hidden_BTH = hidden_states(student, Role.STUDENT, micro)
+    hidden_BTH = hidden_states(student, STUDENT, micro)
     scores: list[list[TokenScore]] = []
     for b, row in enumerate(micro):
         begin = len(row.rollout.prompt.ids)
         states = hidden_BTH[b, begin - 1 : begin - 1 + len(row.rollout.ids)]
-        logp_N, *_ = _token_log_probs(student, states, None, row.rollout.ids)
+        logp_N, *_ = _token_log_probs(student.head_VH, states, None, row.rollout.ids)
         scores.append([TokenScore(value) for value in logp_N])
-    for role in sorted({term.role for row in micro for term in row.terms} - {Role.TARGET}):
-        where = [(b, i) for b, row in enumerate(micro) for t in row.terms_of(role) for i in t.tokens]
-        ids = [micro[b].rollout.ids[i] for b, i in where]
-        teacher_NH = teacher_states(student, role, micro, weights)
-        student_NH = predicting_states(hidden_BTH, Role.STUDENT, micro, role)
-        logp_N, kl_N, differ_N = _token_log_probs(student, teacher_NH, student_NH, ids)
-        for (b, i), logp, kl in zip(where, logp_N, kl_N, strict=True):
-            if scores[b][i].teacher is None:
-                scores[b][i] = TokenScore(scores[b][i].student, role.value, logp, kl)
-        if loss is not None:
-            seen_N = _seen_by_loss(student, student_NH, teacher_NH, ids, role, loss, kl_N, differ_N)
-            for (b, i), seen in zip(where, seen_N, strict=True):
-                scores[b][i] = replace(scores[b][i], seen=(*scores[b][i].seen, seen))
+    teachers = read_teachers(student, micro, weights)
+    read = Reading(micro, hidden_BTH, teachers, weights.heads(teachers), student, config)
+    for call in loss_calls(micro, config.routing, config.loss):
+        if call.by in WITHOUT_TEACHER:
+            continue
+        measured = replace(call, terms=tuple(replace(term, weight=1.0) for term in call.terms))
+        _, stats = score_call(measured, read)
+        logp, kl, differ = _against_student(measured, read)
+        columns = (stats.divergence_N, kl, stats.clipped_N, stats.silent_N, differ)
+        values = zip(*(column.tolist() for column in columns), strict=True)
+        for (b, i), seen, logprob in zip(call.tokens, values, logp.tolist(), strict=True):
+            known = scores[b][i]
+            if known.teacher is None:
+                known = TokenScore(known.student, call.by, logprob, seen[1])
+            scores[b][i] = replace(known, seen=(*known.seen, SeenByLoss(*seen)))
     return [tuple(row) for row in scores]
 
 
-def _seen_by_loss(
-    student: Student,
-    student_NH: Tensor,
-    teacher_NH: Tensor,
-    ids: Sequence[int],
-    role: Role,
-    loss: LossConfig,
-    kl_N: Sequence[float],
-    differ_N: Sequence[bool],
-) -> list[SeenByLoss]:
-    """The statistics of the loss of training at each token that this teacher supervises."""
-    sampled_N = torch.tensor(ids, dtype=torch.long, device=student.device)
-    spec = DivergenceSpec.from_config(loss, role)
-    weight_N = torch.ones(len(ids))
-    _, stats = fused_loss(
-        student_NH, teacher_NH, student.head_VH, sampled_N, weight_N, spec, chunk=loss.chunk
+def _against_student(call: Call, read: Reading) -> tuple[Tensor, Tensor, Tensor]:
+    """log q(y), KL(q || p) and whether both have different most probable tokens, for each token of a call."""
+    student, heads, chunk = read.student, read.heads, read.config.loss.chunk
+    student_NH = predicting_states(read.hidden_BTH, STUDENT, read.rows, call.tokens)
+    sampled_N = torch.tensor([read.rows[b].rollout.ids[i] for b, i in call.tokens])
+    target, names = (
+        composed_target(read.config.routing, call.by, student),
+        sources(read.config.routing, call.by),
     )
-    columns = (stats.divergence_N.tolist(), kl_N, stats.clipped_N.tolist(), stats.silent_N.tolist(), differ_N)
-    return [SeenByLoss(*values) for values in zip(*columns, strict=True)]
+    states = {name: read.teachers[name].at(call.tokens) for name in names}
+    if target is None and call.by not in heads:
+        return token_log_probs(states[call.by], student.head_VH, sampled_N, student_NH)
+    logp_N, kl_N = (torch.zeros(len(sampled_N), device=student.device) for _ in range(2))
+    differ_N = torch.zeros(len(sampled_N), dtype=torch.bool, device=student.device)
+    for start in range(0, len(sampled_N), chunk):
+        part = slice(start, start + chunk)
+        logits = {
+            name: project(of_NH[part], heads.get(name, student.head_VH)) for name, of_NH in states.items()
+        }
+        logits_CV = project(student_NH[part], student.head_VH)
+        size = min(len(logits_CV[0]), *(len(of_CV[0]) for of_CV in logits.values()))
+        logits = {name: of_CV[:, :size] for name, of_CV in logits.items()}
+        log_p_CV = logits_CV[:, :size].log_softmax(-1)
+        log_q_CV = contrast(logits, target) if target else logits[call.by].log_softmax(-1)
+        logp_N[part] = log_q_CV.gather(1, sampled_N[part, None].to(student.device))[:, 0]
+        kl_N[part] = forward_kl(log_p_CV, log_q_CV.clamp(min=NEVER)).sum(-1).clamp(min=0)
+        differ_N[part] = log_p_CV.argmax(-1) != log_q_CV.argmax(-1)
+    return logp_N, kl_N, differ_N
 
 
 def _token_log_probs(
-    student: Student, hidden_NH: Tensor, other_NH: Tensor | None, ids: Sequence[int]
+    head_VH: Tensor, hidden_NH: Tensor, other_NH: Tensor | None, ids: Sequence[int]
 ) -> tuple[list[float], list[float], list[bool]]:
-    """`token_log_probs` under the student's head, as lists."""
+    """`token_log_probs`, as lists."""
     ids_N = torch.tensor(ids, dtype=torch.long)
-    log_p_N, kl_N, differ_N = token_log_probs(hidden_NH, student.head_VH, ids_N, other_NH)
+    log_p_N, kl_N, differ_N = token_log_probs(hidden_NH, head_VH, ids_N, other_NH)
     return log_p_N.tolist(), kl_N.tolist(), differ_N.tolist()

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from textwrap import shorten
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from vigos_cli.cli.explain import comments, options
 from vigos_cli.cli.mistakes import ADDED, groups, keys
@@ -77,11 +78,18 @@ def _names(command: str, key: str, sign: str) -> list[str]:
 
 def _note(command: str, name: str) -> str:
     """The comment of a key in the schema, or the first line of its group's docstring."""
-    hints = get_type_hints(COMMANDS[command])
+    *path, key = name.split(".")
     if name in groups(command):
-        return (hints[name].__doc__ or "").splitlines()[0]
-    head, _, key = name.rpartition(".")
-    return comments(hints[head] if head else COMMANDS[command]).get(key, "")
+        return (_schema(command, [name]).__doc__ or "").splitlines()[0]
+    return comments(_schema(command, path)).get(key, "")
+
+
+def _schema(command: str, path: list[str]) -> Any:
+    """The dataclass at the end of a path of keys; None if there is none."""
+    schema: Any = COMMANDS[command]
+    for key in path:
+        schema = get_type_hints(schema).get(key) if is_dataclass(schema) else None
+    return schema
 
 
 def _values(command: str, key: str, sign: str) -> dict[str, str]:
@@ -90,8 +98,8 @@ def _values(command: str, key: str, sign: str) -> dict[str, str]:
         return options(key)
     if key in CHOICES:
         return dict.fromkeys(CHOICES[key], "")
-    head, _, name = key.rpartition(".")
-    schema = get_type_hints(COMMANDS[command]).get(head) if head else COMMANDS[command]
-    if schema is not None and get_type_hints(schema).get(name) is bool:
+    *path, name = key.split(".")
+    schema = _schema(command, path)
+    if is_dataclass(schema) and get_type_hints(schema).get(name) is bool:
         return {"true": "", "false": ""}
     return {}

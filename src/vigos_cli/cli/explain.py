@@ -9,7 +9,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from vigos_cli.cli.mistakes import groups
@@ -194,10 +194,15 @@ def _key_rows(schema: Any, composed: Any, prefix: str) -> Iterator[tuple[str, st
     for item in fields(schema):
         kind, key = hints[item.name], prefix + item.name
         if is_dataclass(kind):
+            if prefix:  # not a group: a part of one
+                yield from _key_rows(kind, composed, f"{key}.")
             continue
         if get_origin(kind) is dict and is_dataclass(get_args(kind)[1]):
             yield f"`{key}`", "mapping", "", notes[item.name]
-            name = next(iter(_raw(composed, key)))
+            if not (name := next(iter(_raw(composed, key)), None)):
+                for field, *row in _field_rows(get_args(kind)[1]):
+                    yield f"`{key}.<name>.{field}`", row[0], row[1], row[2]
+                continue
             inner = get_args(kind)[1]
             rows = _key_rows(inner, composed, f"{key}.{name}.")
             yield from ((row[0].replace(f"{key}.{name}.", f"{key}.<name>."), *row[1:]) for row in rows)
@@ -208,6 +213,14 @@ def _key_rows(schema: Any, composed: Any, prefix: str) -> Iterator[tuple[str, st
             f"`{value}`" if value and len(value) < 60 and "\n" not in value else "a text" if value else ""
         )
         yield f"`{key}`", shown, default, notes[item.name]
+
+
+def _field_rows(schema: Any) -> Iterator[tuple[str, str, str, str]]:
+    """The fields of a schema with the defaults of the schema itself: name, type, default, meaning."""
+    notes = comments(schema)
+    for item in fields(schema):
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        yield item.name, str(item.type), f"`{_shown(default)}`", notes[item.name]
 
 
 def _raw(composed: Any, key: str) -> Any:
@@ -223,6 +236,8 @@ def _shown(value: Any) -> str:
     """A value as a user would type it."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
     return str(value) if value != "" else '""'
 
 

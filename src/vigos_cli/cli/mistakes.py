@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from vigos_cli.config.removed_keys import REMOVED
+from vigos_cli.config.removed_keys import IMPOSSIBLE, REMOVED
 from vigos_cli.config.schema import COMMANDS, AnyRun
 from vigos_cli.utils.errors import ConfigError, UserError
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 ADDED = ("experiment", "arm")  # groups outside the schema: `+` adds an option of them
+WHOLE = {  # keys of mappings, which OmegaConf names by their class
+    "SuperviseConfig": "routing.supervise",
+    "SupervisedRollouts": "routing.rollouts",
+    "TeacherContext": "routing.teachers.NAME",
+    "TargetConfig": "routing.targets.NAME",
+}
 _SIGNS = "+~"  # at the start of an override: + appends, ++ forces, ~ deletes
 
 
@@ -103,15 +109,50 @@ def explain(error: BaseException, command: str, overrides: list[str]) -> str | N
     """The message for a mistake of the user; None if the error is not a mistake of the user."""
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError
 
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         return _missing_option(error.missing_cfg_file or "", list(error.options))
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark):
+        return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: not YAML ({error.problem})"
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return _culprit(error, command, overrides) or _shorten(error)
+        return (
+            _old_key(error)
+            or _culprit(error, command, overrides)
+            or _in_a_file(error, command)
+            or _shorten(error)
+        )
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _old_key(error: BaseException) -> str | None:
+    """The message for a removed key in a file of the user's own, such as a routing in --config-dir."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    if "is not a subclass of StudentContext" in text:  # OmegaConf does not name the key of a whole mapping
+        return f"the key routing.student is a mapping now; {REMOVED['routing.student'].instead}"
+    full = re.search(r"full_key: (\S+)", text)
+    if full and full[1] in REMOVED:
+        return f"the key {full[1]} was removed; {REMOVED[full[1]].instead}"
+    if full and full[1] in IMPOSSIBLE:
+        return f"{full[1]}: {IMPOSSIBLE[full[1]]}"
+    return None
+
+
+def _in_a_file(error: BaseException, command: str) -> str | None:
+    """The message for a wrong key, or a value of a wrong kind, in a file of the user's own."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    full = re.search(r"full_key: (\S+)", text)
+    if other := re.search(r"is not a subclass of (\w+)\. value: (?!{)(.*)", text):
+        key = full[1] if full else WHOLE.get(other[1], other[1])
+        return f"{key}={other[2]}: must be a mapping of keys to values"
+    if full and re.search(r"Key '.*' not in '", text):
+        return f"{full[1]}: there is no such key{_meant(full[1], command)}"
+    if full and "is not a ListConfig" in text:
+        return f"{full[1]}: must be a list, in square brackets"
     return None
 
 
@@ -170,6 +211,8 @@ def _known(key: str, command: str) -> bool:
     """Whether a command has this key or group."""
     if key.split("@")[0] in [*groups(command), *ADDED, "bench.tasks", "data.columns", "judge.options"]:
         return True
+    if re.fullmatch(r"routing\.(teachers|targets)\.[^.]+", key):
+        return True  # a new teacher or target, as a mapping
     patterns = (re.escape(name).replace(r"\*", "[^.]+") for name in keys(COMMANDS[command]))
     return any(re.fullmatch(pattern, key) for pattern in patterns)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
+from typing import Any
 from urllib.parse import urlsplit
 
 from vigos_cli.config.choices import CHOICES
@@ -55,3 +57,13 @@ def check_server(group: str, url: str, key_env: str | None) -> None:
         raise ConfigError(
             f"{group}.url must have the form http(s)://HOST[:PORT]/PATH, without user, key or query"
         )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that a YAML file may give in any type is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def is_count(value: Any) -> bool:
+    """Whether such a value is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

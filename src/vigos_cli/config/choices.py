@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-# The rows of a routing table are kinds of token; each row has one or more of the values in CELLS.
-KINDS = ("description", "reasoning", "answer", "delimiters", "end", "invalid")
-CELLS = ("none", "perception", "reasoning", "reference", "privileged", "target")
+DIVERGENCES = ("forward_kl", "reverse_kl", "jsd", "skew_kl", "sampled")
 CARDS = {  # memory of GPUs in GiB, as PyTorch reports it: less than the number in the card's name
     "t4": 14.5,
     "rtx4080": 15.5,
@@ -25,15 +23,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "data.text_only": ("skip", "keep"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "adapter.quantise": ("none", "nf4"),
-    "routing.student": ("structured", "plain"),
-    **{f"routing.{kind}": CELLS for kind in KINDS},
-    "routing.spans": ("paper", "code"),
-    "routing.reference_text": ("answer", "solution", "other_answer"),
-    "routing.perception_image": ("own", "noise"),
-    "routing.completion": ("student", "reference", "two_pass"),
-    "loss.segment": ("forward_kl", "reverse_kl", "jsd", "skew_kl", "topk_kl", "sampled"),
-    "loss.reference": ("forward_kl", "reverse_kl", "jsd", "skew_kl", "topk_kl", "sampled"),
-    "loss.clip": ("none", "token", "entry", "scale"),
+    "routing.student.format": ("structured", "think"),
+    "routing.student.writes": ("rollout", "reference", "caption"),
+    "routing.student.spans": ("paper", "code"),
+    "loss.divergence": DIVERGENCES,
+    "loss.invalid": DIVERGENCES,
+    "loss.clip": ("none", "token", "entry", "both", "scale"),
+    "loss.top_k_of": ("teacher", "student"),
     "loss.tail": ("bucket", "renormalise"),
     "loss.reduction": ("term_tokens", "rollout"),
     "teacher.weights": ("base", "ema", "live"),

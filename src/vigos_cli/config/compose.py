@@ -89,6 +89,13 @@ def typed(config: DictConfig, command: str) -> RunConfig:
     return cast(RunConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain)))
 
 
+def restored(saved: Mapping[str, Any], schema: type[RunConfig]) -> RunConfig:
+    """The dataclass of a configuration that a run recorded; keys outside the schema are left out."""
+    known = {item.name for item in fields(schema)}
+    content = {key: value for key, value in saved.items() if key in known}
+    return cast(RunConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), content)))
+
+
 def compose(command: str, overrides: list[str]) -> DictConfig:
     """The configuration of `vigos <command> <overrides>`, with the `hydra` node."""
     from hydra import compose, initialize_config_dir

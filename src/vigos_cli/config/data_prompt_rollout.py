@@ -46,12 +46,13 @@ class PromptConfig:
     name: str = "vigos"  # name of the option; appears in reports
     path: str | None = None  # a YAML file with some of the keys below; its texts replace them
     structured: str = ""  # the structured student: describe, think, answer
-    plain: str = ""  # the plain student (OPSD): think, answer
-    perception: str = ""  # the perception teacher; empty: only the image
-    reasoning: str = ""  # the reasoning teacher: given question and reference; think, answer
-    reference: str = ""  # the reference teacher: given question and reference; describe, think, answer
+    think: str = ""  # the student with routing.student.format=think (OPSD): think, answer
+    perception: str = ""  # the request for a caption (routing=two_pass); empty: only the image
+    reasoning: str = ""  # a teacher that is told question and reference: think, answer
+    reference: str = ""  # a teacher that is told question and reference: describe, think, answer
+    templates: dict[str, str] = field(default_factory=dict)  # further ones, for routing.teachers.*.prompt
     prefill_structured: str = "<description>"  # given start of the structured student's turn
-    prefill_plain: str = "<think>"  # given start of the plain student's turn
+    prefill_think: str = "<think>"  # given start of the other student's turn
 
 
 @dataclass

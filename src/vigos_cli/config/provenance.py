@@ -68,12 +68,22 @@ def claim(out: Path, config: RunConfig, **where: Any) -> None:
     write_json(started, asdict(config))
 
 
+def check_form(saved: dict[str, Any], where: str) -> None:
+    """Raise a ConfigError if a configuration was recorded before a routing defined its teachers."""
+    if isinstance(saved.get("routing", {}).get("student"), str):
+        raise ConfigError(
+            f"{where} was written by an earlier version of vigos, whose routings had another form: "
+            "choose another folder"
+        )
+
+
 def same_run(saved: dict[str, Any], config: RunConfig) -> dict[str, list[Any]]:
     """Compare the recorded configuration of a run with the one that it is resumed with.
 
     Returns the keys that have changed, except `out` and `resume`, each with its old and its new value.
     Raises a ConfigError that names the first changed key that must not change.
     """
+    check_form(saved, f"{config.out}")
     changed = {}
     for name, then, now in differences(saved, config):
         if not may_change(name):

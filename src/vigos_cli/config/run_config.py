@@ -6,10 +6,18 @@ from dataclasses import dataclass, field
 
 from vigos_cli.config.bench_judge import BenchConfig, JudgeConfig
 from vigos_cli.config.checks import check_at_least, check_choice
-from vigos_cli.config.choices import KINDS
 from vigos_cli.config.data_prompt_rollout import DataConfig, PromptConfig, RolloutConfig
+from vigos_cli.config.loss_teacher import LossConfig, TeacherConfig
 from vigos_cli.config.model_adapter import AdapterConfig, ModelConfig
-from vigos_cli.config.routing_loss_teacher import LossConfig, RoutingConfig, TeacherConfig
+from vigos_cli.config.routing_checks import (
+    NO_TEACHER,
+    check_description,
+    check_routing,
+    needs_siblings,
+    why_no_palr,
+)
+from vigos_cli.config.routing_group import RoutingConfig
+from vigos_cli.config.supervision_terms import WEIGHTS, rule_weight, supervision_rules
 from vigos_cli.config.trainer_tracking import TrackingConfig, TrainerConfig
 from vigos_cli.utils.errors import ConfigError
 
@@ -33,6 +41,7 @@ class RunConfig:
         check_choice("resume", self.resume)
         check_at_least(0, seed=self.seed)
         check_at_least(1, limit=self.limit)
+        check_routing(self.routing)
 
 
 @dataclass
@@ -48,10 +57,10 @@ class RolloutRun(RunConfig):
         self.rollout.needs_tokens("rollout")
         if self.looking and not self.rollout.teachers:
             raise ConfigError("looking=true measures the teachers: leave out rollout.teachers=false")
-        told = self.routing.roles(*(kind for kind in KINDS if kind != "invalid"))
-        told &= {"reasoning", "reference", "privileged"}
-        if self.looking and told and self.routing.reference_text == "solution":
-            raise ConfigError("looking=true needs wrong answers: set routing.reference_text=answer")
+        _check_siblings(self)
+        why = why_no_palr(self.routing)
+        if self.looking and why and why not in NO_TEACHER:  # without a teacher: visual dependency alone
+            raise ConfigError(f"looking=true measures PALR, which routing={self.routing.name} has not: {why}")
 
 
 @dataclass
@@ -70,20 +79,20 @@ class EvalRun(RunConfig):
         check_choice("diagnostic", self.diagnostic)
         if self.diagnostic != "none" and self.responses is not None:
             raise ConfigError(f"diagnostic={self.diagnostic} needs a model: leave out responses=")
-        if self.diagnostic == "description_only" and self.routing.student != "structured":
+        if self.diagnostic == "description_only" and self.routing.student.format != "structured":
             raise ConfigError(
-                "diagnostic=description_only needs descriptions: set routing.student=structured"
+                "diagnostic=description_only needs descriptions: set routing.student.format=structured"
             )
-        if self.diagnostic == "description_only" and self.routing.completion == "two_pass":
-            raise ConfigError("diagnostic=description_only does not work with routing.completion=two_pass")
+        if self.diagnostic == "description_only" and self.routing.student.writes == "caption":
+            raise ConfigError("diagnostic=description_only does not work with routing.student.writes=caption")
         if self.rollout.name == "openai" and self.responses is None:
             if self.diagnostic == "description_only":
                 raise ConfigError(
                     "diagnostic=description_only needs token ids: use rollout=hf or rollout=vllm"
                 )
-            if self.routing.completion == "two_pass":
+            if self.routing.student.writes == "caption":
                 raise ConfigError(
-                    "routing.completion=two_pass needs token ids: use rollout=hf or rollout=vllm"
+                    "routing.student.writes=caption needs token ids: use rollout=hf or rollout=vllm"
                 )
 
 
@@ -106,6 +115,8 @@ class DistillRun(RunConfig):
         if not self.rollout.teachers:
             raise ConfigError("rollout.teachers is a key of vigos rollout: training needs its teachers")
         _check_whole_prompts(self.trainer.batch, self.rollout.n)
+        _check_siblings(self)
+        check_description(self.routing)
         _check_some_weight(self.loss, self.routing)
         if self.data.decontaminate and set(self.bench.tasks) <= {"priorworld"}:
             raise ConfigError(
@@ -160,14 +171,23 @@ def _check_whole_prompts(batch: int, n: int) -> None:
         )
 
 
-def _check_some_weight(loss: LossConfig, routing: RoutingConfig) -> None:
-    """Raise a ConfigError if every teacher of the routing has the weight zero."""
-    weights = ("description_weight", "reasoning_weight", "reference_weight")
-    other_roles = routing.roles(*KINDS) & {"privileged", "target"}  # these have no weight
-    if not any(getattr(loss, name) for name in weights) and not other_roles:
+def _check_siblings(config: RolloutRun | DistillRun) -> None:
+    """Raise a ConfigError if a teacher is told another rollout of the prompt and there is only one."""
+    if needs_siblings(config.routing) and config.rollout.n == 1:
         raise ConfigError(
-            f"loss.{', loss.'.join(weights)} are all 0, so nothing would be learned: increase one"
+            f"routing={config.routing.name} compares the rollouts of one prompt, and there is one: "
+            "set rollout.n=8"
         )
+
+
+def _check_some_weight(loss: LossConfig, routing: RoutingConfig) -> None:
+    """Raise a ConfigError if every rule of the routing has the weight zero."""
+    rules = supervision_rules(routing)
+    if rules and not any(rule_weight(rule, loss) for rule in rules):
+        of_loss = {f"loss.{WEIGHTS[rule.part]}" for rule in rules if rule.weight is None}
+        stated = {rule.key("weight") for rule in rules if rule.weight is not None}
+        weights = ", ".join(sorted(of_loss | stated))
+        raise ConfigError(f"{weights} are all 0, so nothing would be learned: increase one")
 
 
 COMMANDS: dict[str, type[RunConfig]] = {

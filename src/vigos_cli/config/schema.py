@@ -7,11 +7,19 @@ which `vigos_cli.cli.explain` generates. Values are in `conf/<group>/<option>.ya
 """
 
 from vigos_cli.config.bench_judge import BenchConfig, BenchTask, JudgeConfig
-from vigos_cli.config.choices import CARDS, CHOICES, KINDS, WITHOUT_BFLOAT16
+from vigos_cli.config.choices import CARDS, CHOICES, WITHOUT_BFLOAT16
 from vigos_cli.config.data_prompt_rollout import DataConfig, PromptConfig, RolloutConfig
+from vigos_cli.config.loss_teacher import LossConfig, TeacherConfig
 from vigos_cli.config.model_adapter import AdapterConfig, ModelConfig
 from vigos_cli.config.resume_keys import SAME_BYTES, SAME_UP_TO_ROUNDING, may_change, on_resume
-from vigos_cli.config.routing_loss_teacher import LossConfig, RoutingConfig, TeacherConfig
+from vigos_cli.config.routing_group import (
+    RoutingConfig,
+    StudentContext,
+    SuperviseConfig,
+    SupervisedRollouts,
+    TargetConfig,
+    TeacherContext,
+)
 from vigos_cli.config.run_config import (
     COMMANDS,
     AblateRun,
@@ -28,7 +36,6 @@ __all__ = [
     "CARDS",
     "CHOICES",
     "COMMANDS",
-    "KINDS",
     "SAME_BYTES",
     "SAME_UP_TO_ROUNDING",
     "WITHOUT_BFLOAT16",
@@ -49,7 +56,12 @@ __all__ = [
     "RolloutRun",
     "RoutingConfig",
     "RunConfig",
+    "StudentContext",
+    "SuperviseConfig",
+    "SupervisedRollouts",
+    "TargetConfig",
     "TeacherConfig",
+    "TeacherContext",
     "TrackingConfig",
     "TrainerConfig",
     "may_change",

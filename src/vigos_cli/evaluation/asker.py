@@ -129,7 +129,7 @@ class Asker:
 
     def _sampled_for(self, draws: int) -> int:
         """The number of texts that are sampled for one item with so many responses."""
-        if self.config.routing.completion == "two_pass":  # a caption for each response
+        if self.config.routing.student.writes == "caption":  # a caption for each response
             return 2 * draws
         return draws + (self.config.diagnostic == "description_only")
 

@@ -149,7 +149,7 @@ def _result(config: EvalRun, name: str, items: Items, asker: Asker | None, folde
     if asker:
         if refused := sum(bool(response.refused) for response in result.responses):
             marks["refused"] = refused
-        return _with_format_figures(result, marks, leaks=config.routing.student == "structured")
+        return _with_format_figures(result, marks, leaks=config.routing.student.format == "structured")
     own = result.figures
     return replace(result, figures=lambda graded: own(graded) | marks)
 

@@ -37,7 +37,7 @@ def write_report(name: str, result: Result, scores: Mapping[str, Any], config: E
         kinds["sampled"] = scores["sampled"]
     by_rules = not (result.bench and result.bench.needs_judge)
     charts = {name: _bars(result, key, list(kinds), by_rules) for name, key in groups.items()}
-    student = None if config.responses else config.routing.student
+    student = None if config.responses else config.routing.student.format
     page = EvaluationPage(
         title=f"{name}: evaluation",
         facts=_facts(config, result, items),

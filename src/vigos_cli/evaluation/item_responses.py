@@ -10,13 +10,14 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vigos_cli.config.routing_group import CAPTION, STUDENT
 from vigos_cli.config.schema import BenchConfig, RoutingConfig
 from vigos_cli.data.images import usable
 from vigos_cli.generation.engine import Engine
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import EncodedImages, Prompter
 from vigos_cli.method.segments import description_tokens, parse_rollout
-from vigos_cli.types import Prompt, Response, Role, Rollout, Sample
+from vigos_cli.types import Prompt, Response, Rollout, Sample
 
 if TYPE_CHECKING:
     from vigos_cli.generation.chat import TextPrompter
@@ -42,7 +43,7 @@ def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: st
     if isinstance(prompter, Prompter) and sample.fields.get("text_only"):
         prompter, plain = prompter.without_pictures, True
     images = prompter.encode([usable(image, {}) for image in sample.images], sample.places)
-    return PreparedItem(sample, images, prompter.render(Role.STUDENT, images, question=question), plain=plain)
+    return PreparedItem(sample, images, prompter.render(STUDENT, images, question=question), plain=plain)
 
 
 def describe(
@@ -95,7 +96,7 @@ def answer(
         asked = [(item, draw) for item in items for draw in draws if (item.sample.id, draw) not in known]
         # Sampled draws take their random numbers from index 0 on; the greedy draw needs none.
         requests = [Request(item.sample.id, item.prompt, draw - draws.start) for item, draw in asked]
-        if routing.completion == "two_pass":
+        if routing.student.writes == "caption":
             shown = [item for item, _ in asked]
             requests = _with_captions(engine, prompter, requests, shown, sampling, bench)
         responses: dict[int, Response] = {}
@@ -107,8 +108,8 @@ def answer(
             responses: dict[int, Response] = responses,
         ) -> None:
             item, draw = asked[number]
-            student = "plain" if item.plain else routing.student
-            responses[number] = replace(as_response(rollout, student, draw), asked=item.asked)
+            form = "think" if item.plain else routing.student.format
+            responses[number] = replace(as_response(rollout, form, draw), asked=item.asked)
             if keep:
                 keep(responses[number])
 
@@ -130,7 +131,7 @@ def _with_captions(
     The request of an item that is asked without a description stays as it is.
     """
     shown = [i for i, item in enumerate(items) if not item.plain]
-    asked = [replace(requests[i], prompt=prompter.render(Role.PERCEPTION, items[i].images)) for i in shown]
+    asked = [replace(requests[i], prompt=prompter.render(CAPTION, items[i].images)) for i in shown]
     captions = engine.roll_out(SamplingJob(asked, sampling, key=("caption", bench.seed), batch=bench.batch))
     written = dict(zip(shown, captions, strict=True))
     return [

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from vigos_cli.evaluation.row_parsing import inlined, letter
+from vigos_cli.grading.question_options import inlined, letter
 from vigos_cli.method.segments import DESCRIPTION, DESCRIPTION_END
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils.stats import mean_interval

@@ -59,11 +59,11 @@ class TrainingEvaluation:
         Results in the folder are used again, unless `again` is true. `samples` replaces `bench.samples`.
         """
         bench = self.config.bench if samples is None else replace(self.config.bench, samples=samples)
-        completion = "two_pass" if two_pass else "student"
+        student = replace(self.config.routing.student, writes="caption" if two_pass else "rollout")
         config = replace(
             self.config,
             bench=bench,
-            routing=replace(self.config.routing, completion=completion),
+            routing=replace(self.config.routing, student=student),
             resume="never" if again else "auto",
         )
         figures, responses = {}, []

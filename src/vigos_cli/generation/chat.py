@@ -22,15 +22,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import EvalRun, PromptConfig, RolloutConfig, RoutingConfig
 from vigos_cli.generation.concurrent_requests import ask_all, user_turn
 from vigos_cli.generation.engine import served_name
 from vigos_cli.generation.job_progress import JobProgress
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
-from vigos_cli.method.prompts import EncodedImages, fill_and_cut
+from vigos_cli.method.instructions import fill_and_cut
+from vigos_cli.method.prompts import EncodedImages
 from vigos_cli.method.segments import THINK, THINK_END
-from vigos_cli.types import Prompt, Role, Rollout
+from vigos_cli.types import Prompt, Rollout
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import write_json
 from vigos_cli.utils.server import CutShort, NoReply, RequestRefused, Server, key_from_environment, passing
@@ -45,21 +47,23 @@ class TextPrompter:
     """Builds the student's prompt as text and images; replaces a Prompter where no processor is loaded."""
 
     def __init__(self, prompt: PromptConfig, routing: RoutingConfig):
-        self._instruction = getattr(prompt, routing.student)
-        self._opening = getattr(prompt, f"prefill_{routing.student}")
+        self._instruction = getattr(prompt, routing.student.format)
+        self._opening = getattr(prompt, f"prefill_{routing.student.format}")
 
     def encode(self, images: Sequence[Any], places: Sequence[int] = ()) -> EncodedImages:
         """Keep the images and their places in the question; the server encodes them."""
         return EncodedImages(None, None, {}, tuple(images), tuple(places))
 
-    def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
-        """The student's prompt; a chat server is asked in no other role."""
-        assert role is Role.STUDENT
+    def render(
+        self, context: str, images: EncodedImages, *, question: str = "", reference: str = ""
+    ) -> Prompt:
+        """The student's prompt; a chat server is asked in no other context."""
+        assert context == STUDENT
         parts = fill_and_cut(self._instruction, question, reference, images.places)
         message = tuple("".join(text for text, _ in part) for part in parts)
         if not images.images:
             message = ("".join(message),)
-        return Prompt(role, (), (), images=images.images, message=message, opening=self._opening)
+        return Prompt(context, (), (), images=images.images, message=message, opening=self._opening)
 
 
 @dataclass(frozen=True, slots=True)

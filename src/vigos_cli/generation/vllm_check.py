@@ -37,7 +37,7 @@ def check_weights(
     """
     keep = [i for i, token in enumerate(prompt.ids[1:]) if token not in student.banned_ids][-WINDOW:]
     base_N, live_N = (torch.tensor([values[i] for i in keep]) for values in (base, live))
-    ours_N = student_logprobs(student, prompt, "base", keep)
+    ours_N = student_logprobs(student, prompt, "initial", keep)
     noise = float((base_N - ours_N).abs().mean())
     if not noise <= FAR:
         raise UserError(

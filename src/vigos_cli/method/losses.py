@@ -1,11 +1,12 @@
 """Divergences of the student from a teacher at one token, and their clip.
 
-    logits ---> log-probabilities ---> summands_NK ---clip---> one number per token ---weights---> loss
+    logits ---> log-probabilities --top_k--> summands_NK --clip--> one number per token --weights--> loss
 
 The student is p, the teacher q. A divergence returns its summands, one for each vocabulary entry: their sum
-is its value, and one of the clips works on each summand. Everything is differentiable with respect to the
-student's logits and computed in their dtype (float32 in training, float64 in tests). docs/method.md has the
-equations and says which options have a clip.
+is its value, and one of the clips works on each summand. With `top_k` every divergence over the vocabulary is
+computed on k entries of both sides. Everything is differentiable with respect to the student's logits and
+computed in their dtype (float32 in training, float64 in tests). docs/method.md has the equations and says
+which options have a clip.
 
     >>> spec = DivergenceSpec("forward_kl", clip="none")
     >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, math.log(3)]])
@@ -13,26 +14,31 @@ equations and says which options have a clip.
     >>> cost_N
     tensor([0.1308])
 
-Shapes: N supervised tokens, V vocabulary, K summands (V, or fewer for a divergence that needs fewer).
+Shapes: N supervised tokens, V vocabulary, K summands (V, or fewer for a divergence that needs fewer), k
+chosen entries.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from vigos_cli.config.schema import LossConfig
-from vigos_cli.types import Role
 from vigos_cli.utils.errors import ConfigError
+
+NEVER = -1e30  # log-probability of an entry outside the support: exp gives exactly 0, and 0 * NEVER is 0
 
 
 @dataclass(frozen=True, slots=True)
 class DivergenceSpec:
-    """A divergence and its options, as `loss=` sets them for one teacher."""
+    """A divergence and its options, as `loss=` sets them for one teacher.
+
+    `top_k=None` compares the whole vocabulary. The divergences that read only the sampled token (`sampled`,
+    `cross_entropy`, `advantage`) have no entries to choose from and ignore `top_k`.
+    """
 
     divergence: str
     clip: str = "none"
@@ -40,40 +46,26 @@ class DivergenceSpec:
     temperature: float = 1.0
     beta: float = 0.5
     alpha: float = 0.1
-    top_k: int = 64
-    tail: str = "bucket"
+    top_k: int | None = None
+    top_k_of: str = "teacher"  # whose k most likely entries: teacher or student
+    tail: str = "bucket"  # all other entries: bucket (one more entry) or renormalise (left out)
+    advantage: float = -0.5  # of `advantage`
 
     def __post_init__(self) -> None:
-        bounds = {  # at 0 and 1 the mixtures are zero or another divergence
+        bounds = {
             "temperature must be above 0": self.temperature > 0,
             "clip_value must be above 0": self.clip == "none" or self.clip_value > 0,
-            "beta must lie between 0 and 1; use forward_kl or reverse_kl for the ends": (
-                self.divergence != "jsd" or 0 < self.beta < 1
+            "beta must lie between 0 (forward_kl) and 1 (reverse_kl)": (
+                self.divergence != "jsd" or 0 <= self.beta <= 1
             ),
             "alpha must lie between 0 and 1; use forward_kl for 0": (
                 self.divergence != "skew_kl" or 0 < self.alpha < 1
             ),
-            "top_k must be at least 1": self.divergence != "topk_kl" or self.top_k >= 1,
+            "top_k must be at least 1": self.top_k is None or self.top_k >= 1,
         }
         for complaint, fine in bounds.items():
             if not fine:
                 raise ConfigError(f"loss.{complaint}")
-
-    @classmethod
-    def from_config(cls, loss: LossConfig, role: Role) -> DivergenceSpec:
-        """The divergence for a teacher of this role; cross-entropy for `target`, which has no teacher."""
-        if role == Role.TARGET:
-            return cls("cross_entropy")
-        return cls(
-            divergence=loss.reference if role == Role.REFERENCE else loss.segment,
-            clip=loss.clip,
-            clip_value=loss.clip_value,
-            temperature=loss.temperature,
-            beta=loss.beta,
-            alpha=loss.alpha,
-            top_k=loss.top_k,
-            tail=loss.tail,
-        )
 
 
 # ---- divergences: log-probabilities of the student and the teacher -> summands
@@ -92,9 +84,11 @@ def reverse_kl(logp_NV: Tensor, logq_NV: Tensor) -> Tensor:
 def jsd(logp_NV: Tensor, logq_NV: Tensor, beta: float) -> Tensor:
     """beta KL(q || m) + (1 - beta) KL(p || m) with m = beta q + (1 - beta) p (arXiv 2306.13649).
 
-    Divided by beta it tends to forward_kl as beta -> 0; divided by 1 - beta, to reverse_kl as beta -> 1.
-    At 0.5 it is symmetric and at most ln 2.
+    The formula is 0 at both ends. There it is defined as its limit: divided by beta it tends to forward_kl as
+    beta -> 0; divided by 1 - beta, to reverse_kl as beta -> 1. At 0.5 it is symmetric and at most ln 2.
     """
+    if beta in (0, 1):
+        return (reverse_kl if beta else forward_kl)(logp_NV, logq_NV)
     logm_NV = _mix(logq_NV, logp_NV, beta)
     return beta * logq_NV.exp() * (logq_NV - logm_NV) + (1 - beta) * logp_NV.exp() * (logp_NV - logm_NV)
 
@@ -102,25 +96,6 @@ def jsd(logp_NV: Tensor, logq_NV: Tensor, beta: float) -> Tensor:
 def skew_kl(logp_NV: Tensor, logq_NV: Tensor, alpha: float) -> Tensor:
     """KL(q || alpha q + (1 - alpha) p), at most -ln alpha (arXiv 2402.03898)."""
     return forward_kl(_mix(logq_NV, logp_NV, alpha), logq_NV)
-
-
-def topk_kl(logp_NV: Tensor, logq_NV: Tensor, k: int, tail: str) -> Tensor:
-    """KL(q || p) over the teacher's k most likely entries; all others form one more entry or are left out.
-
-    With tail=bucket (one more entry) it is a lower bound of forward_kl. With tail=renormalise both sides sum
-    to one over the k entries, and probability that the student puts on other entries has no cost.
-    """
-    k = min(k, logq_NV.shape[-1])
-    q_Nk, index_Nk = logq_NV.topk(k, dim=-1)
-    p_Nk = logp_NV.gather(-1, index_Nk)
-    if tail == "renormalise":
-        return forward_kl(p_Nk.log_softmax(-1), q_Nk.log_softmax(-1))
-    if k == logq_NV.shape[-1]:
-        return forward_kl(p_Nk, q_Nk)
-    rest_p, rest_q = (
-        x.scatter(-1, index_Nk, -math.inf).logsumexp(-1, keepdim=True) for x in (logp_NV, logq_NV)
-    )
-    return forward_kl(torch.cat([p_Nk, rest_p], -1), torch.cat([q_Nk, rest_q], -1))
 
 
 def sampled_reverse_kl(logp_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor) -> Tensor:
@@ -141,9 +116,42 @@ def cross_entropy(logp_NV: Tensor, sampled_N: Tensor) -> Tensor:
     return -_at(logp_NV, sampled_N)
 
 
+def fixed_advantage(logp_NV: Tensor, sampled_N: Tensor, advantage: float) -> Tensor:
+    """Policy gradient with the same advantage A for every token and no teacher (arXiv 2608.31046, control).
+
+    Value -A log p(y), gradient -A times that of log p(y): the gradient of sampled_reverse_kl with the number
+    A in the place of log q(y) - log p(y). The value is no distance and has no lower bound. For A < 0 it is
+    negative; it falls as the student makes its own tokens less likely, and its mean over y ~ p is A times the
+    student's entropy. A token that was sampled at another temperature or with top-p is treated as if it was
+    sampled from p.
+    """
+    return -advantage * _at(logp_NV, sampled_N)
+
+
 def _mix(loga: Tensor, logb: Tensor, weight: float) -> Tensor:
     """log(weight a + (1 - weight) b)."""
     return torch.logaddexp(loga + math.log(weight), logb + math.log1p(-weight))
+
+
+def top_k_entries(logp_NV: Tensor, logq_NV: Tensor, k: int, of: str, tail: str) -> tuple[Tensor, Tensor]:
+    """Both sides on the k entries that are most likely under one of them, the same entries for both.
+
+    With tail=bucket all others form one more entry, so the divergence of two distributions is at most that
+    over the vocabulary. With tail=renormalise both sides sum to one over the k entries, and probability on
+    other entries has no cost. The choice of entries has no gradient.
+    """
+    chooser_NV = {"teacher": logq_NV, "student": logp_NV}[of].detach()
+    k = min(k, chooser_NV.shape[-1])
+    index_Nk = chooser_NV.topk(k, dim=-1).indices
+    p_Nk, q_Nk = logp_NV.gather(-1, index_Nk), logq_NV.gather(-1, index_Nk)
+    if tail == "renormalise":
+        return p_Nk.log_softmax(-1), q_Nk.log_softmax(-1)
+    if k == chooser_NV.shape[-1]:
+        return p_Nk, q_Nk
+    rest_p, rest_q = (
+        x.scatter(-1, index_Nk, -math.inf).logsumexp(-1, keepdim=True) for x in (logp_NV, logq_NV)
+    )
+    return torch.cat([p_Nk, rest_p], -1), torch.cat([q_Nk, rest_q], -1)
 
 
 def _at(log_NV: Tensor, index_N: Tensor) -> Tensor:
@@ -157,10 +165,12 @@ DIVERGENCES: dict[str, Divergence] = {
     "reverse_kl": lambda p, q, y, spec: reverse_kl(p, q),
     "jsd": lambda p, q, y, spec: jsd(p, q, spec.beta),
     "skew_kl": lambda p, q, y, spec: skew_kl(p, q, spec.alpha),
-    "topk_kl": lambda p, q, y, spec: topk_kl(p, q, spec.top_k, spec.tail),
     "sampled": lambda p, q, y, spec: sampled_reverse_kl(p, q, y),
     "cross_entropy": lambda p, q, y, spec: cross_entropy(p, y),
+    "advantage": lambda p, q, y, spec: fixed_advantage(p, y, spec.advantage),
 }
+WITHOUT_TEACHER = ("cross_entropy", "advantage")
+OF_SAMPLED_TOKEN = ("sampled", *WITHOUT_TEACHER)  # all others are sums over the vocabulary
 
 
 # ---- clips: summands -> the cost of the token, whether it was clipped, whether it has no gradient
@@ -199,11 +209,24 @@ def clip_scale(summands_NK: Tensor, limit: float) -> tuple[Tensor, Tensor, Tenso
     return shrunk_N, value_N > limit, torch.zeros_like(value_N, dtype=torch.bool)
 
 
+def clip_both(summands_NK: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A token costs at most the limit and at least minus the limit; its gradient is scaled with its value.
+
+    For `sampled` this is the policy gradient with log p(y) - log q(y) clamped on both sides as its constant
+    factor, as in ViCuR (arXiv 2606.05718). A divergence that is never negative gets what clip_scale gives.
+    """
+    value_N = summands_NK.sum(-1)
+    size_N = value_N.detach().abs()
+    never_N = torch.zeros_like(value_N, dtype=torch.bool)
+    return value_N * (limit / size_N.clamp(min=limit)), size_N > limit, never_N
+
+
 CLIPS: dict[str, Callable[[Tensor, float], tuple[Tensor, Tensor, Tensor]]] = {
     "none": clip_none,
     "token": clip_token,
     "entry": clip_entry,
     "scale": clip_scale,
+    "both": clip_both,
 }
 
 
@@ -215,7 +238,7 @@ class TokenStats:
     clipped_N: Tensor  # bool: the clip changed something
     silent_N: Tensor  # bool: the clip left no gradient
     student_logp_N: Tensor  # of the sampled token, at the loss's temperature
-    teacher_logp_N: Tensor  # the same; 0 for cross_entropy, which has no teacher
+    teacher_logp_N: Tensor  # the same, -inf outside a target's support; 0 if there is no teacher
 
     @classmethod
     def empty(cls, n: int, device: torch.device) -> TokenStats:
@@ -235,21 +258,43 @@ def score(
 ) -> tuple[Tensor, TokenStats]:
     """Compare logits token by token; return the cost of each token, differentiable, and its statistics.
 
-    `teacher_NV` is None for cross_entropy only.
+    `teacher_NV` is None for the divergences without a teacher.
     """
     logp_NV = (student_NV / spec.temperature).log_softmax(-1)
-    # cross_entropy never reads logq; it gets the student's, so that all divergences have one signature.
-    logq_NV = logp_NV if teacher_NV is None else (teacher_NV / spec.temperature).log_softmax(-1)
-    summands_NK = DIVERGENCES[spec.divergence](logp_NV, logq_NV, sampled_N, spec)
+    if teacher_NV is not None:
+        return _score(logp_NV, (teacher_NV / spec.temperature).log_softmax(-1), sampled_N, spec)
+    assert spec.divergence in WITHOUT_TEACHER, f"{spec.divergence} needs a teacher"
+    # These divergences never read logq; they get the student's, so that all divergences have one signature.
+    cost_N, stats = _score(logp_NV, logp_NV, sampled_N, spec)
+    return cost_N, replace(stats, teacher_logp_N=torch.zeros_like(stats.student_logp_N))
+
+
+def score_target(
+    student_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor, spec: DivergenceSpec
+) -> tuple[Tensor, TokenStats]:
+    """As `score`, for a target that is given by its log-probabilities; those of some entries may be -inf.
+
+    The temperature divides only the student's logits. A number close to minus infinity takes the place of
+    -inf, because 0 * -inf is NaN.
+    """
+    logp_NV = (student_NV / spec.temperature).log_softmax(-1)
+    cost_N, stats = _score(logp_NV, logq_NV.clamp(min=NEVER), sampled_N, spec)
+    return cost_N, replace(stats, teacher_logp_N=_at(logq_NV, sampled_N)[:, 0].detach())
+
+
+def _score(
+    logp_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor, spec: DivergenceSpec
+) -> tuple[Tensor, TokenStats]:
+    """Cost and statistics from log-probabilities."""
+    p_NK, q_NK = logp_NV, logq_NV
+    if spec.top_k is not None and spec.divergence not in OF_SAMPLED_TOKEN:
+        p_NK, q_NK = top_k_entries(logp_NV, logq_NV, spec.top_k, spec.top_k_of, spec.tail)
+    summands_NK = DIVERGENCES[spec.divergence](p_NK, q_NK, sampled_N, spec)
     cost_N, clipped_N, silent_N = CLIPS[spec.clip](summands_NK, spec.clip_value)
-    student_logp_N = _at(logp_NV, sampled_N)[:, 0].detach()
-    teacher_logp_N = _at(logq_NV, sampled_N)[:, 0].detach()
-    if teacher_NV is None:
-        teacher_logp_N = torch.zeros_like(student_logp_N)
     return cost_N, TokenStats(
         divergence_N=summands_NK.detach().sum(-1),
         clipped_N=clipped_N,
         silent_N=silent_N,
-        student_logp_N=student_logp_N,
-        teacher_logp_N=teacher_logp_N,
+        student_logp_N=_at(logp_NV, sampled_N)[:, 0].detach(),
+        teacher_logp_N=_at(logq_NV, sampled_N)[:, 0].detach(),
     )

@@ -2,12 +2,12 @@
 
     prompter = Prompter(processor, load_prompts(config.prompt), config.routing)
     images = prompter.encode(sample.images, sample.places)                 # once per sample
-    student = prompter.render(Role.STUDENT, images, question=sample.question)
-    teacher = prompter.render(Role.REASONING, images, question=sample.question, reference="red")
+    student = prompter.render(STUDENT, images, question=sample.question)
+    teacher = prompter.render("reasoning", images, question=sample.question, reference="red")
     ids, positions = prompter.teacher_sequence(teacher, rollout)
 
-Sec. 2 and 3 of the paper and docs/method.md say what each role is shown. A prompt is joined from token ids,
-never from text, so that no text can change its structure:
+A context is the student's, or that of a teacher by its name in the routing. A prompt is joined from token
+ids, never from text, so that no text can change its structure:
 
     part      example                                        tokenised by
     before    <|im_start|>user, image slots                  the model's processor
@@ -16,7 +16,7 @@ never from text, so that no text can change its structure:
     prefill   <description>                                  the tokenizer
 
 A question may hold pictures between its words (`vigos_cli.data.image_marks`). Then the message is cut there,
-and each cut holds one image slot as the template writes it. A role that is not told the question has its
+and each cut holds one image slot as the template writes it. A context that is not told the question has its
 pictures before its text.
 """
 
@@ -24,151 +24,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from vigos_cli.config.routing_group import CAPTION, STUDENT
 from vigos_cli.config.schema import PromptConfig, RoutingConfig
-from vigos_cli.data.image_marks import split_at_marks
-from vigos_cli.method.segments import THINK, after_think, unbox
-from vigos_cli.types import Prompt, Role, Rollout, Sample
-from vigos_cli.utils.errors import ConfigError, nearest
+from vigos_cli.method.instructions import fill_and_cut, instruction, without_description
+from vigos_cli.method.plain_text import PlainText
+from vigos_cli.method.segments import THINK, after_think
+from vigos_cli.types import Prompt, Rollout
+from vigos_cli.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-SLOT = re.compile(r"\{(question|reference)\}")
 SENTINEL = "vigos-message-text"  # placeholder of the message while the template is rendered
 OPEN_THINK = re.compile(rf"{THINK}\s*$")
-KEYS = tuple(f.name for f in fields(PromptConfig) if f.name != "path")  # allowed in a file of prompts
-
-
-# ---- texts
-
-
-def load_prompts(config: PromptConfig) -> PromptConfig:
-    """The prompts of a run: those of `config`; keys of the YAML file at `config.path` replace them.
-
-    Raises ConfigError if the file or a prompt is not usable.
-    """
-    if config.path is not None:
-        config = replace(config, **{"name": Path(config.path).stem} | _read(Path(config.path)))
-    for key in ("structured", "plain", "reasoning", "reference"):
-        if "{question}" not in getattr(config, key):
-            raise ConfigError(f"prompt.{key} does not contain {{question}}")
-    for key in ("structured", "plain", "perception"):
-        if "{reference}" in getattr(config, key):
-            raise ConfigError(f"prompt.{key} contains {{reference}}, which this role must not see")
-    return config
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        texts = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"prompt.path={path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompt.path={path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(texts, dict):
-        raise ConfigError(f"prompt.path={path} must map keys to texts; the keys are {', '.join(KEYS)}")
-    for key, text in texts.items():
-        if key not in KEYS:
-            raise ConfigError(
-                f"prompt.path={path}: {key}: {nearest(str(key), KEYS)}choose one of {', '.join(KEYS)}"
-            )
-        if not isinstance(text, str):
-            raise ConfigError(f"prompt.path={path}: {key} must be a text (quote it, or use a | block)")
-    return texts
-
-
-def reference_text(sample: Sample, which: str = "answer") -> str:
-    """The reference for the teachers: the answer, or the worked `solution` (the answer if there is none).
-
-    Code fences, `<answer>` tags and boxes are removed, and their content is kept.
-    """
-    text = sample.solution if which == "solution" and sample.solution else sample.answer
-    return unbox(re.sub(r"^\s*```[\w+-]*\s*$|```|</?answer>", "", text, flags=re.MULTILINE)).strip()
-
-
-def fill_template(instruction: str, question: str, reference: str) -> list[tuple[str, bool]]:
-    """Fill the slots of an instruction; return its parts, each with whether it came from the data.
-
-    Slots in the data are not filled.
-    """
-    (whole,) = fill_and_cut(instruction, question, reference, ())
-    return whole
-
-
-def fill_and_cut(
-    instruction: str, question: str, reference: str, places: Sequence[int]
-) -> list[list[tuple[str, bool]]]:
-    """Like `fill_template`, cut at the question's marks at `places`, which are left out.
-
-    The result is one list of parts if the instruction does not hold the question, or if there are no places.
-    """
-    cut = split_at_marks(question, places)
-    messages: list[list[tuple[str, bool]]] = [[]]
-    for i, part in enumerate(SLOT.split(instruction.strip())):  # text, name, text, name, ..., text
-        if i % 2 == 0:
-            messages[-1].append((part, False))
-        elif part == "reference":
-            messages[-1].append((reference, True))
-        elif len(messages) == 1:
-            messages[-1].append((cut[0], True))
-            messages += [[(text, True)] for text in cut[1:]]
-        else:  # the question again
-            messages[-1].append(("".join(cut), True))
-    return messages
-
-
-# ---- tokens
-
-
-class PlainText:
-    """Tokenises messages so that the data in them becomes ordinary text tokens only.
-
-    A tokenizer finds an added token only in an uncut text, so it is enough to cut the text after the first
-    character of each occurrence, overlapping ones included. Added tokens that are not special (`<think>` in
-    some vocabularies) keep their id where the instruction itself contains them, because the model knows them
-    in this form; text from the data never gets one. Added tokens of white space only are allowed.
-    """
-
-    def __init__(self, tokenizer: Any):
-        self._tokenizer = tokenizer
-        added = {token.content: (i, token.special) for i, token in tokenizer.added_tokens_decoder.items()}
-        self._added = {name: value for name, value in added.items() if len(name.strip(" \t\r\n▁")) > 1}
-        self._added_ids = {i for i, _ in self._added.values()}
-        names = sorted(self._added, key=len, reverse=True)
-        self._pattern = re.compile(f"(?=({'|'.join(map(re.escape, names))}))" if names else r"(?!)")
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of our own text or the template's, in which added tokens keep their meaning."""
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-
-    def encode_message(self, parts: Sequence[tuple[str, bool]]) -> list[int]:
-        """Ids of a filled instruction."""
-        text = "".join(part for part, _ in parts)
-        from_data = "".join("01"[data] * len(part) for part, data in parts)
-        cuts, kept = [0], set()
-        for match in self._pattern.finditer(text):
-            (added_id, special), start = self._added[match[1]], match.start()
-            if special or "1" in from_data[start : start + len(match[1])]:
-                cuts.append(start + 1)
-            else:
-                kept.add(added_id)
-        pieces = [text[a:b] for a, b in pairwise([*cuts, len(text)])]
-        ids = [i for piece in pieces for i in self.encode(piece)]
-        if (self._added_ids - kept).isdisjoint(ids):
-            return ids
-        return [i for char in text for i in self.encode(char)]  # normalisation produced an added token
-
-
-# ---- prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +59,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
-    """The features of a sample's images, and the template with their slots; the same for every role.
+    """The features of a sample's images, and the template with their slots; the same for every context.
 
     `places` are the positions of the images' marks in the question (see `vigos_cli.data.image_marks`).
     `marked` is the layout with the images there; None if there are no images or no places.
@@ -200,39 +73,36 @@ class EncodedImages:
 
 
 class Prompter:
-    """Renders every role's prompt for one model, one set of instructions and one routing."""
+    """Renders the prompt of the student and of every teacher for one model and one routing."""
 
     def __init__(self, processor: Any, prompt: PromptConfig, routing: RoutingConfig):
         self._processor = processor
         self._tokenizer = processor.tokenizer
         self._text = PlainText(processor.tokenizer)
         self._settings = prompt, routing
-        structured = routing.student == "structured"
-        privileged = prompt.reference if structured else prompt.reasoning
-        self.instructions: dict[Role, str] = {
-            Role.STUDENT: prompt.structured if structured else prompt.plain,
-            Role.PERCEPTION: prompt.perception,  # empty: the image alone
-            Role.REASONING: prompt.reasoning,
-            Role.REFERENCE: prompt.reference,
-            Role.PRIVILEGED: privileged,  # OPSD eq. 4, asked for the student's own format
+        form, teachers = routing.student.format, routing.teachers
+        self.instructions: dict[str, str] = {
+            STUDENT: getattr(prompt, form),
+            CAPTION: prompt.perception,  # empty: the image alone
+            **{name: instruction(name, teacher, form, prompt) for name, teacher in teachers.items()},
         }
-        prefill = tuple(self._text.encode(prompt.prefill_structured if structured else prompt.prefill_plain))
-        self.prefills: dict[Role, tuple[int, ...]] = dict.fromkeys(Role, prefill)
-        if not routing.perception_sees_prefill:
-            self.prefills[Role.PERCEPTION] = ()
-        self._from_think = structured and not routing.reasoning_sees_description
+        prefill = tuple(self._text.encode(getattr(prompt, f"prefill_{form}")))
+        self.prefills: dict[str, tuple[int, ...]] = dict.fromkeys(self.instructions, prefill)
+        self._prefixes = {name: teacher.prefix for name, teacher in teachers.items()}
+        for name, prefix in self._prefixes.items():
+            if prefix == "no_prefill":
+                self.prefills[name] = ()
+        self._from_think = form == "structured"
         self._templates: dict[tuple[str, ...], list[str]] = {}
 
     @cached_property
     def without_pictures(self) -> Prompter:
         """The prompter of samples without pictures, which asks for no description.
 
-        The student has the plain format, and so has every teacher that is told the reference.
+        The student has the form `think`, and so has every teacher.
         """
         prompt, routing = self._settings
-        made = Prompter(self._processor, prompt, replace(routing, student="plain"))
-        made.instructions[Role.REFERENCE] = prompt.reasoning
-        return made
+        return Prompter(self._processor, prompt, without_description(routing))
 
     def template(self, images: int) -> tuple[str, str]:
         """The chat template's text before and after a user message that follows `images` images."""
@@ -350,10 +220,12 @@ class Prompter:
             types = older
         return ids, tuple(types[0].tolist()) if types is not None else (), out
 
-    def render(self, role: Role, images: EncodedImages, *, question: str = "", reference: str = "") -> Prompt:
-        """The prompt of one role. The caller passes the texts and images; controls pass others."""
+    def render(
+        self, context: str, images: EncodedImages, *, question: str = "", reference: str = ""
+    ) -> Prompt:
+        """The prompt of one context. The caller passes the texts and images; controls pass others."""
         places = images.places if question else ()
-        messages = fill_and_cut(self.instructions[role], question, reference, places)
+        messages = fill_and_cut(self.instructions[context], question, reference, places)
         layout = images.marked if len(messages) > 1 else None
         if layout is None:  # without images the marks of the question are left out
             layout, messages = images.first, [[part for message in messages for part in message]]
@@ -367,9 +239,9 @@ class Prompter:
             text = self._text.encode_message(message)
             ids += [*text, *piece]
             types += [*[0] * len(text), *kinds]
-        prefill = self.prefills[role]
+        prefill = self.prefills[context]
         return Prompt(
-            role=role,
+            context=context,
             ids=(*ids, *prefill),
             prefill=prefill,
             features=images.features,
@@ -386,13 +258,15 @@ class Prompter:
     ) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
         """All token ids that a teacher reads, and the position of each sampled token in them (eq. 15).
 
-        The student's whole turn follows the teacher's prompt. With `reasoning_sees_description=false` (the
-        authors' program) the reasoning teacher's turn is `<think>` and the tokens that begin after the
-        student's `<think>`; the other tokens have the position None. If one token contains the end of the tag
-        and more (`>\\n`), the rest of it is tokenised again with the tag, so that the text of the turn is
-        exact. A turn without `<think>` is kept as a whole.
+        The student's whole turn follows the teacher's prompt. With `prefix: think` the teacher's turn is
+        `<think>` and the tokens that begin after the student's `<think>`; the other tokens have the position
+        None. If one token contains the end of the tag and more (`>\\n`), the rest of it is tokenised again
+        with the tag, so that the text of the turn is exact; with `prefix: think_code`, as in the authors'
+        program, the rest of it is left out. A turn without `<think>` is kept as a whole.
         """
-        start = after_think(rollout.text) if self._from_think and prompt.role is Role.REASONING else None
+        prefix = self._prefixes.get(prompt.context, "turn")
+        later = prefix in ("think", "think_code") and self._from_think
+        start = after_think(rollout.text) if later else None
         if start is None:
             base = len(prompt.ids)
             return (*prompt.ids, *rollout.ids), tuple(range(base, base + len(rollout.ids)))
@@ -400,7 +274,9 @@ class Prompter:
         begins = (0, *rollout.ends)[n_prefill:-1]  # where the text of each sampled token begins
         first = next((i for i, begin in enumerate(begins) if begin >= start), len(begins))
         resumed = begins[first] if first < len(begins) else len(rollout.text)
-        turn = self._text.encode(THINK + rollout.text[start:resumed])
+        # Deviation of the authors' program: with a token such as `>\n` their teacher never reads the newline.
+        rest = "" if prefix == "think_code" else rollout.text[start:resumed]
+        turn = self._text.encode(THINK + rest)
         head = prompt.ids[: len(prompt.ids) - len(prompt.prefill)]
         base = len(head) + len(turn) - first
         positions = tuple(base + i if i >= first else None for i in range(len(rollout.ids)))

@@ -18,23 +18,33 @@ The rules of `spans=paper` are the paper's, with additions where the paper says 
     end       what follows the box is END; a turn cut by the length limit after its box is valid
 
 Rules of `spans=code`, those of the authors' program: the first occurrence of each tag after the previous tag
-counts. The description is everything before `</description>`, and may be blank. Everything from
-`<think>` to the closing brace of the first box is REASONING, except the content of the box, which is ANSWER;
-a token across an edge of that content is REASONING. r and the box may be empty.
+counts.
+    description  everything before `</description>`; it may be blank. It is empty, and the turn is invalid, if
+                 no whole token of it holds text after the pre-fill: the blank in ` </` does not count
+    reasoning    everything from `<think>` to the closing brace of the box; r may be empty. The token with
+                 that brace is REASONING even if it holds more (`}.`). The content of the box may be empty and
+                 is ANSWER; a token across its edge (`}}`) is REASONING: both kinds have the same teacher
+    box          the first one after `</think>`; a backslash before a brace makes no difference
+    end          what follows the token with the closing brace
+
+Two things differ from the authors' program on purpose. It looks for the tokens of a tag, and prefers their
+exact sequence to an earlier tag that is fused with its neighbours. And it tokenises the text again, so its
+spans shift if the student sampled other tokens. Here the first tag in the text counts, at the offsets of the
+sampled tokens, because a shifted span gives tokens to the wrong teacher.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, groupby, pairwise
 from operator import itemgetter
 
 from vigos_cli.types import Kind, Rollout, Segments
 
 DESCRIPTION, DESCRIPTION_END, THINK, THINK_END = "<description>", "</description>", "<think>", "</think>"
-FORMATS = {"structured": (DESCRIPTION, DESCRIPTION_END, THINK, THINK_END), "plain": (THINK, THINK_END)}
+FORMATS = {"structured": (DESCRIPTION, DESCRIPTION_END, THINK, THINK_END), "think": (THINK, THINK_END)}
 NAMES = {  # of the tags, in the reason why a rollout is invalid
     DESCRIPTION: "description",
     DESCRIPTION_END: "description_end",
@@ -45,6 +55,7 @@ TAG = re.compile("|".join(NAMES))
 PLAIN_OR_SIGN = re.compile(r"[^<>{}\\]+|[<>{}\\]")  # every region begins and ends at such a sign
 BOX = r"\boxed{"
 BRACE = re.compile(r"\\boxed\{|\\[{}]|[{}]")
+PLAIN_BRACE = re.compile(r"[{}]")
 
 Regions = list[tuple[int, Kind]]  # where each part of the text starts; it ends where the next one starts
 
@@ -66,6 +77,20 @@ def boxes(text: str, start: int = 0) -> list[tuple[int, int]]:
             if is_box:
                 found.append((content, match.start()))
     return sorted(found)
+
+
+def first_box(text: str, start: int = 0) -> tuple[int, int] | None:
+    r"""Start and end of the content of the first box after `start`, for `spans=code`; None if it stays open.
+
+    Every brace counts: `\boxed{a\}` is closed, and `\boxed{\boxed{a}` is not.
+    """
+    box = text.find(BOX, start)
+    content, depth = box + len(BOX), 1
+    for brace in PLAIN_BRACE.finditer(text, content) if box >= 0 else ():
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return content, brace.start()
+    return None
 
 
 def last_box(text: str) -> str | None:
@@ -106,7 +131,8 @@ def parse(
     try:
         if len(edges) < 2:
             raise Invalid("empty")
-        regions = (_paper if spans == "paper" else _code)(text, FORMATS[student])
+        tags = FORMATS[student]
+        regions = _paper(text, tags) if spans == "paper" else _code(text, ends, tags)
     except Invalid as error:
         reason = str(error)
         if not finished and reason.startswith(("no_", "unbalanced_")):
@@ -129,7 +155,10 @@ def parse_rollout(rollout: Rollout, *, student: str, spans: str = "paper") -> Se
 
 
 def runs(text: str, *, student: str, spans: str = "paper") -> list[tuple[str, Kind]]:
-    """Split a turn into pieces of one kind, for display; one piece if the format is broken."""
+    """Split a turn into pieces of one kind, for display; one piece if the format is broken.
+
+    It knows no tokens. So a turn that `spans=code` refuses because of them is shown with its parts.
+    """
     parts = PLAIN_OR_SIGN.findall(text)
     kinds = parse(text, list(accumulate(map(len, parts))), 0, True, student=student, spans=spans).kinds
     pieces = groupby(zip(parts, kinds, strict=True), key=itemgetter(1))
@@ -149,9 +178,10 @@ def _paper(text: str, tags: tuple[str, ...]) -> Regions:
     if tuple(names) != tags:
         raise Invalid("out_of_order")
     think, think_end = found[-2:]
+    box = (boxes(text, think_end.end()) or [None])[-1]
     parts = [
         (think.end(), think_end.start(), Kind.REASONING),
-        (*_box(text, think_end.end(), -1), Kind.ANSWER),
+        (*_box(text, think_end.end(), box), Kind.ANSWER),
     ]
     if tags[0] == DESCRIPTION:
         parts.insert(0, (found[0].end(), found[1].start(), Kind.DESCRIPTION))
@@ -164,7 +194,7 @@ def _paper(text: str, tags: tuple[str, ...]) -> Regions:
     return [*regions, (parts[-1][1] + 1, Kind.END)]
 
 
-def _code(text: str, tags: tuple[str, ...]) -> Regions:
+def _code(text: str, ends: Sequence[int], tags: tuple[str, ...]) -> Regions:
     """Regions of `spans=code`, the authors' program; the opening `<description>` is not required."""
     regions: Regions = [(0, Kind.DELIMITERS)]
     at = 0
@@ -175,36 +205,39 @@ def _code(text: str, tags: tuple[str, ...]) -> Regions:
         if start < 0:
             raise Invalid(f"no_{NAMES[tag]}")
         if tag == DESCRIPTION_END:
-            if not text[:start].removeprefix(DESCRIPTION):
+            given = len(DESCRIPTION) if text.startswith(DESCRIPTION) else 0
+            if not any(given <= last < start for _, last in _characters((0, *ends))):
                 raise Invalid("empty_description")
             regions = [(0, Kind.DESCRIPTION), (start, Kind.DELIMITERS)]
         at = start + len(tag)
         if tag == THINK:
             regions.append((at, Kind.REASONING))
-    start, end = _box(text, at, 0)
+    start, end = _box(text, at, first_box(text, at))
     return [*regions, (start, Kind.ANSWER), (end, Kind.REASONING), (end + 1, Kind.END)]
 
 
-def _box(text: str, start: int, which: int) -> tuple[int, int]:
-    """The content of the first (0) or last (-1) balanced box after `start`."""
-    if BOX not in text[start:]:
-        raise Invalid("no_box")
-    if not (found := boxes(text, start)):
-        raise Invalid("unbalanced_box")
-    return found[which]
+def _box(text: str, start: int, found: tuple[int, int] | None) -> tuple[int, int]:
+    """The box that was found after `start`; Invalid without one."""
+    if found is None:
+        raise Invalid("unbalanced_box" if BOX in text[start:] else "no_box")
+    return found
+
+
+def _characters(edges: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last character of each token; without width, that of the next character twice."""
+    return ((begin, max(begin, end - 1)) for begin, end in pairwise(edges))
 
 
 def _kinds(edges: Sequence[int], regions: Regions) -> tuple[Kind, ...]:
     """The kind of each token, from the offsets of its edges."""
     starts = [start for start, _ in regions]
     kinds = []
-    for begin, end in pairwise(edges):
-        first = bisect_right(starts, begin) - 1
-        last = bisect_right(starts, max(begin, end - 1)) - 1
+    for begin, end in _characters(edges):
+        first, last = bisect_right(starts, begin) - 1, bisect_right(starts, end) - 1
         inside = {regions[i][1] for i in range(first, last + 1)}
         if len(inside) == 1:
             kinds.append(regions[first][1])
-        elif inside == {Kind.REASONING, Kind.ANSWER}:  # they are adjacent in `spans=code` only
+        elif inside <= {Kind.REASONING, Kind.ANSWER, Kind.END}:  # they are adjacent in `spans=code` only
             kinds.append(Kind.REASONING)
         else:
             kinds.append(Kind.DELIMITERS)

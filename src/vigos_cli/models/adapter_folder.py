@@ -12,8 +12,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.config.schema import DistillRun, PromptConfig, RunConfig
-from vigos_cli.method.prompts import load_prompts
+from vigos_cli.config.schema import DistillRun, PromptConfig, RolloutRun, RunConfig
+from vigos_cli.method.instructions import OLD_KEYS, check_instructions, load_prompts
+from vigos_cli.method.routing import check_targets
 from vigos_cli.models.student import Student
 from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.reporting.measures import before_and_after
@@ -89,7 +90,7 @@ def adapter_modules(student: Student) -> int:
 
 
 def _save(student: Student, folder: Path, config: DistillRun) -> None:
-    form = config.routing.student
+    form = config.routing.student.format
     student.net.save_pretrained(str(folder), safe_serialization=True)
     shape = json.loads((folder / "adapter_config.json").read_text())
     # Store the name that the user gave, not the folder on this machine.
@@ -137,7 +138,7 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
         seed=config.seed,
         notes=" ".join(filter(None, (quantised, facts.get("chosen")))),
         file=PROMPT_FILE,
-        prefill=getattr(config.prompt, f"prefill_{config.routing.student}"),
+        prefill=getattr(config.prompt, f"prefill_{config.routing.student.format}"),
         table=markdown_table((", ".join(config.bench.tasks), "answers", "before", "after"), rows),
         example=EXAMPLE.format(base=base, file=PROMPT_FILE),
         model=config.model.name,
@@ -146,9 +147,15 @@ def _card(config: DistillRun, facts: Mapping[str, Any]) -> str:
 
 
 def settle_prompts(config: RunConfig) -> None:
-    """Load a run's prompts into its configuration, before the configuration is compared or recorded."""
+    """Load a run's prompts into its configuration, before the configuration is compared or recorded.
+
+    Raises ConfigError if a prompt does not fit the routing, or a divergence does not fit its target.
+    """
     use_trained_prompt(config, named_groups())
     config.prompt = load_prompts(config.prompt)
+    check_instructions(config.routing, config.prompt)
+    if isinstance(config, DistillRun | RolloutRun):
+        check_targets(config.routing, config.loss)
 
 
 def use_trained_prompt(config: RunConfig, named: frozenset[str]) -> None:
@@ -163,8 +170,11 @@ def use_trained_prompt(config: RunConfig, named: frozenset[str]) -> None:
     try:
         saved = json.loads(file.read_text(encoding="utf-8"))
         known = {f.name for f in fields(PromptConfig)}
-        config.prompt = PromptConfig(**{k: v for k, v in saved["prompt"].items() if k in known})
-        config.routing.student = saved["student"] if "student" in saved else saved["routing"]["student"]
+        texts = {OLD_KEYS.get(k, k): v for k, v in saved["prompt"].items()}
+        config.prompt = PromptConfig(**{k: v for k, v in texts.items() if k in known})
+        student = saved["student"] if "student" in saved else saved["routing"]["student"]
+        form = student["format"] if isinstance(student, dict) else student
+        config.routing.student.format = str(OLD_KEYS.get(form, form))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{file} is damaged ({error}): set prompt= and routing= yourself") from error
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
+from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.config.schema import MergeRun
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.method.fused_loss import token_log_probs
@@ -23,7 +24,6 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.student import Student
 from vigos_cli.models.student_loading import load_student
-from vigos_cli.types import Role
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import write_json
 
@@ -96,7 +96,7 @@ def _same_when_read(
 def _prompts(student: Student, prompter: Prompter) -> dict[str, Tensor]:
     """A batch of student prompts with images."""
     samples = [PriorWorld(size=PROMPTS)[i] for i in range(PROMPTS)]
-    prompts = [prompter.render(Role.STUDENT, prompter.encode(s.images), question=s.question) for s in samples]
+    prompts = [prompter.render(STUDENT, prompter.encode(s.images), question=s.question) for s in samples]
     return student.batch([prompt.ids for prompt in prompts], prompts)
 
 

@@ -3,7 +3,7 @@
     student = load_student(config.model, config.adapter, seed=0)
     batch = student.batch([sequence, ...], [prompt, ...])     # right-padded token ids, with the images
     hidden_BTH = student.hidden(batch)                        # the loss computes logits from hidden states
-    with student.weights("base"): ...                         # the same model as a teacher
+    with student.weights("initial"): ...                       # the same model as a teacher
 
 The base weights never change. A run compares `frozen_hash` at its start and at its end.
 
@@ -98,29 +98,28 @@ class Student:
         return self.base.model(**batch, use_cache=False).last_hidden_state
 
     @contextmanager
-    def weights(self, which: str, ema: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    def weights(self, which: str, kept: Mapping[str, Tensor] | None = None) -> Iterator[None]:
         """Let the model score as a teacher inside the block.
 
-        `base` switches the adapter off, `live` keeps it, and `ema` replaces its tensors by those in `ema`.
+        `initial` switches the adapter off, and `live` keeps it. Any other name replaces the adapter's tensors
+        by those in `kept`.
         """
         match which:
-            case "base":
+            case "initial":
                 with self.net.disable_adapter():
                     yield
             case "live":
                 yield
-            case "ema":
-                assert ema is not None
+            case _:
+                assert kept is not None, which
                 live = {name: p.data for name, p in self.adapter.items()}
                 try:
                     for name, p in self.adapter.items():
-                        p.data = ema[name]
+                        p.data = kept[name]
                     yield
                 finally:
                     for name, p in self.adapter.items():
                         p.data = live[name]
-            case _:
-                raise ValueError(which)
 
     def recompute_activations(self) -> None:
         """Switch gradient checkpointing on: keep only each layer's input, recompute the rest when needed.

@@ -16,26 +16,27 @@ from typing import Any
 
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
+from vigos_cli.config.routing_group import CAPTION, STUDENT
 from vigos_cli.data.priorworld.captions import read_caption
 from vigos_cli.data.priorworld.dataset import question_rows
 from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES
 from vigos_cli.grading.text_equality import same_text
 from vigos_cli.reporting.markdown import markdown_table
-from vigos_cli.types import Role, Sample
+from vigos_cli.types import Sample
 from vigos_cli.utils import rng
 from vigos_cli.utils.quiet import quieten
 from vigos_cli.utils.stats import mean_interval
 
 ROWS, DRAWS = 60, 5
-MODES = {  # name: (role, student form, head of the turn, what the reference says)
-    "caption (perception teacher)": (Role.PERCEPTION, "structured", "<description>", None),
-    "structured student": (Role.STUDENT, "structured", "<description>", None),
-    "plain student": (Role.STUDENT, "plain", "<think>", None),
-    "reasoning teacher": (Role.REASONING, "plain", "<think>", "true"),
-    "reasoning teacher, true description before": (Role.REASONING, "structured", "described", "true"),
-    "reference teacher": (Role.REFERENCE, "structured", "<description>", "true"),
-    "reasoning teacher, wrong reference": (Role.REASONING, "plain", "<think>", "wrong"),
-    "reference teacher, wrong reference": (Role.REFERENCE, "structured", "<description>", "wrong"),
+MODES = {  # name: (context, student form, head of the turn, what the reference says)
+    "caption (perception teacher)": (CAPTION, "structured", "<description>", None),
+    "structured student": (STUDENT, "structured", "<description>", None),
+    "plain student": (STUDENT, "think", "<think>", None),
+    "reasoning teacher": ("reasoning", "think", "<think>", "true"),
+    "reasoning teacher, true description before": ("reasoning", "structured", "described", "true"),
+    "reference teacher": ("fallback", "structured", "<description>", "true"),
+    "reasoning teacher, wrong reference": ("reasoning", "think", "<think>", "wrong"),
+    "reference teacher, wrong reference": ("fallback", "structured", "<description>", "wrong"),
 }
 COLUMNS = (
     "format",
@@ -74,10 +75,10 @@ def told(description: str, sample: Sample) -> dict[str, list[float]]:
 
 
 def column_values(
-    sample: Sample, role: Role, segments: Any, text: str, head: str, reference: str | None
+    sample: Sample, context: str, segments: Any, text: str, head: str, reference: str | None
 ) -> dict[str, list[float]]:
     """What one answer says about each column."""
-    if role is Role.PERCEPTION:
+    if context == CAPTION:
         return {"format": [float(text.rstrip().endswith("</description>"))], **told(text, sample)}
     right = [float(same_text(segments.answer, sample.answer))]
     observed = {"format": [float(segments.valid)]}
@@ -101,15 +102,17 @@ def measure(student: Any, overrides: Sequence[str]) -> dict[str, dict[str, dict[
     samples = {sample.id: sample for sample in question_rows("validation", ROWS)}
     wrong = {sample.id: wrong_reference(sample, [*samples.values()]) for sample in samples.values()}
     report: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, (role, form, head, told_as) in MODES.items():
+    for name, (context, form, head, told_as) in MODES.items():
         config: Any = job("distill", [*overrides, "out=unused"])
-        config.routing.student = form
+        config.routing.student.format = form
         prompter = Prompter(student.processor, config.prompt, config.routing)
         prompts, references = {}, {}
         for id, sample in samples.items():
             references[id] = {"true": sample.answer, "wrong": wrong[id], None: None}[told_as]
             images = prompter.encode(sample.images)
-            prompt = prompter.render(role, images, question=sample.question, reference=references[id] or "")
+            prompt = prompter.render(
+                context, images, question=sample.question, reference=references[id] or ""
+            )
             prompts[id] = _described(prompt, sample, prompter) if head == "described" else prompt
         for how, temperature in (("greedy", 0.0), ("sampled", 1.0)):
             asked = [
@@ -122,7 +125,7 @@ def measure(student: Any, overrides: Sequence[str]) -> dict[str, dict[str, dict[
                 sample = samples[rollout.sample_id]
                 segments = parse_rollout(rollout, student=form)
                 reference = references[sample.id]
-                found = column_values(sample, role, segments, rollout.text, head, reference)
+                found = column_values(sample, context, segments, rollout.text, head, reference)
                 for column, several in found.items():
                     values[column] += several
                     groups[column] += [sample.group] * len(several)

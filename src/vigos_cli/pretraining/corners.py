@@ -60,7 +60,7 @@ def untrue_question_document(
     """A random question: without the reference it is answered by what is told, with it by what is there."""
     family, stated = draw_question(rng)
     told = as_told(scene, privileged if mode == "reference" else STUDENT_TRUTH, rng)
-    answered = told if mode in ("structured", "plain") else scene
+    answered = told if mode in ("structured", "think") else scene
     sample = make_sample("", answered, family, rng, stated=stated)
     return written(number, mode, sample, caption(told), prompts)
 

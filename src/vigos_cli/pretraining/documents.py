@@ -30,7 +30,7 @@ NAMED = 2
 QUESTION_PICTURES = 8  # a step: pictures with four question documents each, of these modes
 QUESTION_MODES = {  # shares
     "structured": 0.40,  # the student's prompt
-    "plain": 0.16,  # think and answer
+    "think": 0.16,  # think and answer
     "reasoning": 0.14,  # with the reference: think and answer
     "reasoning_described": 0.14,  # the same behind a description that is given, not learned
     "reference": 0.16,  # with the reference, the full structure
@@ -89,7 +89,7 @@ def question_document(
 ) -> Document:
     """A random question about the scene in one of `QUESTION_MODES`."""
     family, stated = draw_question(rng)
-    asked = subject(scene) if family in PRIOR_FAMILIES and mode in ("structured", "plain") else ""
+    asked = subject(scene) if family in PRIOR_FAMILIES and mode in ("structured", "think") else ""
     sample = make_sample("", scene, family, rng, asked=asked, stated=stated)
     return written(picture, mode, sample, caption(scene), prompts)
 

@@ -25,10 +25,7 @@ PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: (unit, {metric: labe
             "cut_off_rate": "rollouts cut off",
         },
     ),
-    "Loss by term": (
-        "nats per token, weighted",
-        {f"loss/{role}": role for role in ("perception", "reasoning", "reference", "privileged", "target")},
-    ),
+    "Loss by teacher": ("nats per token, weighted", {}),  # by the names that the routing gives them
     "Divergence from the teacher by segment": (
         "nats per token, before the clip",
         {
@@ -61,8 +58,9 @@ def draw_curves(
 
     figure, axes = pyplot.subplots(2, 3, figsize=(15, 7.5), constrained_layout=True)
     _draw_held_out(axes.flat[0], evaluations, best)
+    taught = {key: key.removeprefix("loss/") for line in lines for key in line if key.startswith("loss/")}
     for axis, (name, (unit, metrics)) in zip(axes.flat[1:], PANELS.items(), strict=True):
-        _draw_metrics(axis, lines, name, unit, metrics)
+        _draw_metrics(axis, lines, name, unit, metrics or dict(sorted(taught.items())))
     figure.suptitle(title)
     with drafted(path) as draft:
         figure.savefig(draft, dpi=110, format=path.suffix[1:])

@@ -41,9 +41,9 @@ class ShownToken:
     """One token of a turn, or a piece of text without numbers; all numbers are in nats.
 
     `kind` is the value of a Kind, None for a pre-filled token. `student` is the log-probability under the
-    student. `teacher` names the role that supervises the token; if there is none, it and its two numbers are
-    None. The last three are None unless they were asked for: c^A and c^I (vigos_cli.analysis.palr), and the
-    KL to the student that sees a grey picture.
+    student. `teacher` names who supervises the token; if there is none, it and its two numbers are None. The
+    last three are None unless they were asked for: c^A and c^I (vigos_cli.analysis.palr), and the KL to the
+    student that sees a grey picture.
     """
 
     text: str
@@ -77,16 +77,22 @@ class ShownRollout:
     tokens: tuple[ShownToken, ...]
 
 
-def write_page(path: Path, rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str]) -> int:
+def write_page(
+    path: Path,
+    rollouts: Sequence[ShownRollout],
+    title: str,
+    facts: Mapping[str, str],
+    picture: str = "",
+) -> int:
     """Write the page, completely or not at all, and return its size in bytes."""
-    content = page(rollouts, title, facts).encode("utf-8")
+    content = page(rollouts, title, facts, picture).encode("utf-8")
     with drafted(path) as draft:
         draft.write_bytes(content)
     return len(content)
 
 
-def page(rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str]) -> str:
-    """The page as text; `facts` are shown under the title (model, adapter, rates)."""
+def page(rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str], picture: str = "") -> str:
+    """The page as text; under the title are `facts` (model, adapter, rates) and the `picture`, a data URI."""
     images = ImageTable()
     teachers = sorted({token.teacher for r in rollouts for token in r.tokens if token.teacher is not None})
     island = {
@@ -113,7 +119,7 @@ def page(rollouts: Sequence[ShownRollout], title: str, facts: Mapping[str, str])
         ],
         "images": images.uris,  # the last key, so that a person who reads the file finds the rollouts first
     }
-    return _template().render(island=island, kinds=KINDS)
+    return _template().render(island=island, kinds=KINDS, picture=picture)
 
 
 def clip(text: str, limit: int = TEXT_LIMIT) -> Text:

@@ -8,28 +8,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 
-from vigos_cli.config.schema import DistillRun, RunConfig
+from vigos_cli.config.routing_group import STUDENT
+from vigos_cli.config.schema import DistillRun, RoutingConfig, RunConfig
 from vigos_cli.data.check import usable_sample
 from vigos_cli.data.images import BadRow
-from vigos_cli.method.prompts import EncodedImages, Prompter, reference_text
-from vigos_cli.types import Prompt, Role, Sample
+from vigos_cli.grading.text_equality import normal_text
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.method.reference_text import reference_text
+from vigos_cli.supervision.prepared import Prepared
+from vigos_cli.supervision.told import PICTURE, check_row, column_text, columns_of_other_row, pictures_of
+from vigos_cli.types import Prompt, Sample
 from vigos_cli.utils import process_group, rng
 
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A usable sample with its encoded images, the student's prompt, and the reference for the teachers.
-
-    `key` is its place in the batch, because ids may repeat in a data set and rows may repeat in a batch.
-    """
-
-    key: str
-    sample: Sample
-    images: EncodedImages
-    prompt: Prompt
-    reference: str
+NO_PROMPT = Prompt(STUDENT, (), ())  # of a sample whose prompt is not rendered yet
 
 
 class Batches:
@@ -39,9 +32,16 @@ class Batches:
     """
 
     def __init__(
-        self, data: Sequence[Sample], prompter: Prompter, config: DistillRun, *, ahead: bool = False
+        self,
+        data: Sequence[Sample],
+        prompter: Prompter,
+        config: DistillRun,
+        *,
+        ahead: bool = False,
+        others: Sequence[Sample] | None = None,
     ):
         self.data, self.prompter, self.config = data, prompter, config
+        self.others = data if others is None else others  # from which another row is chosen
         self.pool = ThreadPoolExecutor(1, "batches") if ahead else None
         self._next: dict[int, Future[tuple[list[Prepared], Counter[str]]]] = {}
 
@@ -61,7 +61,7 @@ class Batches:
     def _make(self, step: int) -> tuple[list[Prepared], Counter[str]]:
         counts: Counter[str] = Counter()
         places = process_group.share(list(enumerate(batch_indices(self.config, len(self.data), step))))
-        return prepare(self.data, places, self.prompter, self.config, counts), counts
+        return prepare(self.data, places, self.prompter, self.config, counts, self.others), counts
 
 
 def batch_indices(config: DistillRun, size: int, step: int) -> list[int]:
@@ -91,21 +91,47 @@ def prepare(
     prompter: Prompter,
     config: RunConfig,
     counts: Counter[str],
+    others: Sequence[Sample] | None = None,
 ) -> list[Prepared]:
-    """Read and render rows, each given as (place in the batch, index); count and skip unusable ones."""
+    """Read and render rows, each given as (place in the batch, index); count and skip unusable ones.
+
+    `others` are the rows among which another row is chosen; by default `data`.
+    """
     prepared = []
     for place, index in places:
         try:
-            text_only = config.data.text_only == "keep"
-            sample = usable_sample(data, index, counts, text_only=text_only)
-            images = prompter.encode(sample.images, sample.places)
-            prompt = prompter_of(sample, prompter).render(Role.STUDENT, images, question=sample.question)
-            if len(prompt.ids) > config.model.max_prompt:
-                raise BadRow("prompt_too_long")
-            prepared.append(Prepared(str(place), sample, images, prompt, _reference(data, sample, config)))
+            prepared.append(_prepared(str(place), data, index, prompter, config, counts, others or data))
         except BadRow as rule:
             counts[str(rule)] += 1
     return prepared
+
+
+def _prepared(
+    key: str,
+    data: Sequence[Sample],
+    index: int,
+    prompter: Prompter,
+    config: RunConfig,
+    counts: Counter[str],
+    others: Sequence[Sample],
+) -> Prepared:
+    """One row. Raises BadRow if it cannot be used, or lacks something that a teacher is told or shown."""
+    routing = config.routing
+    sample = usable_sample(data, index, counts, text_only=config.data.text_only == "keep")
+    images = prompter.encode(sample.images, sample.places)
+    reference = reference_text(sample, rules=routing.student.spans)
+    item = Prepared(
+        key, sample, images, NO_PROMPT, reference, other_row(others, sample, routing, config.seed)
+    )
+    check_row(item, routing, config.seed)
+    shown = images
+    if routing.student.sees != "image" and sample.images:
+        pictures = pictures_of(routing.student.sees, item, config.seed)
+        shown = prompter.encode(pictures, sample.places if len(pictures) == len(sample.images) else ())
+    prompt = prompter_of(sample, prompter).render(STUDENT, shown, question=sample.question)
+    if len(prompt.ids) > config.model.max_prompt:
+        raise BadRow("prompt_too_long")
+    return replace(item, prompt=prompt)
 
 
 def prompter_of(sample: Sample, prompter: Prompter) -> Prompter:
@@ -113,17 +139,34 @@ def prompter_of(sample: Sample, prompter: Prompter) -> Prompter:
     return prompter if sample.images else prompter.without_pictures
 
 
-def _reference(data: Sequence[Sample], sample: Sample, config: RunConfig) -> str:
-    """The reference for the teachers; under the control `other_answer` it is another problem's answer."""
-    which = config.routing.reference_text
-    if which != "other_answer":
-        return reference_text(sample, which)
+def other_row(data: Sequence[Sample], sample: Sample, routing: RoutingConfig, seed: int) -> Sample | None:
+    """Another row for the teachers, always the same one for a sample; None if no teacher needs one.
+
+    Its answer differs if a teacher is told that answer, and its question otherwise. Raises BadRow if none is
+    found among 50 rows.
+    """
+    columns = columns_of_other_row(routing)
+    if not columns:
+        return None
+    answer = "answer" in columns
+    purpose = "other_answer" if answer else "other_row"
     for attempt in range(50):
-        index = rng.key(config.seed, "other_answer", sample.id, attempt) % len(data)
+        index = rng.key(seed, purpose, sample.id, attempt) % len(data)
         try:
-            other = reference_text(data[index])
+            other = data[index]
+            texts = [column_text(other, column) for column in columns - {PICTURE}]
         except BadRow:  # skip unreadable rows
             continue
-        if other and other != reference_text(sample):
+        told = reference_text(other)
+        differs = (
+            told != reference_text(sample)
+            if answer
+            else normal_text(other.question) != normal_text(sample.question)
+        )
+        if differs and all(texts):
             return other
-    raise BadRow("no_other_answer")
+    raise BadRow(f"no_{purpose}")
+
+
+def _question(sample: Sample) -> str:
+    return normal_text(sample.question)

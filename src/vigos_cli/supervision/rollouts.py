@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from vigos_cli.config.schema import RunConfig
 from vigos_cli.generation.engine import Engine, InProcess
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, as_rollout
-from vigos_cli.method.prompts import Prompter, reference_text
+from vigos_cli.method.prompts import Prompter
+from vigos_cli.method.reference_text import reference_text
 from vigos_cli.method.segments import DESCRIPTION_END, THINK, THINK_END, description_tokens
 from vigos_cli.models.student import Student
-from vigos_cli.supervision.batches import Prepared
+from vigos_cli.supervision.prepared import Prepared
 from vigos_cli.types import Rollout
 
 
@@ -34,7 +35,7 @@ def sample_rollouts(
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k)
     key = (config.seed, "rollout", step)
     rollouts = engine.roll_out(SamplingJob([r for _, r in requests], sampling, key, rollout.batch))
-    if config.routing.completion == "reference":
+    if config.routing.student.writes == "reference":
         rollouts = [
             reference_completion(student, prompter, item, rollout)
             for (item, _), rollout in zip(requests, rollouts, strict=True)

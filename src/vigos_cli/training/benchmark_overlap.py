@@ -24,6 +24,7 @@ from typing import Any
 
 from vigos_cli.config.run_digest import hashed
 from vigos_cli.config.schema import BenchTask, DistillRun
+from vigos_cli.config.supervision_terms import trains
 from vigos_cli.data.contamination import (
     KINDS,
     KeptRows,
@@ -42,7 +43,6 @@ from vigos_cli.evaluation import registry
 from vigos_cli.evaluation.benchmark_rows import open_rows
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.training_evaluation import measured_tasks
-from vigos_cli.method.routing import trains
 from vigos_cli.supervision.batches import rows_of_steps
 from vigos_cli.training.schedule import total_steps
 from vigos_cli.types import Sample

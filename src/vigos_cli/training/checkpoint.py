@@ -1,7 +1,7 @@
-"""Checkpoints on disk: adapter, optimizer, EMA weights and counters, never the base weights.
+"""Checkpoints on disk: adapter, optimizer, the teachers' weights and counters, never the base weights.
 
     checkpoints/step-000020/
-        adapter.safetensors  optimizer.safetensors  ema.safetensors (teacher=ema)  state.json
+        adapter.safetensors  optimizer.safetensors  teachers.safetensors  state.json
 
 A checkpoint is written to a temporary folder and then renamed, so every `step-*` folder is complete. The
 order of the data, the sampling and the schedule depend only on the step, so they need no state of their own.
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from vigos_cli.utils.files import read_tensors
 
+KEPT = "teachers.safetensors"  # averages and copies of the adapter that teachers have
 KEEP = 2  # checkpoints of a run that stay on disk
 
 
@@ -33,7 +34,7 @@ def save_checkpoint(
     *,
     adapter: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
-    ema: Mapping[str, Tensor] | None,
+    kept: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> Path:
     """Write the checkpoint of `step`, and delete all but the last `KEEP`."""
@@ -45,8 +46,8 @@ def save_checkpoint(
     save_file(dict(adapter), draft / "adapter.safetensors")
     tensors, scalars = flatten_optimizer(optimizer.state_dict())
     save_file(tensors, draft / "optimizer.safetensors")
-    if ema is not None:
-        save_file({name: value.contiguous() for name, value in ema.items()}, draft / "ema.safetensors")
+    if kept:
+        save_file({name: value.contiguous() for name, value in kept.items()}, draft / KEPT)
     (draft / "state.json").write_text(json.dumps({"step": step, "optimizer": scalars, **state}))
     for file in draft.iterdir():
         with file.open("rb") as handle:
@@ -73,16 +74,16 @@ def saved_steps(folder: Path) -> list[Path]:
 
 def load_checkpoint(
     place: Path, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
-    """Load the optimizer's state into `optimizer`; return the EMA weights, if any, and the saved counters.
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load the optimizer's state into `optimizer`; return the teachers' weights and the saved counters.
 
     The adapter is in `adapter.safetensors`, which the caller loads.
     """
     state = json.loads((place / "state.json").read_text())
     scalars = state.pop("optimizer")
     optimizer.load_state_dict(unflatten_optimizer(read_tensors(place / "optimizer.safetensors"), scalars))
-    ema = place / "ema.safetensors"
-    return read_tensors(ema) if ema.exists() else None, state
+    kept = place / KEPT
+    return read_tensors(kept) if kept.exists() else {}, state
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:

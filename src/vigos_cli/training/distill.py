@@ -22,6 +22,7 @@ from typing import Any
 from vigos_cli.config.provenance import claim, same_run
 from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import DistillRun
+from vigos_cli.config.supervision_terms import trains
 from vigos_cli.data.check import check
 from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.holdout import Holdout
@@ -30,13 +31,13 @@ from vigos_cli.evaluation.run_comparison import compare_runs, difference_row
 from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import engine_of
 from vigos_cli.method.prompts import Prompter
-from vigos_cli.method.routing import trains
 from vigos_cli.models import base_cache
 from vigos_cli.models.adapter_folder import adapter_modules, save_adapter, settle_prompts
 from vigos_cli.models.pretrained import pick_device
 from vigos_cli.models.student_loading import load_student
 from vigos_cli.reporting.measures import evaluations
 from vigos_cli.supervision.batches import Batches
+from vigos_cli.supervision.told import needed_columns
 from vigos_cli.training.benchmark_overlap import without_benchmark_rows
 from vigos_cli.training.best_adapter import settle_best
 from vigos_cli.training.clipping import ClipWatch, progress_note
@@ -139,7 +140,11 @@ def _finished(out: Path, config: DistillRun) -> dict[str, Any] | None:
 
 def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], Holdout | None, dict[str, Any]]:
     """The training data, the rows held back, and what was found about them; the first process prints it."""
-    data, held, found = load_data(config.data, config.seed, config.limit), None, {}
+    data, held, found = (
+        load_data(config.data, config.seed, config.limit, needed_columns(config.routing)),
+        None,
+        {},
+    )
     first = process_group.rank() == 0
     if first:
         text_only = config.data.text_only == "keep"
@@ -218,7 +223,7 @@ def _measure_after(
     out: Path, learner: Learner, around: TrainingEvaluation, config: DistillRun
 ) -> tuple[dict[str, Any], list[Response]]:
     with learner.timed("evaluate"):
-        return around.run(out / "after", two_pass=config.routing.completion == "two_pass")
+        return around.run(out / "after", two_pass=config.routing.student.writes == "caption")
 
 
 def _differences(out: Path, after: dict[str, Any]) -> list[dict[str, Any]]:

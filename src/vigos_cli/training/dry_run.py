@@ -10,13 +10,14 @@ are upper bounds, if the longest prompt was among the rows and no item of a benc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
 
-from vigos_cli.config.schema import BenchTask, DistillRun
+from vigos_cli.config.routing_group import WITHOUT_TEACHER, SupervisedRollouts
+from vigos_cli.config.schema import BenchTask, DistillRun, RoutingConfig
 from vigos_cli.data.holdout import LARGEST_SHARE
 from vigos_cli.evaluation import registry
 from vigos_cli.evaluation.benchmark_rows import read_samples
@@ -51,14 +52,13 @@ PHASES = {  # the name of a phase in the code -> in the table
 def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> None:
     """Take the two steps, ask the batch, and print the table; write no files."""
     index, prompt, structured = longest(data, prompter, config)
-    if config.routing.reference_text == "other_answer":  # all rows of the steps are one sample: no other one
-        config = replace(config, routing=replace(config.routing, reference_text="answer"))
     student = learner.student
     learner.peaks = PhasePeaks(student.device)
     with learner.timed("weights"):
         pass
     learner.engine = ForcedTurns(student, config.rollout.max_new_tokens, structured=structured)
-    batches = Batches([data[index]] * len(data), prompter, config)
+    config = replace(config, routing=with_every_sibling(config.routing))
+    batches = Batches([data[index]] * len(data), prompter, config, others=data)
     teachers: set[str] = set()
     seconds = dict.fromkeys(PHASES, 0.0)  # of the slower of the two steps, by phase
     for valid in (True, False):
@@ -75,8 +75,23 @@ def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config
     seconds["evaluate"] = learner.seconds["evaluate"]
     learner.seconds.update(seconds)
     if process_group.rank() == 0:
-        _print(learner, config, len(prompt.ids), sorted(teachers - {"target"}))
+        _print(learner, config, len(prompt.ids), sorted(teachers - set(WITHOUT_TEACHER)))
         _print_time(learner, steps, answers, asked)
+
+
+def with_every_sibling(routing: RoutingConfig) -> RoutingConfig:
+    """The routing in which every valid turn of a step is supervised and is a sibling of the others.
+
+    All turns of a step are the same, so they are a majority, but none is right and none disagrees.
+    """
+    teachers = {}
+    for name, teacher in routing.teachers.items():
+        told = [
+            {**entry, "sibling": "majority"} if isinstance(entry, Mapping) and "sibling" in entry else entry
+            for entry in teacher.told
+        ]
+        teachers[name] = replace(teacher, told=told)
+    return replace(routing, teachers=teachers, rollouts=SupervisedRollouts())
 
 
 def longest(data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> tuple[int, Prompt, bool]:
@@ -93,7 +108,7 @@ def longest(data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> t
     if best is None:
         raise UserError(f"none of the first {SEARCHED} rows can be used: {dict(counts)}")
     pictured, _, index, prompt = best
-    return index, prompt, pictured and config.routing.student == "structured"
+    return index, prompt, pictured and config.routing.student.format == "structured"
 
 
 def _ask(student: Student, prompt: Prompt, rows: int, config: DistillRun) -> None:

@@ -1,4 +1,4 @@
-"""The state that training changes: adapter, optimizer, EMA weights, step and counters."""
+"""The state that training changes: adapter, optimizer, the teachers' weights, step and counters."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vigos_cli.generation.engine import Engine
 from vigos_cli.models.out_of_memory import in_phase
 from vigos_cli.models.peak_memory import PhasePeaks
 from vigos_cli.models.student import Student
+from vigos_cli.supervision.teacher_weights import TeacherWeights, load_other_checkpoints
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Learner:
 
     student: Student
     optimizer: torch.optim.Optimizer
-    ema: dict[str, Tensor] | None  # the teachers' adapter under teacher=ema
+    teachers: TeacherWeights
     engine: Engine | None = None  # samples the rollouts; None: the student in this process
     step: int = 0  # optimizer steps taken
     counts: Counter[str] = field(default_factory=Counter)  # rules applied to samples, rollouts and steps
@@ -48,14 +49,12 @@ class Learner:
             torch.cuda.synchronize(self.student.device)
         return time.perf_counter()
 
-    def update(self, lr: float, ema_decay: float) -> None:
-        """Step the optimizer with this learning rate, then move the EMA weights towards the adapter."""
+    def update(self, lr: float) -> None:
+        """Step the optimizer with this learning rate; the teachers' averages and copies follow."""
         for settings in self.optimizer.param_groups:
             settings["lr"] = lr
         self.optimizer.step()
-        if self.ema is not None:
-            for name, p in self.student.adapter.items():
-                self.ema[name].lerp_(p.data, 1 - ema_decay)
+        self.teachers.follow(self.student, self.step + 1)
 
 
 def make_learner(student: Student, config: DistillRun) -> Learner:
@@ -63,10 +62,9 @@ def make_learner(student: Student, config: DistillRun) -> Learner:
     optimizer = _make_optimizer(list(student.adapter.values()), config.trainer)
     if config.trainer.gradient_checkpointing:
         student.recompute_activations()
-    ema = None
-    if config.teacher.weights == "ema":
-        ema = {name: value.to(student.device) for name, value in student.adapter_state().items()}
-    return Learner(student, optimizer, ema)
+    teachers = TeacherWeights.of_run(student, config.routing, config.teacher)
+    load_other_checkpoints(teachers, student, config)
+    return Learner(student, optimizer, teachers)
 
 
 def _make_optimizer(parameters: list[Tensor], trainer: TrainerConfig) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ from vigos_cli.models.adapter_loading import copy_saved_tensors
 from vigos_cli.reporting.measures import evaluations
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.best_adapter import best_step, save_best
-from vigos_cli.training.checkpoint import load_checkpoint, save_checkpoint, saved_steps
+from vigos_cli.training.checkpoint import KEPT, load_checkpoint, save_checkpoint, saved_steps
 from vigos_cli.training.collapse import collapse
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import total_steps
@@ -118,7 +118,7 @@ def save_learner(learner: Learner, out: Path) -> None:
                 learner.step,
                 adapter=learner.student.adapter_state(),
                 optimizer=learner.optimizer,
-                ema=learner.ema,
+                kept=learner.teachers.state(),
                 state={"counts": learner.counts, "seconds": learner.seconds},
             )
     process_group.wait()
@@ -132,8 +132,8 @@ def resume_learner(learner: Learner, out: Path) -> None:
     file = places[-1] / "adapter.safetensors"
     # The adapter is loaded first: if shapes differ, its error names the tensor; the optimizer's does not.
     learner.student.load_adapter_state(read_tensors(file), file)
-    ema, state = load_checkpoint(places[-1], learner.optimizer)
-    if learner.ema is not None and ema is not None:
-        copy_saved_tensors(learner.ema, ema, places[-1] / "ema.safetensors")
+    kept, state = load_checkpoint(places[-1], learner.optimizer)
+    if learner.teachers.kept:
+        copy_saved_tensors(learner.teachers.state(), kept, places[-1] / KEPT)
     learner.step = state["step"]
     learner.counts, learner.seconds = Counter(state["counts"]), defaultdict(float, state["seconds"])

@@ -9,19 +9,21 @@ Settings that contradict each other are refused earlier, in `vigos_cli.config.sc
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from vigos_cli.config.schema import DistillRun
+from vigos_cli.config.supervision_terms import trains
 from vigos_cli.data.holdout import Holdout
-from vigos_cli.method.routing import trains
+from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError
 
 PATIENCE = 3  # steps in a row without a usable row after which a run stops
 HINTS = {
     "prompt_too_long": "raise model.max_prompt, or lower model.max_pixels",
-    "no_other_answer": "all rows have the same answer, so routing.reference_text=other_answer has no other",
+    "no_other_answer": "all rows have the same answer, so routing=other_answer has no other",
 }
 
 
@@ -35,7 +37,7 @@ def notes(config: DistillRun, rows: int, held: Holdout | None = None) -> list[st
 
 
 def _of_settings(config: DistillRun, rows: int) -> list[str]:
-    if config.routing.completion == "two_pass":
+    if config.routing.student.writes == "caption":
         return []  # this control measures the student and never trains it
     if not trains(config.routing):
         return [f"routing={config.routing.name}: no token has a teacher, so nothing is trained"]
@@ -54,9 +56,22 @@ class EmptySteps:
     def __init__(self, steps: int):
         self.limit, self.steps = min(PATIENCE, steps), 0
         self.rules: Counter[str] = Counter()
+        self.unsupervised = 0  # steps in a row in which no token had a teacher
+
+    def _see_supervision(self, line: Mapping[str, Any]) -> None:
+        """Warn once if the rollouts of several steps in a row have no supervised token."""
+        nothing = line["rollouts"] and not line.get("supervised_tokens")
+        self.unsupervised = self.unsupervised + 1 if nothing else 0
+        if self.unsupervised == self.limit and process_group.rank() == 0:
+            print(
+                f"vigos: no token of {self.limit} steps in a row is supervised: does a rollout have the "
+                "sibling, or disagree, as the routing asks?",
+                file=sys.stderr,
+            )
 
     def see(self, line: Mapping[str, Any]) -> None:
         """Check the report of one step. Raises UserError, on all processes at the same step."""
+        self._see_supervision(line)
         if line["rollouts"]:
             self.steps = 0
             self.rules.clear()

@@ -7,30 +7,32 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from vigos_cli.evaluation.rollout_grading import is_right
+from vigos_cli.config.schema import RoutingConfig
 from vigos_cli.method.losses import TokenStats
+from vigos_cli.method.routing import fallback_teachers
 from vigos_cli.models.peak_memory import peak_gib
-from vigos_cli.supervision.batches import Prepared
-from vigos_cli.supervision.contexts import Supervised, supervised_tokens
+from vigos_cli.supervision.contexts import Supervised
+from vigos_cli.supervision.loss_calls import Call
+from vigos_cli.supervision.prepared import Prepared
+from vigos_cli.supervision.rollout_grading import is_right
 from vigos_cli.training.learner import Learner
-from vigos_cli.types import Role
 from vigos_cli.utils import process_group
 
 
 class StepReport:
     """Collects the figures of one step: create it before the step, and call `line` after the step."""
 
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
+    def __init__(self, learner: Learner, routing: RoutingConfig) -> None:
+        self.learner, self.routing = learner, routing
         self.seconds_before = learner.seconds.copy()
-        self.loss: defaultdict[str, float] = defaultdict(float)  # by teacher
+        self.loss: defaultdict[str, float] = defaultdict(float)  # by teacher or target
         self.tokens: Counter[str] = Counter()  # supervised tokens by kind
         self.sums: defaultdict[str, float] = defaultdict(float)  # divergence by kind; clipped, silent tokens
 
-    def add(self, role: Role, loss: float, stats: TokenStats, micro: Sequence[Supervised]) -> None:
-        """Add the tokens that one teacher supervises in one micro-batch."""
-        self.loss[role] += loss
-        kinds = [term.kind for _, _, term in supervised_tokens(micro, role)]
+    def add(self, call: Call, loss: float, stats: TokenStats) -> None:
+        """Add the tokens of one call in one micro-batch."""
+        self.loss[call.by] += loss
+        kinds = [term.kind for term in call.terms]
         for kind, value in zip(kinds, stats.divergence_N.tolist(), strict=True):
             self.tokens[kind] += 1
             self.sums[kind] += value
@@ -58,7 +60,7 @@ class StepReport:
             "step": self.learner.step,
             "lr": lr,
             "grad_norm": grad_norm if isfinite(grad_norm) else None,
-            **_describe_rollouts(prepared, rows),
+            **_describe_rollouts(prepared, rows, fallback_teachers(self.routing)),
             **self._describe_loss(),
             **{f"seconds/{phase}": round(value, 4) for phase, value in seconds.items()},
             **{f"tokens_per_second/{phase}": rate for phase, rate in rates.items()},
@@ -71,7 +73,7 @@ class StepReport:
         loss = process_group.sum_counts(self.loss)
         sums, tokens = process_group.sum_counts(self.sums), process_group.sum_counts(self.tokens)
         supervised = tokens.pop("all", 0)
-        line = {f"loss/{role}": value for role, value in sorted(loss.items())}
+        line = {f"loss/{by}": value for by, value in sorted(loss.items())}
         line["loss"] = sum(loss.values())
         line |= {f"divergence/{kind}": sums[kind] / n for kind, n in sorted(tokens.items())}
         if supervised:
@@ -91,14 +93,16 @@ def _rollout_counts(rows: Sequence[Supervised]) -> Counter[str]:
     return counts
 
 
-def _describe_rollouts(prepared: Sequence[Prepared], rows: Sequence[Supervised]) -> dict[str, float]:
+def _describe_rollouts(
+    prepared: Sequence[Prepared], rows: Sequence[Supervised], fallback: frozenset[str]
+) -> dict[str, float]:
     """Valid, fallback and cut-off rates, accuracy and lengths of a step's rollouts."""
     samples = {item.key: item.sample for item in prepared}
     sums = Counter(rollouts=0)
     for row in rows:
         sums["rollouts"] += 1
         sums["valid"] += row.segments.valid
-        sums["fallback"] += bool(row.terms_of(Role.REFERENCE))
+        sums["fallback"] += any(term.by in fallback for term in row.terms)
         sums["right"] += is_right(samples[row.rollout.sample_id], row.segments)
         sums["cut_off"] += not row.rollout.finished
         sums["tokens"] += len(row.rollout.ids)

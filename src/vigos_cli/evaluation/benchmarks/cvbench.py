@@ -19,8 +19,9 @@ from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import Figure, any_right, cluster, composite, summary
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.row_parsing import letter, list_field, required_field, text_field
+from vigos_cli.evaluation.row_parsing import list_field, required_field, text_field
 from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.question_options import letter
 from vigos_cli.grading.response_verdicts import by_letter
 from vigos_cli.types import Sample, Verdict
 

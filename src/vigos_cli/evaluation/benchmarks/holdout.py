@@ -6,9 +6,9 @@ The rows themselves are chosen by `vigos_cli.data.holdout`. Rows that share a pi
 from __future__ import annotations
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.row_parsing import options_for
+from vigos_cli.grading.question_options import options_for
 from vigos_cli.grading.response_verdicts import by_grading
-from vigos_cli.method.prompts import reference_text
+from vigos_cli.method.reference_text import reference_text
 from vigos_cli.types import Sample, Verdict
 
 

@@ -16,8 +16,6 @@ from collections.abc import Iterator
 
 from vigos_cli.evaluation.interface import Adapter
 from vigos_cli.evaluation.row_parsing import (
-    inlined,
-    letter,
     mapping_field,
     paragraphs,
     required_field,
@@ -26,6 +24,7 @@ from vigos_cli.evaluation.row_parsing import (
 )
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.grading.normal import plain
+from vigos_cli.grading.question_options import inlined, letter
 from vigos_cli.grading.response_verdicts import answer_of, by_grading, by_letter, no_answer
 from vigos_cli.types import Sample, Verdict
 

@@ -20,14 +20,9 @@ from typing import Any
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.row_parsing import (
-    letter,
-    list_field,
-    question_and_images,
-    required_field,
-    text_field,
-)
+from vigos_cli.evaluation.row_parsing import list_field, question_and_images, required_field, text_field
 from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.question_options import letter
 from vigos_cli.grading.response_verdicts import best, by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 

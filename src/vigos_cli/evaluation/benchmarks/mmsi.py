@@ -14,8 +14,9 @@ from collections.abc import Iterator
 
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.row_parsing import inlined, letter, paragraphs, required_field, without_marks
+from vigos_cli.evaluation.row_parsing import paragraphs, required_field, without_marks
 from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.question_options import inlined, letter
 from vigos_cli.grading.response_verdicts import answer_of, by_letter, no_answer
 from vigos_cli.types import Sample, Verdict
 

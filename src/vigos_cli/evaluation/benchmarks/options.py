@@ -21,8 +21,9 @@ from itertools import takewhile
 from typing import Any
 
 from vigos_cli.data.images import BadRow
-from vigos_cli.evaluation.row_parsing import inlined, letter, list_field
+from vigos_cli.evaluation.row_parsing import list_field
 from vigos_cli.evaluation.row_reader import Row
+from vigos_cli.grading.question_options import inlined, letter
 
 LETTERS = [letter(i) for i in range(26)]
 LABELLED = re.compile(r"\(?([A-Z])[.:)]\s*(.+)", re.DOTALL)

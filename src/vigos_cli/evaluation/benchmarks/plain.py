@@ -30,13 +30,13 @@ from vigos_cli.evaluation.interface import Adapter
 from vigos_cli.evaluation.row_parsing import (
     labelled,
     list_field,
-    options_for,
     paragraphs,
     question_and_images,
     required_field,
     text_field,
 )
 from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.question_options import options_for
 from vigos_cli.grading.response_verdicts import best, by_grading
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError, nearest

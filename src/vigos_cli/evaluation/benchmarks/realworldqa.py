@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.row_parsing import inlined, letter, required_field
+from vigos_cli.evaluation.row_parsing import required_field
 from vigos_cli.evaluation.row_reader import Row, RowReader
+from vigos_cli.grading.question_options import inlined, letter
 from vigos_cli.grading.response_verdicts import by_grading, by_letter
 from vigos_cli.types import Sample, Verdict
 

@@ -117,8 +117,8 @@ def test_a_saved_rollout_has_the_verdict_of_the_graders(tmp_path, monkeypatch):
 
 
 def test_equal_texts_and_priorworld_are_graded_without_a_process(monkeypatch):
-    from vigos_cli.evaluation.rollout_grading import is_right
     from vigos_cli.grading.worker import Pool
+    from vigos_cli.supervision.rollout_grading import is_right
 
     def started(self, gold, answer):
         raise AssertionError(f"asked math-verify about {gold} and {answer}")

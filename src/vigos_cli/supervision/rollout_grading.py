@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from vigos_cli.evaluation.row_parsing import options_for
+from vigos_cli.grading.question_options import options_for
 from vigos_cli.grading.response_verdicts import by_grading
 from vigos_cli.grading.text_equality import same_text
-from vigos_cli.method.prompts import reference_text
+from vigos_cli.method.reference_text import reference_text
 from vigos_cli.types import Sample, Segments, Verdict
 
 
@@ -31,6 +31,11 @@ def is_right(sample: Sample, segments: Segments) -> bool:
     """Whether the answer of a parsed rollout is right."""
     found = verdict(sample, segments)
     return found is not None and found.verdict == "right"
+
+
+def same_answer(one: str, other: str, options: tuple[str, ...] = ()) -> bool:
+    """Whether two answers to one question are the same by the rules of the graders."""
+    return _graded(one, other, options).verdict == "right"
 
 
 @lru_cache(maxsize=4096)  # several rollouts of one prompt often give one answer

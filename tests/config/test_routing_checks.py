@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -210,6 +211,8 @@ def test_what_the_page_allows_is_accepted(change):
 @pytest.fixture
 def vigos(monkeypatch, capsys, tmp_path):
     """Call `vigos distill` with a routing file of one's own; returns the exit code and the output."""
+    # An earlier test of this process may have left a log handler whose stream is closed.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
     monkeypatch.chdir(tmp_path)
 
     def call(text: str, *words: str) -> SimpleNamespace:

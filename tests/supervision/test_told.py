@@ -26,6 +26,7 @@ from vigos_cli.supervision.batches import other_row, prepare
 from vigos_cli.supervision.contexts import supervise_all
 from vigos_cli.supervision.siblings import Group
 from vigos_cli.supervision.told import (
+    PICTURE,
     check_row,
     columns_of_other_row,
     needed_columns,
@@ -287,3 +288,14 @@ def test_priorworld_gives_each_column_to_every_family():
     data = PriorWorld(size=24)
     assert {sample.family for sample in data} >= {"colour", "count", "background"}
     assert needed_columns(table).further == ("cue", "demonstration", "crop")
+
+
+@pytest.mark.parametrize("sees", [{"row": "other"}, {"mask": {"row": "other"}, "area": 0.3}])
+def test_another_row_is_needed_wherever_its_picture_is_seen(sees):
+    """Without it, a row would have no picture to mask, and its teacher would be left out without a word."""
+    supervise = SuperviseConfig(all="a")
+    teacher = RoutingConfig(teachers={"a": TeacherContext(sees=sees, told=["question"])}, supervise=supervise)
+    plain = {"a": TeacherContext(told=["question"])}
+    student = RoutingConfig(student=StudentContext(sees=sees), teachers=plain, supervise=supervise)
+    assert columns_of_other_row(teacher) == columns_of_other_row(student) == {PICTURE}
+    assert columns_of_other_row(RoutingConfig(teachers=plain, supervise=supervise)) == set()

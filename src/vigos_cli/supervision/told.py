@@ -68,11 +68,12 @@ def answer_in_use(item: Prepared, routing: RoutingConfig) -> str:
 
 
 def columns_of_other_row(routing: RoutingConfig) -> set[str]:
-    """The columns of another row that the used teachers are told; `PICTURE` if one sees its pictures."""
+    """The columns of another row that the used teachers are told; `PICTURE` if its pictures are seen."""
     teachers = [routing.teachers[name] for name in used_teachers(routing)]
     told = [entry for teacher in teachers for entry in teacher.told]
     columns = {entry["column"] for entry in told if isinstance(entry, Mapping) and "row" in entry}
-    return columns | {PICTURE for teacher in teachers if teacher.sees == {"row": "other"}}
+    seen = [routing.student.sees, *(teacher.sees for teacher in teachers)]
+    return columns | {PICTURE for sees in seen if picture_source(sees) == {"row": "other"}}
 
 
 def needed_columns(routing: RoutingConfig) -> NeededColumns:

@@ -12,14 +12,12 @@ divergence in nats, and of the gradient in the hidden states relative to its lar
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
+from resident_memory import peak_memory
 from torch import Tensor
 from trl.kernels.chunked_divergence import (  # pyright: ignore[reportMissingImports]  # of the extra `bench`
     ChunkedDivergenceFunction,
@@ -60,23 +58,6 @@ def run(case: str, data: tuple[Tensor, Tensor, Tensor, Tensor], divergence: str)
     return divergence_N.detach(), student_NH.grad
 
 
-def resident(field: str) -> float:
-    """Read VmRSS (now) or VmHWM (peak) of this process, in GB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e9
-
-
-def peak_memory(case: str, args: argparse.Namespace) -> float:
-    """Measure one case in this process. The process must be new."""
-    data = inputs(args)
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # freed but resident memory would hide the memory of the run
-    Path("/proc/self/clear_refs").write_text("5")  # reset VmHWM
-    before = resident("VmRSS")
-    run(case, data, args.divergence)
-    return resident("VmHWM") - before
-
-
 def main() -> None:
     """Print the table, or with --memory-of the peak memory of one case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -89,7 +70,8 @@ def main() -> None:
     parser.add_argument("--memory-of", metavar="CASE", help="print the peak memory of one case, in GB")
     args = parser.parse_args()
     if args.memory_of:
-        print(peak_memory(args.memory_of, args))
+        data = inputs(args)
+        print(peak_memory(lambda: run(args.memory_of, data, args.divergence)) / 1e9)
         return
 
     cases = [*args.chunks, "trl"]

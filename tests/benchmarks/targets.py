@@ -12,15 +12,13 @@ and time is that of the process and not of the clock, so that other load on the 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
 
 import torch
+from resident_memory import peak_memory
 from torch import Tensor
 
 from vigos_cli.method.fused_loss import fused_loss
@@ -69,23 +67,6 @@ def run(case: str, data: Data, args: argparse.Namespace) -> None:
         fused_loss(student_NH, contexts, *rest, chunk=args.chunk, target=target)[0].backward()
 
 
-def resident(field: str) -> float:
-    """Read VmRSS (now) or VmHWM (peak) of this process, in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
-
-
-def peak_memory(case: str, args: argparse.Namespace) -> float:
-    """Measure one case in this process. The process must be new."""
-    data = inputs(args)
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # freed but resident memory would hide the memory of the run
-    Path("/proc/self/clear_refs").write_text("5")  # reset VmHWM
-    before = resident("VmRSS")
-    run(case, data, args)
-    return resident("VmHWM") - before
-
-
 def main() -> None:
     """Print the table, or with --memory-of the peak memory of one case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -101,7 +82,8 @@ def main() -> None:
     parser.add_argument("--memory-of", metavar="CASE", help="print the peak memory of one case, in MB")
     args = parser.parse_args()
     if args.memory_of:
-        print(peak_memory(args.memory_of, args))
+        data = inputs(args)
+        print(peak_memory(lambda: run(args.memory_of, data, args)) / 1e6)
         return
 
     cases = ["plain", *(args.cases or TARGETS[args.contexts])]

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -203,9 +203,9 @@ class FakeVllm(Loopback):
             1.0 if greedy else params["top_p"],
             0 if greedy else max(0, params["top_k"]),
         )
-        (rollout,) = roll_out(
-            student, SamplingJob([Request("", prompt)], sampling, key=(params.get("seed"),), batch=1)
-        )
+        wanted, key = "logprobs" in params, (params.get("seed"),)
+        job = SamplingJob([Request("", prompt)], sampling, key, batch=1, log_probs=wanted)
+        (rollout,) = roll_out(student, job)
         sampled = list(rollout.ids)
         if "slot_drawn" in self.traps:
             sampled[0] = self.base.base.config.image_token_id
@@ -214,6 +214,8 @@ class FakeVllm(Loopback):
             "token_ids": sampled,
             "finish_reason": "stop" if rollout.finished else "length",
         }
+        if "logprobs" in params:
+            choice["logprobs"] = {"content": logprobs_of(rollout.ids, rollout.log_p)}
         read = len(ids) + ("more" in self.traps)
         reply = {"choices": [choice], "usage": {"prompt_tokens": read}, "prompt_logprobs": None}
         if params.get("prompt_logprobs") is not None:
@@ -236,6 +238,13 @@ class FakeVllm(Loopback):
                 }
             )
         return rows
+
+
+def logprobs_of(ids: Sequence[int], log_p: Sequence[float]) -> list[dict[str, Any]]:
+    entries = [
+        {"token_id": token, "logprob": value, "rank": 1} for token, value in zip(ids, log_p, strict=True)
+    ]
+    return [{**entry, "top_logprobs": [entry]} for entry in entries]
 
 
 def as_json(reply: dict[str, Any]) -> Reply:

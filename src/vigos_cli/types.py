@@ -94,6 +94,7 @@ class Rollout:
     finished: bool  # an end-of-turn token was sampled before the length limit
     wrote: int = 0  # the engine's own count of tokens, if `ids` are not known
     refused: str = ""  # the reason, if a server refused to answer
+    log_p: tuple[float, ...] = ()  # of each id, before temperature and cuts; () if the sampler gave none
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,3 +370,37 @@ def test_image_slots_are_found_at_their_positions_in_our_ids(ours, theirs, place
         found = vllm_protocol._places(runs, theirs, ours, frozenset({5, 3}))
         assert [(place["offset"], place["length"]) for place in found] == places
         assert all("is_embed" in place for place in found)
+
+
+# ---------------------------------------------------------------- log-probabilities of the sampled tokens
+
+
+def test_a_step_reports_the_gap_between_server_and_trainer(vllm, tmp_path):
+    steps = ("trainer.steps=2", "trainer.batch=4", "bench.samples=0", "bench.tasks.priorworld.rows=1")
+    summary = distill(distill_config(*over_http(vllm), *steps, f"out={tmp_path / 'run'}"))
+    for line in lines(tmp_path / "run" / "metrics.jsonl"):
+        assert line["sampler_gap/tokens"] == line["supervised_tokens"] > 0
+        assert line["sampler_gap/max"] < 1e-4
+    assert summary and summary["sampler_gap"]["max"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    "content, found",
+    [
+        ([{"token_id": 5, "logprob": -1.0}, {"token_id": 6, "logprob": -2.0}], [-1.0, -2.0]),
+        ([{"token_id": 5, "logprob": -1.0}, {"token_id": 6, "logprob": -2.0}, {"token_id": 7}], [-1.0, -2.0]),
+        ([{"token_id": 5, "logprob": -1.0}], []),
+        ([{"token_id": 5, "logprob": None}, {"token_id": 6, "logprob": -2.0}], []),
+        ([{"token": "token_id:5", "logprob": -1.0}], []),
+        (None, []),
+    ],
+)
+def test_log_probabilities_that_are_missing_are_no_error(content, found):
+    reply = {"choices": [{"logprobs": content and {"content": content}}]}
+    assert vllm_protocol.completion_log_probs(reply, (5, 6)) == found
+
+
+def test_log_probabilities_of_other_tokens_are_an_error():
+    content = [{"token_id": 5, "logprob": -1.0}, {"token_id": 9, "logprob": -2.0}]
+    with pytest.raises(UserError, match="of other tokens"):
+        vllm_protocol.completion_log_probs({"choices": [{"logprobs": {"content": content}}]}, (5, 6))

@@ -19,6 +19,8 @@ LINES = [
         "loss/reasoning": 0.5,
         **({"loss/my own teacher": 0.75} if step > 2 else {}),
         "divergence/answer": 0.25,
+        "grad_norm": None if step == 2 else step / 2,
+        "sampler_gap/mean": 1e-4 * step,
     }
     for step in range(1, 5)
 ]
@@ -54,11 +56,14 @@ def points(axis: Any, label: str) -> list[list[float]]:
 
 def test_every_figure_of_a_step_has_its_panel(figure):
     axes = figure({0: {}, 4: {}})
-    assert len(axes) == 6
+    assert len(axes) == 8
     assert points(axes["Rollouts"], "valid") == [[1, 2, 3, 4], [0.9, 0.8, 0.7, 0.6]]
     assert points(axes["Length of rollouts"], "mean of a step")[1] == [101, 102, 103, 104]
     assert labels(axes["Clipped and cut off"]) == {"tokens above the clip", "rollouts cut off"}
     assert points(axes["Clipped and cut off"], "rollouts cut off")[1] == [0.025, 0.05, 0.075, 0.1]
+    assert points(axes["Norm of the gradient"], "of the adapter") == [[1, 3, 4], [0.5, 1.5, 2.0]]
+    gap = axes["Sampler against trainer, sampled tokens"]
+    assert labels(gap) == {"mean of a step"} and gap.get_yscale() == "log"
     assert labels(axes["Loss by teacher"]) == {"reasoning", "my own teacher"}
     assert points(axes["Loss by teacher"], "my own teacher") == [[3, 4], [0.75, 0.75]]
 

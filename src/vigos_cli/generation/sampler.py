@@ -54,6 +54,7 @@ class SamplingJob:
     key: tuple[object, ...]  # the random numbers are a hash of this key, the sample and the draw
     batch: int  # sequences generated at once in process; a server chooses its own batches
     done: Callable[[int, Rollout], object] | None = None  # called with each rollout when it is ready
+    log_probs: bool = False  # fill `Rollout.log_p`
 
     def server_seed(self, request: Request) -> int:
         """The seed that a server gets for one request."""
@@ -61,15 +62,28 @@ class SamplingJob:
 
 
 class KeyedChoice(LogitsProcessor):
-    """Leaves one token possible: the one drawn, or the most likely."""
+    """Leaves one token possible: the one drawn, or the most likely.
 
-    def __init__(self, noise_BT: Tensor | None, sampling: Sampling, banned: Sequence[int], prompt_width: int):
+    With `log_probs`, `log_p_TB` collects their log-probabilities, before temperature and cuts.
+    """
+
+    def __init__(
+        self,
+        noise_BT: Tensor | None,
+        sampling: Sampling,
+        banned: Sequence[int],
+        prompt_width: int,
+        *,
+        log_probs: bool = False,
+    ):
         self.noise_BT, self.sampling, self.banned = noise_BT, sampling, list(banned)
-        self.prompt_width = prompt_width
+        self.prompt_width, self.log_probs = prompt_width, log_probs
+        self.log_p_TB: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         """Scores (B, V) -> the same with one finite entry a row."""
         scores = scores.float()
+        sums_B1 = scores.logsumexp(-1, keepdim=True) if self.log_probs else None
         scores[:, self.banned] = -torch.inf
         if self.noise_BT is None:
             chosen = scores.argmax(-1)
@@ -77,6 +91,8 @@ class KeyedChoice(LogitsProcessor):
             chosen = sample_tokens(
                 scores, self.noise_BT[:, input_ids.shape[1] - self.prompt_width], self.sampling
             )
+        if sums_B1 is not None:
+            self.log_p_TB.append((scores.gather(1, chosen[:, None]) - sums_B1)[:, 0])
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
@@ -105,17 +121,18 @@ def roll_out(student: Student, job: SamplingJob) -> list[Rollout]:
     progress = JobProgress()
     for start in range(0, len(order), job.batch):
         rows = order[start : start + job.batch]
-        sampled = _generate(student, [requests[i] for i in rows], job.sampling, job.key, progress)
-        for i, ids in zip(rows, sampled, strict=True):
-            rollouts[i] = as_rollout(student, requests[i], ids)
+        for i, (ids, log_p) in zip(rows, _generate(student, job, rows, progress), strict=True):
+            rollouts[i] = as_rollout(student, requests[i], ids, log_p)
             progress.finished(rollouts[i])
             if job.done:
                 job.done(i, rollouts[i])
     return [rollouts[i] for i in range(len(requests))]
 
 
-def as_rollout(student: Student, request: Request, ids: Sequence[int]) -> Rollout:
-    """Decode sampled ids into a rollout."""
+def as_rollout(
+    student: Student, request: Request, ids: Sequence[int], log_p: Sequence[float] = ()
+) -> Rollout:
+    """Decode sampled ids into a rollout; `log_p` are the sampler's log-probabilities, if they are known."""
     text, ends = decoder(student.tokenizer).decode((*request.prompt.prefill, *ids))
     return Rollout(
         sample_id=request.sample_id,
@@ -125,6 +142,7 @@ def as_rollout(student: Student, request: Request, ids: Sequence[int]) -> Rollou
         text=text,
         ends=ends,
         finished=bool(ids) and ids[-1] in student.stop_ids,
+        log_p=tuple(log_p),
     )
 
 
@@ -135,19 +153,20 @@ def decoder(tokenizer: Any) -> Decoder:
 
 
 def _generate(
-    student: Student,
-    requests: Sequence[Request],
-    sampling: Sampling,
-    key: tuple[object, ...],
-    progress: JobProgress,
-) -> list[tuple[int, ...]]:
+    student: Student, job: SamplingJob, rows: Sequence[int], progress: JobProgress
+) -> list[tuple[tuple[int, ...], list[float]]]:
+    """Sample these rows of the job as one batch; return their ids and log-probabilities (or [])."""
+    requests, sampling = [job.requests[i] for i in rows], job.sampling
     prompts = [request.prompt for request in requests]
     inputs = student.batch([prompt.ids for prompt in prompts], prompts, pad_left=True)
     width = inputs["input_ids"].shape[1]
     noise_BT = None
     if sampling.temperature > 0:
-        rows = [rng.uniforms(*key, r.sample_id, r.draw, count=sampling.max_new_tokens) for r in requests]
-        noise_BT = torch.from_numpy(np.stack(rows)).to(student.device)
+        noises = [
+            rng.uniforms(*job.key, r.sample_id, r.draw, count=sampling.max_new_tokens) for r in requests
+        ]
+        noise_BT = torch.from_numpy(np.stack(noises)).to(student.device)
+    choice = KeyedChoice(noise_BT, sampling, student.banned_ids, width, log_probs=job.log_probs)
     with without_generation_config(student.base):
         output = student.base.generate(
             **inputs,
@@ -159,13 +178,14 @@ def _generate(
                 use_cache=True,
             ),
             logits_processor=LogitsProcessorList(
-                [
-                    KeyedChoice(noise_BT, sampling, student.banned_ids, width),
-                    progress.inside(width, student.stop_ids, sampling.max_new_tokens),
-                ]
+                [choice, progress.inside(width, student.stop_ids, sampling.max_new_tokens)]
             ),
         )
-    return [until_stop(row, student.stop_ids) for row in output[:, width:].tolist()]
+    turns = [until_stop(row, student.stop_ids) for row in output[:, width:].tolist()]
+    if not job.log_probs:
+        return [(ids, []) for ids in turns]
+    log_p_BT = torch.stack(choice.log_p_TB, dim=1).tolist()
+    return [(ids, log_p[: len(ids)]) for ids, log_p in zip(turns, log_p_BT, strict=True)]
 
 
 @contextmanager

@@ -68,7 +68,8 @@ class VllmEngine:
                 except RequestRefused as error:
                     raise RequestRefused(error.status, f"{error} to item {request.sample_id}") from None
                 ids = vllm_protocol.completion_ids(reply, self._student.stop_ids, self._slots)
-                rollouts[i] = as_rollout(self._student, request, ids)
+                log_p = vllm_protocol.completion_log_probs(reply, ids) if job.log_probs else ()
+                rollouts[i] = as_rollout(self._student, request, ids, log_p)
                 progress.finished(rollouts[i])
                 if job.done:
                     job.done(i, rollouts[i])
@@ -104,6 +105,8 @@ class VllmEngine:
             "stop_token_ids": sorted(self._student.stop_ids),
             "logit_bias": {str(i): -100.0 for i in sorted(self._slots)},
         }
+        if job.log_probs:
+            params["logprobs"] = 0  # of the sampled token alone
         if sampling.temperature > 0:
             params |= {"top_p": sampling.top_p, "top_k": sampling.top_k or -1}
         return params

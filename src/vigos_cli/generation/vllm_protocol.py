@@ -90,6 +90,23 @@ def completion_ids(reply: dict[str, Any], stop_ids: frozenset[int], slots: froze
     return turn
 
 
+def completion_log_probs(reply: dict[str, Any], ids: Sequence[int]) -> list[float]:
+    """The server's log-probabilities of the sampled ids, before temperature and cuts; [] if it sends none.
+
+    Raises UserError if they belong to other tokens.
+    """
+    entries = (reply["choices"][0].get("logprobs") or {}).get("content") or ()
+    if not entries:
+        return []
+    try:
+        if any(entry["token_id"] != token for entry, token in zip(entries, ids, strict=False)):
+            raise UserError(f"rollout: the log-probabilities in the reply of {GENERATE} are of other tokens")
+        found = [float(entry["logprob"]) for entry in entries[: len(ids)]]
+    except (LookupError, TypeError, ValueError):
+        return []
+    return found if len(found) == len(ids) else []
+
+
 async def prompt_logprobs(server: Server, model: str, prompt: Prompt, features: Features) -> list[float]:
     """The server's log-probability of every prompt token except the first."""
     params = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}

@@ -154,6 +154,13 @@ def top_k_entries(logp_NV: Tensor, logq_NV: Tensor, k: int, of: str, tail: str) 
     return torch.cat([p_Nk, rest_p], -1), torch.cat([q_Nk, rest_q], -1)
 
 
+def _plain_logp(logits_NV: Tensor, logp_NV: Tensor, index_N: Tensor, temperature: float) -> Tensor:
+    """The log-probability (N,) of each token at temperature 1; `logp_NV` is that at `temperature`."""
+    if temperature == 1:
+        return _at(logp_NV, index_N)[:, 0]
+    return (_at(logits_NV, index_N) - logits_NV.logsumexp(-1, keepdim=True))[:, 0]
+
+
 def _at(log_NV: Tensor, index_N: Tensor) -> Tensor:
     return log_NV.gather(-1, index_N[:, None])
 
@@ -237,8 +244,8 @@ class TokenStats:
     divergence_N: Tensor  # before the clip
     clipped_N: Tensor  # bool: the clip changed something
     silent_N: Tensor  # bool: the clip left no gradient
-    student_logp_N: Tensor  # of the sampled token, at the loss's temperature
-    teacher_logp_N: Tensor  # the same, -inf outside a target's support; 0 if there is no teacher
+    student_logp_N: Tensor  # of the sampled token, before the loss's temperature
+    teacher_logp_N: Tensor  # at the loss's temperature; -inf outside a target's support, 0 without teacher
 
     @classmethod
     def empty(cls, n: int, device: torch.device) -> TokenStats:
@@ -260,12 +267,10 @@ def score(
 
     `teacher_NV` is None for the divergences without a teacher.
     """
-    logp_NV = (student_NV / spec.temperature).log_softmax(-1)
     if teacher_NV is not None:
-        return _score(logp_NV, (teacher_NV / spec.temperature).log_softmax(-1), sampled_N, spec)
+        return _score(student_NV, (teacher_NV / spec.temperature).log_softmax(-1), sampled_N, spec)
     assert spec.divergence in WITHOUT_TEACHER, f"{spec.divergence} needs a teacher"
-    # These divergences never read logq; they get the student's, so that all divergences have one signature.
-    cost_N, stats = _score(logp_NV, logp_NV, sampled_N, spec)
+    cost_N, stats = _score(student_NV, None, sampled_N, spec)
     return cost_N, replace(stats, teacher_logp_N=torch.zeros_like(stats.student_logp_N))
 
 
@@ -277,15 +282,17 @@ def score_target(
     The temperature divides only the student's logits. A number close to minus infinity takes the place of
     -inf, because 0 * -inf is NaN.
     """
-    logp_NV = (student_NV / spec.temperature).log_softmax(-1)
-    cost_N, stats = _score(logp_NV, logq_NV.clamp(min=NEVER), sampled_N, spec)
+    cost_N, stats = _score(student_NV, logq_NV.clamp(min=NEVER), sampled_N, spec)
     return cost_N, replace(stats, teacher_logp_N=_at(logq_NV, sampled_N)[:, 0].detach())
 
 
 def _score(
-    logp_NV: Tensor, logq_NV: Tensor, sampled_N: Tensor, spec: DivergenceSpec
+    student_NV: Tensor, logq_NV: Tensor | None, sampled_N: Tensor, spec: DivergenceSpec
 ) -> tuple[Tensor, TokenStats]:
-    """Cost and statistics from log-probabilities."""
+    """Cost and statistics from the student's logits and the teacher's log-probabilities."""
+    logp_NV = (student_NV / spec.temperature).log_softmax(-1)
+    if logq_NV is None:  # never read; so that all divergences have one signature
+        logq_NV = logp_NV
     p_NK, q_NK = logp_NV, logq_NV
     if spec.top_k is not None and spec.divergence not in OF_SAMPLED_TOKEN:
         p_NK, q_NK = top_k_entries(logp_NV, logq_NV, spec.top_k, spec.top_k_of, spec.tail)
@@ -295,6 +302,6 @@ def _score(
         divergence_N=summands_NK.detach().sum(-1),
         clipped_N=clipped_N,
         silent_N=silent_N,
-        student_logp_N=_at(logp_NV, sampled_N)[:, 0].detach(),
+        student_logp_N=_plain_logp(student_NV.detach(), logp_NV.detach(), sampled_N, spec.temperature),
         teacher_logp_N=_at(logq_NV, sampled_N)[:, 0].detach(),
     )

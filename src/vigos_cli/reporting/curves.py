@@ -1,4 +1,4 @@
-"""Draw `curves.png`: scores, rollouts, lengths, clipped tokens, losses and divergences of a run."""
+"""Draw `curves.png`: scores, rollouts, lengths, clipped tokens, losses, divergences and gaps of a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vigos_cli.reporting.measures import Spread, held_out
 from vigos_cli.utils.files import drafted
 
 SHARE = "share"  # a unit: the axis goes from 0 to 1
+NATS_APART = "nats between both log-probabilities"  # a unit with a logarithmic axis
 PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: (unit, {metric: label})
     "Rollouts": (
         SHARE,
@@ -26,6 +27,11 @@ PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: (unit, {metric: labe
         },
     ),
     "Loss by teacher": ("nats per token, weighted", {}),  # by the names that the routing gives them
+    "Sampler against trainer, sampled tokens": (
+        NATS_APART,
+        {"sampler_gap/mean": "mean of a step", "sampler_gap/max": "largest of a step"},
+    ),
+    "Norm of the gradient": ("before it is cut to trainer.max_grad_norm", {"grad_norm": "of the adapter"}),
     "Divergence from the teacher by segment": (
         "nats per token, before the clip",
         {
@@ -46,7 +52,7 @@ def draw_curves(
     title: str,
     best: int | None = None,
 ) -> None:
-    """Draw the six panels of a run over its optimizer steps, and write them to `path`.
+    """Draw the eight panels of a run over its optimizer steps, and write them to `path`.
 
     `lines` are those of `metrics.jsonl`; `evaluations` maps a step to the report of its evaluation. `best` is
     the step with the best score, if the run looked for it.
@@ -56,7 +62,7 @@ def draw_curves(
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 3, figsize=(15, 7.5), constrained_layout=True)
+    figure, axes = pyplot.subplots(2, 4, figsize=(20, 7.5), constrained_layout=True)
     _draw_held_out(axes.flat[0], evaluations, best)
     taught = {key: key.removeprefix("loss/") for line in lines for key in line if key.startswith("loss/")}
     for axis, (name, (unit, metrics)) in zip(axes.flat[1:], PANELS.items(), strict=True):
@@ -78,6 +84,8 @@ def _draw_metrics(
     axis.set(title=title, xlabel="optimizer step", ylabel=unit)
     if unit == SHARE:
         axis.set_ylim(-0.03, 1.03)
+    elif unit == NATS_APART and axis.lines:
+        axis.set_yscale("log")
     elif unit == "tokens":
         axis.set_ylim(bottom=0)
     if axis.lines:

@@ -34,7 +34,8 @@ def sample_rollouts(
     ]
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k)
     key = (config.seed, "rollout", step)
-    rollouts = engine.roll_out(SamplingJob([r for _, r in requests], sampling, key, rollout.batch))
+    job = SamplingJob([r for _, r in requests], sampling, key, rollout.batch, log_probs=True)
+    rollouts = engine.roll_out(job)
     if config.routing.student.writes == "reference":
         rollouts = [
             reference_completion(student, prompter, item, rollout)

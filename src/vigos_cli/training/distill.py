@@ -47,6 +47,7 @@ from vigos_cli.training.held_rows import hold_back
 from vigos_cli.training.learner import Learner, make_learner
 from vigos_cli.training.loop import resume_learner, train
 from vigos_cli.training.preflight import EmptySteps, notes
+from vigos_cli.training.sampler_gap import GapWatch
 from vigos_cli.training.schedule import total_steps
 from vigos_cli.training.summary import summarise_run, write_results
 from vigos_cli.training.tracking import Tracker
@@ -196,7 +197,7 @@ def _train(
     """
     out, steps = Path(config.out), total_steps(config, len(batches.data))
     lines = tracker.lines if tracker else ()
-    watch, empty = ClipWatch(config.loss, lines), EmptySteps(steps)
+    watch, gap, empty = ClipWatch(config.loss, lines), GapWatch(config, lines), EmptySteps(steps)
     if tracker and learner.step < steps and not config.trainer.stop_on_collapse:
         # The run may have been stopped at this step; the results of that end are no longer those of its end.
         shutil.rmtree(out / "after", ignore_errors=True)
@@ -208,6 +209,7 @@ def _train(
             if tracker:
                 tracker.log(line)
                 watch.warn(line)
+                gap.warn(line)
             empty.see(line)
 
         def measure() -> dict[str, Any]:

@@ -67,7 +67,7 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
                     with learner.timed("loss"):  # its time is also part of "learn"
                         part, stats = score_call(call, read)
                     loss = loss + part
-                    report.add(call, float(part.detach()), stats)
+                    report.add(call, float(part.detach()), stats, micro)
                 (loss * scale).backward()
                 student.net.eval()
 

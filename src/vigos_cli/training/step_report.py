@@ -16,6 +16,7 @@ from vigos_cli.supervision.loss_calls import Call
 from vigos_cli.supervision.prepared import Prepared
 from vigos_cli.supervision.rollout_grading import is_right
 from vigos_cli.training.learner import Learner
+from vigos_cli.training.sampler_gap import SamplerGap
 from vigos_cli.utils import process_group
 
 
@@ -28,9 +29,11 @@ class StepReport:
         self.loss: defaultdict[str, float] = defaultdict(float)  # by teacher or target
         self.tokens: Counter[str] = Counter()  # supervised tokens by kind
         self.sums: defaultdict[str, float] = defaultdict(float)  # divergence by kind; clipped, silent tokens
+        self.gap = SamplerGap()
 
-    def add(self, call: Call, loss: float, stats: TokenStats) -> None:
-        """Add the tokens of one call in one micro-batch."""
+    def add(self, call: Call, loss: float, stats: TokenStats, rows: Sequence[Supervised]) -> None:
+        """Add the tokens of one call in the micro-batch `rows`."""
+        self.gap.add(call, stats, rows)
         self.loss[call.by] += loss
         kinds = [term.kind for term in call.terms]
         for kind, value in zip(kinds, stats.divergence_N.tolist(), strict=True):
@@ -62,6 +65,7 @@ class StepReport:
             "grad_norm": grad_norm if isfinite(grad_norm) else None,
             **_describe_rollouts(prepared, rows, fallback_teachers(self.routing)),
             **self._describe_loss(),
+            **self.gap.figures(),
             **{f"seconds/{phase}": round(value, 4) for phase, value in seconds.items()},
             **{f"tokens_per_second/{phase}": rate for phase, rate in rates.items()},
             **{f"counts/{name}": value for name, value in counts.items() if value},

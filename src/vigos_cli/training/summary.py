@@ -16,6 +16,7 @@ from vigos_cli.reporting.terminal_tables import print_before_and_after, print_di
 from vigos_cli.training.best_adapter import best_note
 from vigos_cli.training.clipping import closing_note, zero_gradient_rate
 from vigos_cli.training.learner import Learner
+from vigos_cli.training.sampler_gap import whole_gap
 from vigos_cli.utils import process_group
 from vigos_cli.utils.files import read_lines, write_json
 
@@ -35,6 +36,7 @@ def summarise_run(
         "after": after,
         **_mean_rates(lines),
         "zero_gradient_rate": zero_gradient_rate(lines),
+        "sampler_gap": whole_gap(lines),
         "counts": dict(learner.counts),
         "quantised_modules": student.quantised_modules,
         "trainable_parameters": sum(p.numel() for p in student.adapter.values()),

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import make_student
+from conftest import distill_config, make_student
 from PIL import Image
 
 from vigos_cli.config.paths import TINY
 from vigos_cli.config.routing_group import STUDENT
+from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob, roll_out
+from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt
 
@@ -43,9 +45,14 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Loopback  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def do_GET(self) -> None:
+        self.reply({})
+
     def do_POST(self) -> None:
+        self.reply(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+
+    def reply(self, body: dict[str, Any]) -> None:
         server = self.server
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with server.lock:
             server.asked.append((self.path, body))
             server.keys.add(self.headers.get("authorization"))
@@ -104,10 +111,13 @@ class Loopback(ThreadingHTTPServer):
 class FakeVllm(Loopback):
     """The routes of vLLM that vigos uses, written after its sources, with the tiny model in this process.
 
+    `scale_out`: started with --enable-scale-out. `content_parts`: the generate route takes pictures, as vLLM
+    0.32 does; an older server ignores the field, and its engine ends if a slot has no image.
     `traps` are errors that a server can make without a message: `slots` (another number of slots for a
-    picture), `ids` (reads another prompt), `more` (reads extra tokens), `ignores` (loads an adapter but does
-    not use it), `part` (uses only a part of it), `weights` (another model), `slot_drawn` (samples an image
-    slot), `cached` (does not return image features).
+    picture), `ids` (reads another prompt), `more` (reads extra tokens), `other` (expands a picture to as many
+    other tokens), `ignores` (loads an adapter but does not use it), `part` (uses only a part of it),
+    `weights` (another model), `near` (a model that is only a little different), `slot_drawn` (samples an
+    image slot), `cached` (does not return image features).
     """
 
     def __init__(self, name: str = str(TINY)) -> None:
@@ -116,6 +126,7 @@ class FakeVllm(Loopback):
         self.models: dict[str, Student] = {name: self.base}
         self.loaded: list[str] = []
         self.traps: set[str] = set()
+        self.scale_out = self.content_parts = True
 
     def answer(self, path: str, body: dict[str, Any]) -> Reply:
         with self.lock:  # the requests share one torch model
@@ -124,14 +135,34 @@ class FakeVllm(Loopback):
                     return self.load(body["lora_name"], body["lora_path"])
                 case "/v1/unload_lora_adapter":
                     return self.unload(body["lora_name"])
+                case "/v1/models":
+                    return as_json({"object": "list", "data": [{"id": name} for name in self.models]})
+                case "/v1/chat/completions/render" | "/inference/v1/generate" if not self.scale_out:
+                    return refusal(
+                        403,
+                        "Scale-out endpoints are disabled. Restart vllm serve with --enable-scale-out to "
+                        "enable them.",
+                    )
+                case "/inference/v1/generate" if wrong := self.wrong_fields(body):
+                    return refusal(400, wrong)
             if body["model"] not in self.models:
-                return refusal(404, f"The model `{body['model']}` does not exist.")
+                served = next(iter(self.models))
+                return refusal(404, f"The model `{body['model']}` does not exist. Valid aliases: {served}.")
             match path:
                 case "/v1/chat/completions/render":
                     return as_json(self.render(body))
                 case "/inference/v1/generate":
                     return as_json(self.generate(body))
         return Reply(b'{"detail": "Not Found"}', 404)
+
+    def wrong_fields(self, body: dict[str, Any]) -> str:
+        """The message about a field with a wrong value; empty if there is none."""
+        if not self.content_parts or isinstance(body.get("content_parts"), list | None):
+            return ""
+        return (
+            "1 validation error:\n  {'type': 'list_type', 'loc': 'body.content_parts', 'msg': 'Input should "
+            "be a valid list', 'input': '0'}"
+        )
 
     def load(self, name: str, path: str) -> Reply:
         if name in self.loaded:
@@ -152,17 +183,21 @@ class FakeVllm(Loopback):
             return refusal(404, f"The lora adapter '{name}' cannot be found.")
         return Reply(f"Success: LoRA adapter '{name}' removed successfully.".encode())
 
-    def render(self, body: dict[str, Any]) -> dict[str, Any]:
-        (turn,) = body["messages"]
-        urls = [part["image_url"]["url"] for part in turn["content"] if part["type"] == "image_url"]
+    def processed(self, urls: list[str], text: str) -> dict[str, Any]:
+        """What the server's processor makes of pictures and a text with a slot for each."""
         images = [Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) for url in urls]
         if "slots" in self.traps:
             images = [image.resize((image.width * 3, image.height)) for image in images]
+        return self.base.processor(text=[text], images=[images], return_tensors="pt")
+
+    def render(self, body: dict[str, Any]) -> dict[str, Any]:
+        (turn,) = body["messages"]
+        urls = [part["image_url"]["url"] for part in turn["content"] if part["type"] == "image_url"]
         text = self.base.processor.apply_chat_template(
-            [{"role": "user", "content": [*[{"type": "image"}] * len(images), turn["content"][-1]]}],
+            [{"role": "user", "content": [*[{"type": "image"}] * len(urls), turn["content"][-1]]}],
             add_generation_prompt=True,
         )
-        inputs = self.base.processor(text=[text], images=[images], return_tensors="pt")
+        inputs = self.processed(urls, text)
         ids = inputs["input_ids"][0].tolist()
         slot = self.base.base.config.image_token_id
         places, kwargs = [], []
@@ -182,19 +217,35 @@ class FakeVllm(Loopback):
         }
         return {"request_id": "r", "token_ids": ids, "features": features, "sampling_params": {}}
 
+    def expanded(self, ids: list[int], parts: list[dict[str, Any]]) -> tuple[list[int], dict[str, Any]]:
+        """The ids with all slots of the pictures in `parts`, and what the processor made of these."""
+        slot = self.base.base.config.image_token_id
+        assert ids.count(slot) == len(parts)
+        pad = self.base.tokenizer.decode([slot])
+        inputs = self.processed([part["url"] for part in parts], pad * len(parts))
+        merge = self.base.processor.image_processor.merge_size**2
+        lengths = iter((inputs["image_grid_thw"].prod(-1) // merge).tolist())
+        whole = [token for one in ids for token in ([one] * next(lengths) if one == slot else [one])]
+        if "other" in self.traps:
+            whole[-1] += 1
+        return whole, inputs
+
     def generate(self, body: dict[str, Any]) -> dict[str, Any]:
-        ids, params, features = body["token_ids"], body["sampling_params"], body["features"]
-        student, tensors, kinds = self.models[body["model"]], {}, [0] * len(ids)
-        if features:
+        ids, params, features = body["token_ids"], body["sampling_params"], body.get("features")
+        student, tensors, slot = self.models[body["model"]], {}, self.base.base.config.image_token_id
+        if self.content_parts and body.get("content_parts"):
+            ids, inputs = self.expanded(ids, body["content_parts"])
+            tensors = {name: inputs[name] for name in ("pixel_values", "image_grid_thw")}
+        elif features:
             for place in features["mm_placeholders"]["image"]:
-                for i in range(place["offset"], place["offset"] + place["length"]):
-                    assert ids[i] == self.base.base.config.image_token_id
-                    kinds[i] = 1
+                assert {*ids[place["offset"] : place["offset"] + place["length"]]} == {slot}
             parts = [
                 torch.load(io.BytesIO(base64.b64decode(item))) for item in features["kwargs_data"]["image"]
             ]
             pixels, grids = zip(*parts, strict=True)
             tensors = {"pixel_values": torch.cat(pixels), "image_grid_thw": torch.cat(grids)}
+        assert bool(tensors) == (slot in ids), "the engine of a real server ends here"
+        kinds = [int(token == slot) for token in ids]
         prompt = Prompt(STUDENT, tuple(ids), (), tensors, tuple(kinds))
         greedy = params["temperature"] == 0
         sampling = Sampling(
@@ -218,6 +269,8 @@ class FakeVllm(Loopback):
             choice["logprobs"] = {"content": logprobs_of(rollout.ids, rollout.log_p)}
         read = len(ids) + ("more" in self.traps)
         reply = {"choices": [choice], "usage": {"prompt_tokens": read}, "prompt_logprobs": None}
+        if self.content_parts and body.get("return_token_ids"):
+            reply["prompt_token_ids"] = ids
         if params.get("prompt_logprobs") is not None:
             reply["prompt_logprobs"] = self.prompt_logprobs(student, prompt)
         return reply
@@ -228,6 +281,9 @@ class FakeVllm(Loopback):
         logits = (hidden @ student.head_VH.T).float()
         if "weights" in self.traps:
             logits = logits.roll(1, -1)
+        if "near" in self.traps:
+            noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+            logits = logits + 0.2 * noise
         rows: list[dict[str, Any] | None] = [None]
         for token, row in zip(prompt.ids[1:], logits[:-1].log_softmax(-1), strict=True):
             shown = {token + ("ids" in self.traps): row[token], int(row.argmax()): row.max()}
@@ -251,40 +307,24 @@ def as_json(reply: dict[str, Any]) -> Reply:
     return Reply(json.dumps(reply).encode())
 
 
-# ---------------------------------------------------------------- chat completions
+def priorworld_requests(student: Student, count: int, draws: int = 1) -> list[Request]:
+    """Requests for the first samples of PriorWorld, `draws` of each."""
+    config = distill_config()
+    prompter = Prompter(student.processor, config.prompt, config.routing)
+    made = []
+    for sample_ in (PriorWorld(size=8)[i] for i in range(count)):
+        images = prompter.encode(sample_.images)
+        prompt = prompter.render(STUDENT, images, question=sample_.question)
+        made += [Request(sample_.id, prompt, draw) for draw in range(draws)]
+    return made
 
 
-class FakeChat(Loopback):
-    """Chat completions, streamed. `says` is the text of a whole turn, as pieces (thought, text).
-
-    `continues`: it continues the last turn of the assistant if the request says so. `strict`: it refuses
-    fields that it does not know, as transformers serve does; otherwise it ignores them.
-    """
-
-    FIELDS = frozenset(
-        ("model", "messages", "max_tokens", "temperature", "top_p", "seed", "stream", "stream_options")
-    )
-    EXTRA = frozenset(("add_generation_prompt", "continue_final_message"))
-
-    def __init__(self, *, continues: bool = True, strict: bool = False, top_k: bool = True) -> None:
-        super().__init__()
-        self.continues, self.strict, self.top_k = continues, strict, top_k
-        self.says: Callable[[dict[str, Any]], list[tuple[bool, str]]] = lambda body: [(False, "hello")]
-
-    def answer(self, path: str, body: dict[str, Any]) -> Reply:
-        assert path == "/v1/chat/completions"
-        known = self.FIELDS | (self.EXTRA if self.continues else set()) | ({"top_k"} if self.top_k else set())
-        if self.strict and (other := body.keys() - known):
-            return Reply(json.dumps({"detail": f"Unexpected fields in the request: {other}"}).encode(), 422)
-        prompt = sum(len(str(turn["content"])) + 4 for turn in body["messages"]) + 4
-        if self.continues and body.get("continue_final_message"):
-            prompt -= 8  # no end of this turn and no start of another
-        events: list[dict[str, Any]] = [{"role": "assistant"}]
-        events += [
-            {"reasoning_content" if thought else "content": piece} for thought, piece in self.says(body)
-        ]
-        chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in events]
-        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-        chunks.append({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": 7}})
-        stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
-        return Reply(stream.encode())
+def save_adapter(folder: Path) -> Path:
+    """An adapter whose answers differ from those of the base."""
+    student = make_student("seed=1")
+    generator = torch.Generator().manual_seed(0)
+    for name, p in student.adapter.items():
+        if "lora_B" in name:
+            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.1)
+    student.net.save_pretrained(str(folder))
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -18,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_loopback import FakeChat
 from hypothesis import given
 from hypothesis import strategies as st
-from loopback import HANG, FakeChat, Reply, refusal
+from loopback import HANG, Reply, refusal
 from PIL import Image
 
 from vigos_cli.config.compose import job
 from vigos_cli.config.paths import TINY
 from vigos_cli.config.routing_group import STUDENT
-from vigos_cli.config.schema import PromptConfig, RoutingConfig, StudentContext
+from vigos_cli.config.schema import PromptConfig, RolloutConfig, RoutingConfig, StudentContext
 from vigos_cli.evaluation.evaluate import evaluate
 from vigos_cli.generation.chat import FILE, StreamedReply, TextPrompter
 from vigos_cli.generation.concurrent_requests import data_url, user_turn
@@ -47,7 +49,7 @@ def serve(monkeypatch) -> Iterator:
     monkeypatch.setattr(patient, "FIRST_WAIT", 0.01)
     servers: list[FakeChat] = []
 
-    def start(**kind: bool) -> FakeChat:
+    def start(**kind: Any) -> FakeChat:
         servers.append(FakeChat(**kind))
         servers[-1].says = lambda body: PARTS
         servers[-1].start()
@@ -103,7 +105,8 @@ def asked(server: FakeChat) -> list[dict]:
 def test_the_pre_fill_is_continued_if_the_server_can(serve, tmp_path, strict):
     server = serve(strict=strict)
     scores = run(tmp_path, server)
-    assert scores["engine"]["prefill"] == "continued" and scores["engine"]["top_k"]
+    assert scores["engine"]["prefill"] == "continued"
+    assert scores["engine"]["defaults_not_excluded"] == []
     said = lines(tmp_path / "responses.jsonl")
     assert {line["text"] for line in said} == {f"<description>{WHOLE}"}
     assert all(line["valid"] and line["answer"] == "red" and line["tokens"] == 7 for line in said)
@@ -117,24 +120,101 @@ def test_the_pre_fill_is_continued_if_the_server_can(serve, tmp_path, strict):
 
 
 @pytest.mark.parametrize(
-    ("kind", "top_k"),
+    ("kind", "refused"),
     [
-        ({"continues": False, "strict": True}, True),
-        ({"continues": False}, True),
-        ({"continues": False, "strict": True, "top_k": False}, False),
+        ({"continues": False, "strict": True}, []),
+        ({"continues": False}, []),
+        (
+            {"continues": False, "strict": True, "fields": ("presence_penalty", "frequency_penalty")},
+            ["top_k", "min_p", "repetition_penalty"],
+        ),
     ],
-    ids=["refuses", "ignores", "refuses top_k as well"],
+    ids=["refuses", "ignores", "refuses other fields as well"],
 )
-def test_without_continuation_no_pre_fill_is_sent(serve, tmp_path, kind, top_k):
+def test_without_continuation_no_pre_fill_is_sent(serve, tmp_path, kind, refused):
     server = serve(**kind)
     scores = run(tmp_path, server)
     assert scores["engine"]["prefill"] == "not sent: the server cannot continue a turn"
-    assert scores["engine"]["top_k"] is top_k
+    assert scores["engine"]["defaults_not_excluded"] == refused
     said = lines(tmp_path / "responses.jsonl")
     assert {line["text"] for line in said} == {WHOLE} and not any(line["valid"] for line in said)
     for body in asked(server):
         assert len(body["messages"]) == 1 and "continue_final_message" not in body
-        assert ("top_k" in body) == (top_k and body["temperature"] > 0)
+        assert ("top_k" in body) == ("top_k" not in refused and body["temperature"] > 0)
+
+
+# ---------------------------------------------------------------- a server's generation config
+
+
+DEFAULTS = [
+    {"top_k": 1},
+    {"top_p": 0.1},
+    {"min_p": 0.9},
+    {"temperature": 0.01},
+    {"repetition_penalty": 1.5},
+    {"presence_penalty": 2.0},
+    {"frequency_penalty": 2.0},
+]
+OPEN = ("bench.samples=2", "bench.top_k=0", "bench.top_p=1.0")  # nothing is cut off
+
+
+@pytest.fixture(scope="module")
+def without_defaults(tmp_path_factory) -> dict[tuple[str, int], str]:
+    """The answers of a server without a generation config: some are greedy (draw 0), some sampled."""
+    server, out = FakeChat(), tmp_path_factory.mktemp("plain")
+    server.says = server.colours
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        run(out, server, *OPEN)
+    server.stop()
+    return texts(out)
+
+
+def texts(out: Path) -> dict[tuple[str, int], str]:
+    return {(line["sample_id"], line["draw"]): line["text"] for line in lines(out / "responses.jsonl")}
+
+
+@pytest.mark.parametrize("defaults", DEFAULTS, ids=lambda defaults: next(iter(defaults)))
+def test_a_generation_config_on_the_server_changes_no_answer(serve, tmp_path, defaults, without_defaults):
+    server = serve(defaults=defaults)
+    server.says = server.colours
+    scores = run(tmp_path, server, *OPEN)
+    assert texts(tmp_path) == without_defaults and scores["engine"]["defaults_not_excluded"] == []
+    # the same requests without the field would have had other answers
+    (name,) = defaults
+    bare = [{key: body[key] for key in body.keys() - {name}} for body in asked(server)]
+    assert [server.colours(body) for body in bare] != [server.colours(body) for body in asked(server)]
+
+
+def test_what_could_not_be_excluded_is_recorded_and_holds_for_the_whole_run(
+    serve, tmp_path, without_defaults
+):
+    kind = {"strict": True, "fields": ("top_k",), "defaults": {"repetition_penalty": 1.5}}
+    server = serve(**kind)
+    server.says = server.colours
+    scores = run(tmp_path, server, *OPEN)
+    unknown = ["min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"]
+    assert scores["engine"]["defaults_not_excluded"] == unknown
+    assert texts(tmp_path) != without_defaults
+    said = (tmp_path / "responses.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "responses.jsonl").write_text("".join(said[:-1]))
+    with pytest.raises(UserError, match=r"defaults_not_excluded was min_p, .* but is empty with this server"):
+        run(tmp_path, serve(), *OPEN, "resume=auto")
+    again = serve(**kind)
+    again.says = again.colours
+    scores["engine"]["url"] = again.url
+    assert run(tmp_path, again, *OPEN, "resume=auto") == scores and len(asked(again)) == 1
+
+
+def test_a_lower_limit_of_the_server_is_named_once(serve, tmp_path, capsys):
+    server = serve()
+    server.play = lambda *_: Reply(
+        stream({"content": "half"}, reason="length", usage={"completion_tokens": 7})
+    )
+    run(tmp_path, server)
+    said = [line for line in capsys.readouterr().err.splitlines() if "after 7 tokens, although 60" in line]
+    assert len(said) == 1
 
 
 def test_prefill_none_and_prefill_continue_are_followed(serve, tmp_path):
@@ -156,6 +236,10 @@ def test_resume_refuses_a_server_with_another_pre_fill_rule(serve, tmp_path):
     (tmp_path / "responses.jsonl").write_text("")
     with pytest.raises(UserError, match="prefill was continued for the answers"):
         run(tmp_path, serve(continues=False), "resume=auto")
+    earlier = {name: value for name, value in first["engine"].items() if name != "defaults_not_excluded"}
+    (tmp_path / FILE).write_text(json.dumps(earlier))  # a version that did not send these fields
+    with pytest.raises(UserError, match="defaults_not_excluded was not recorded for the answers"):
+        run(tmp_path, serve(), "resume=auto")
 
 
 # ---------------------------------------------------------------- reading replies
@@ -300,7 +384,12 @@ def test_a_stream_can_contain_unicode_line_separators():
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(401, "it needs a key, see rollout.key_env"), (404, "does it have NAME"), (400, "no")],
+    [
+        (401, "it needs a key, see rollout.key_env"),
+        (403, r"answered 403 \(no\): it forbids this request, or it needs a key, see rollout.key_env"),
+        (404, "does it have NAME"),
+        (400, "no"),
+    ],
 )
 def test_a_refusal_is_one_line(serve, tmp_path, status, says):
     server = serve()
@@ -310,9 +399,45 @@ def test_a_refusal_is_one_line(serve, tmp_path, status, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "models", "says"),
+    [
+        ("The model `NAMED` does not exist.", ["NAME"], r"rollout.model \(it has only NAME\)"),
+        (
+            'model "NAMED" not found, try pulling it first',
+            ["else", "owner/NAME"],
+            r"rollout.model \(the nearest is owner/NAME, of: owner/NAME, else\)",
+        ),
+        ("The model `NAMED` does not exist.", [], "rollout.model to a name that the server has"),
+    ],
+)
+def test_a_wrong_model_name_is_answered_with_the_right_ones(serve, tmp_path, said, models, says):
+    server = serve()
+    server.models = models
+    server.play = lambda path, *_: refusal(404, said) if path.endswith("/completions") else None
+    with pytest.raises(UserError, match=f"has no model NAMED: set {says}"):
+        run(tmp_path, server, "rollout.model=NAMED")
+
+
+@pytest.mark.parametrize(
+    "listing", [refusal(404, "Not Found"), Reply(b"[]"), Reply(b'{"data": [1]}'), Reply(b"<html>"), HANG]
+)
+def test_without_a_list_of_models_no_name_is_proposed(serve, monkeypatch, listing):
+    monkeypatch.setattr(patient, "LISTING", 0.1)
+    server, missing = serve(), refusal(404, "The model `NAMED` does not exist.")
+    server.play = lambda path, *_: listing if path.endswith("/models") else missing
+
+    async def ask() -> None:
+        async with patient.Server("rollout", RolloutConfig(url=server.url), None) as client:
+            await client.ask("/chat/completions", {"model": "NAMED"}, read=bytes)
+
+    with pytest.raises(patient.NoModel, match=r"no model NAMED: set rollout\.model to a name"):
+        asyncio.run(ask())
+
+
 def test_an_unreachable_server_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(patient, "FIRST_WAIT", 0.01)
-    with pytest.raises(UserError, match="cannot be reached"):
+    with pytest.raises(UserError, match=r"^rollout: no server answers at http://127\.0\.0\.1:9/v1"):
         run(tmp_path, "http://127.0.0.1:9/v1")
 
 
@@ -423,7 +548,7 @@ def test_transformers_serve_gives_the_students_answers(tmp_path, monkeypatch):
             "url": f"{url}/v1",
             "model": str(folder),
             "prefill": "not sent: the server cannot continue a turn",
-            "top_k": False,
+            "defaults_not_excluded": ["top_k", "min_p", "repetition_penalty"],
         }
         assert json.dumps(opened) == json.dumps(here)
         # Without the pre-fill the tiny model does not write <description>, so the format is invalid.

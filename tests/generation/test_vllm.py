@@ -7,25 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import distill_config, make_student
-from loopback import HANG, FakeVllm, Reply, refusal
+from loopback import HANG, FakeVllm, Reply, priorworld_requests, refusal, save_adapter
+from twins import save_twin
 
 from vigos_cli.analysis.rollout_run import sample
 from vigos_cli.config.compose import job
 from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.evaluation.evaluate import evaluate
-from vigos_cli.generation import vllm_check, vllm_protocol
+from vigos_cli.generation import vllm_protocol
 from vigos_cli.generation.engine import InProcess, engine_of
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.training.distill import distill
 from vigos_cli.utils import server as patient
-from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.errors import ConfigError, UserError
 
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
-GENERATE = "/inference/v1/generate"
+RENDER, GENERATE = "/v1/chat/completions/render", "/inference/v1/generate"
 FEW = ("bench=priorworld", "bench.tasks.priorworld.rows=1", "limit=3", "bench.max_new_tokens=60")
 
 
@@ -46,6 +46,7 @@ def vllm(served, monkeypatch) -> Iterator[FakeVllm]:
     served.loaded.clear()
     served.traps.clear()
     served.most = 0
+    served.scale_out = served.content_parts = True
     served.play = lambda *_: None
     served.models = {name: s for name, s in served.models.items() if s is served.base}
 
@@ -68,42 +69,59 @@ def run(out: Path, *overrides: str):
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory) -> Path:
-    """An adapter whose answers differ from those of the base."""
-    student = make_student("seed=1")
-    generator = torch.Generator().manual_seed(0)
-    for name, p in student.adapter.items():
-        if "lora_B" in name:
-            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.1)
-    folder = tmp_path_factory.mktemp("adapter")
-    student.net.save_pretrained(str(folder))
+def here(tmp_path_factory) -> Path:
+    """The same evaluation in process."""
+    folder = tmp_path_factory.mktemp("hf")
+    scores = run(folder)
+    assert "engine" not in scores["priorworld"]
+    (folder / "scores.json.text").write_text(json.dumps(scores))
     return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory) -> Path:
+    return save_adapter(tmp_path_factory.mktemp("adapter"))
 
 
 # ---------------------------------------------------------------- same answers as in process
 
 
-def test_greedy_answers_are_those_of_the_student_in_process(vllm, tmp_path):
-    here = run(tmp_path / "hf")
+@pytest.mark.parametrize("content_parts", [True, False])
+def test_greedy_answers_are_those_of_the_student_in_process(vllm, tmp_path, here, content_parts):
+    vllm.content_parts = content_parts
     there = run(tmp_path / "vllm", *over_http(vllm))
-    assert answers(tmp_path / "vllm") == answers(tmp_path / "hf")
+    assert answers(tmp_path / "vllm") == answers(here)
     engine = there["priorworld"].pop("engine")
-    assert engine["name"] == "vllm" and not engine["adapter"] and "engine" not in here["priorworld"]
-    assert json.dumps(there) == json.dumps(here)
+    assert engine["name"] == "vllm" and not engine["adapter"]
+    assert engine["pictures"] == ("content_parts" if content_parts else "features")
+    assert json.dumps(there) == (here / "scores.json.text").read_text()
     assert not vllm.loaded  # a zero adapter is not uploaded, so the server need not support adapters
     for path, body in vllm.asked:
         if path == GENERATE:
             assert body["sampling_params"].get("n", 1) == 1 and body["stream"] is False
+    assert any(path == RENDER for path, _ in vllm.asked) is not content_parts
+    sent = [
+        len(json.dumps(body)) for path, body in vllm.asked if path == GENERATE and len(body["token_ids"]) > 1
+    ]
+    assert (max(sent) < 10_000) is content_parts
 
 
-def test_an_adapter_is_loaded_under_its_own_name_and_unloaded(vllm, tmp_path, adapter):
+def test_a_finished_run_that_is_resumed_has_the_same_scores(vllm, tmp_path):
+    run(tmp_path, *over_http(vllm))
+    scores = (tmp_path / "scores.json").read_bytes()
+    assert b"content_parts" in scores
+    vllm.play = lambda *_: refusal(500, "must not be asked")
+    run(tmp_path, *over_http(vllm), "resume=auto")
+    assert (tmp_path / "scores.json").read_bytes() == scores
+
+
+def test_an_adapter_is_loaded_under_its_own_name_and_unloaded(vllm, tmp_path, adapter, here):
     given = f"adapter.path={adapter}"
     run(tmp_path / "hf", given)
     there = run(tmp_path / "vllm", given, *over_http(vllm))
     said = answers(tmp_path / "vllm")
     assert said == answers(tmp_path / "hf")
-    run(tmp_path / "base")
-    assert said != answers(tmp_path / "base")
+    assert said != answers(here)
     assert there["priorworld"]["engine"]["adapter"]
     (name,) = vllm.loaded
     assert set(vllm.models) == {next(iter(vllm.models))} and name not in vllm.models
@@ -111,7 +129,7 @@ def test_an_adapter_is_loaded_under_its_own_name_and_unloaded(vllm, tmp_path, ad
 
 
 def test_samples_depend_only_on_key_item_and_draw(vllm, tiny, tmp_path):
-    requests = some_requests(tiny, 2, draws=3)
+    requests = priorworld_requests(tiny, 2, draws=3)
     sampling = Sampling(12, temperature=3.0, top_p=0.9, top_k=20)
 
     def ids(order: list[int], key: int = 1, *more: str) -> dict[tuple[str, int], tuple[int, ...]]:
@@ -134,23 +152,11 @@ def test_samples_depend_only_on_key_item_and_draw(vllm, tiny, tmp_path):
     assert set(params["stop_token_ids"]) == tiny.stop_ids
 
 
-def some_requests(student, count: int, draws: int = 1) -> list[Request]:
-    from vigos_cli.data.priorworld import PriorWorld
-
-    config = distill_config()
-    prompter = Prompter(student.processor, config.prompt, config.routing)
-    made = []
-    for sample_ in (PriorWorld(size=8)[i] for i in range(count)):
-        images = prompter.encode(sample_.images)
-        prompt = prompter.render(STUDENT, images, question=sample_.question)
-        made += [Request(sample_.id, prompt, draw) for draw in range(draws)]
-    return made
-
-
 def test_pictures_are_rendered_once_per_item(vllm, tiny, tmp_path):
     engine = engine_of(distill_config(*over_http(vllm), f"out={tmp_path}"), tiny)
     engine._learns = False  # type: ignore[attr-defined]
-    requests = some_requests(tiny, 2, draws=3)
+    vllm.content_parts = False
+    requests = priorworld_requests(tiny, 2, draws=3)
     engine.roll_out(SamplingJob(requests, Sampling(2, temperature=0), key=(0,), batch=1))
     rendered = [body for path, body in vllm.asked if path.endswith("/render")]
     assert len(rendered) == 2 + 1  # one more for the check of the server
@@ -160,10 +166,12 @@ def test_pictures_are_rendered_once_per_item(vllm, tiny, tmp_path):
     blind = Request("x", prompter.render(STUDENT, prompter.encode([]), question="What?"))
     (rollout,) = engine.roll_out(SamplingJob([blind], Sampling(2, temperature=0), key=(0,), batch=1))
     assert rollout.ids and {path for path, _ in vllm.asked} == {GENERATE}
-    assert vllm.asked[0][1]["features"] is None and vllm.asked[0][1]["token_ids"] == list(blind.prompt.ids)
+    assert not vllm.asked[0][1].get("features") and vllm.asked[0][1]["token_ids"] == list(blind.prompt.ids)
 
 
-def test_pictures_between_words_are_sampled_as_in_process(vllm, tiny, tmp_path):
+@pytest.mark.parametrize("content_parts", [True, False])
+def test_pictures_between_words_are_sampled_as_in_process(vllm, tiny, tmp_path, content_parts):
+    vllm.content_parts = content_parts
     config = distill_config(*over_http(vllm), f"out={tmp_path}")
     prompter = Prompter(tiny.processor, config.prompt, config.routing)
     pictures = (PriorWorld(size=8)[0].images[0], PriorWorld(size=8)[1].images[0])
@@ -174,9 +182,31 @@ def test_pictures_between_words_are_sampled_as_in_process(vllm, tiny, tmp_path):
         (there,), (here,) = engine_of(config, tiny).roll_out(job), InProcess(tiny).roll_out(job)
         assert there.ids == here.ids
         generated = [body for path, body in vllm.asked if path == GENERATE][-1]
-        slots = [place["offset"] for place in generated["features"]["mm_placeholders"]["image"]]
-        between = prompt.ids[slots[0] : slots[1]]
+        ids, slot = generated["token_ids"], tiny.base.config.image_token_id
+        assert ids.count(slot) == (2 if content_parts else prompt.ids.count(slot))
+        first = ids.index(slot)
+        between = ids[first : next(i for i in range(len(ids), 0, -1) if ids[i - 1] == slot)]
         assert ("like" in tiny.tokenizer.decode(between)) == bool(places)
+
+
+def test_pictures_go_another_way_if_the_server_makes_other_tokens_of_content_parts(vllm, tmp_path, here):
+    vllm.traps.add("other")
+    there = run(tmp_path, *over_http(vllm))
+    assert there["priorworld"]["engine"]["pictures"] == "features" and answers(tmp_path) == answers(here)
+
+
+@pytest.mark.parametrize(
+    ("trap", "says"), [("other", "images of a prompt to other tokens"), ("slots", "prompt tokens, but")]
+)
+def test_every_later_picture_is_checked_too(vllm, tiny, tmp_path, trap, says):
+    engine = engine_of(distill_config(*over_http(vllm), f"out={tmp_path}"), tiny)
+    first, later = priorworld_requests(tiny, 2)
+    sampling = Sampling(2, temperature=0)
+    engine.roll_out(SamplingJob([first], sampling, key=(0,), batch=1))
+    vllm.traps.add(trap)
+    with pytest.raises(UserError, match=says):
+        engine.roll_out(SamplingJob([later], sampling, key=(0,), batch=1))
+    engine.close()
 
 
 def test_diagnostics_work_with_vllm(vllm, tmp_path):
@@ -232,6 +262,7 @@ def test_each_training_step_samples_with_its_own_adapter(vllm, tmp_path):
         ("ids", "of other tokens than were sent"),
         ("more", "prompt tokens, but"),
         ("weights", "does it serve the same weights"),
+        ("near", r"by 0\.[12]\d nats per token \(at most 0\.1"),
         ("ignores", "the same as without it"),
         ("part", "% of its effect on the server"),
         ("slot_drawn", "sampled an image slot"),
@@ -240,6 +271,7 @@ def test_each_training_step_samples_with_its_own_adapter(vllm, tmp_path):
 )
 def test_a_server_with_wrong_behaviour_is_a_one_line_error(vllm, tmp_path, adapter, trap, says):
     vllm.traps.add(trap)
+    vllm.content_parts = trap != "cached"
     with pytest.raises(UserError, match=says) as caught:
         run(tmp_path, f"adapter.path={adapter}", *over_http(vllm))
     assert "\n" not in str(caught.value)
@@ -253,26 +285,87 @@ def test_a_server_with_wrong_behaviour_is_a_one_line_error(vllm, tmp_path, adapt
     [
         (LOAD, 404, "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"),
         (LOAD, 500, "--max-lora-rank"),
-        ("/v1/chat/completions/render", 404, "--enable-scale-out"),
+        (LOAD, 401, "it needs a key, see rollout.key_env"),
+        (LOAD, 403, r"answered 403 \(too long\): it forbids this request, or it needs a key"),
+        (RENDER, 404, "--enable-scale-out"),
+        (RENDER, 403, "or it needs a key.*--enable-scale-out"),  # it may also be a proxy that asks for a key
         (GENERATE, 404, "--enable-scale-out"),
         (GENERATE, 400, "answered 400 \\(too long\\)"),
     ],
 )
 def test_a_refusal_is_one_line_with_advice(vllm, tmp_path, adapter, path, status, says):
     vllm.play = lambda asked, *_: refusal(status, "too long") if asked == path else None
+    vllm.content_parts = path != RENDER
     with pytest.raises(UserError, match=says) as caught:
         run(tmp_path, f"adapter.path={adapter}", *over_http(vllm))
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_model_is_named_in_the_error(vllm, tmp_path):
-    with pytest.raises(UserError, match=r"answered 404 \(The model `other` does not exist\.\)"):
-        run(tmp_path, *over_http(vllm, "rollout.model=other"))
+@pytest.mark.parametrize("content_parts", [True, False])
+def test_routes_that_are_switched_off_need_a_flag_and_no_key(vllm, tmp_path, content_parts):
+    vllm.scale_out, vllm.content_parts = False, content_parts
+    with pytest.raises(UserError, match="start it with `vllm serve --enable-scale-out`") as caught:
+        run(tmp_path, *over_http(vllm))
+    assert "key" not in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_temporary_errors_are_retried(vllm, tmp_path):
-    run(tmp_path / "hf")
+def test_an_unknown_model_is_named_with_those_that_the_server_has(vllm, tmp_path):
+    served = next(iter(vllm.models))
+    vllm.models |= {f"m{i}": vllm.base for i in range(9)}
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, *over_http(vllm, "rollout.model=models/tiny"))
+    said = str(caught.value)
+    assert "has no model models/tiny: set rollout.model" in said and "--enable" not in said
+    assert f"the nearest is {served}, of: {served}, m0" in said and "(and 4 more)" in said
 
+
+def test_no_server_is_said_first(tmp_path, adapter, monkeypatch):
+    monkeypatch.setattr(patient, "FIRST_WAIT", 0.01)
+    nowhere = ("rollout=vllm", "rollout.url=http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match=r"^rollout: no server answers at http://127\.0\.0\.1:9/v1") as caught:
+        run(tmp_path, f"adapter.path={adapter}", *nowhere)
+    assert "adapter" not in str(caught.value)
+
+
+def test_a_server_that_lost_the_adapter_was_started_again(vllm, tiny, tmp_path):
+    engine = engine_of(distill_config(*over_http(vllm), f"out={tmp_path}"), tiny)
+    job_ = SamplingJob(priorworld_requests(tiny, 1), Sampling(2, temperature=0), key=(0,), batch=1)
+    engine.roll_out(job_)
+    vllm.models = {name: student for name, student in vllm.models.items() if student is vllm.base}
+    with pytest.raises(UserError, match=r"no longer has the adapter vigos-\w+ of this run.*resume=auto"):
+        engine.roll_out(job_)
+    engine.close()
+
+
+def student_of_family(name: str, folder: Path, *overrides: str):
+    path = save_twin(name, folder)
+    return make_student(
+        "model=custom", f"model.path={path}", "model.dtype=float32", "adapter=lora", *overrides
+    )
+
+
+def test_families_that_vllm_cannot_serve_are_refused_before_anything_is_sent(vllm, tmp_path):
+    smol = student_of_family("smolvlm", tmp_path / "smolvlm")
+    config = distill_config(*over_http(vllm), f"out={tmp_path / 'run'}")
+    job_ = SamplingJob(priorworld_requests(smol, 1), Sampling(2, temperature=0), key=(0,), batch=1)
+    with pytest.raises(UserError, match=r"smolvlm.*drops the mask.*use rollout=hf, or rollout=openai"):
+        engine_of(config, smol).roll_out(job_)
+    llava = student_of_family("llava_onevision", tmp_path / "llava")
+    with pytest.raises(UserError, match=r"no LoRA adapter for llava_onevision.*use rollout=hf"):
+        engine_of(config, llava)
+    engine_of(job("eval", [*FEW, "out=unused", *over_http(vllm)]), llava)  # type: ignore[arg-type]
+    qwen = student_of_family("qwen25vl", tmp_path / "qwen")
+    engine_of(config, qwen)
+    assert not vllm.asked
+
+
+@pytest.mark.parametrize("command", ["distill", "eval", "rollout"])
+def test_an_adapter_of_the_vision_tower_is_refused_at_once(command):
+    with pytest.raises(ConfigError, match=r"adapter\.vision=true: vLLM .* use rollout=hf"):
+        job(command, ["rollout=vllm", "adapter.vision=true", "out=unused"])
+
+
+def test_temporary_errors_are_retried(vllm, tmp_path, here):
     def play(path, body, number) -> Reply | None:
         if path != GENERATE or number > 12:
             return None
@@ -288,7 +381,7 @@ def test_temporary_errors_are_retried(vllm, tmp_path):
 
     vllm.play = play
     run(tmp_path / "vllm", *over_http(vllm, "rollout.timeout=6", "rollout.concurrency=2"))
-    assert answers(tmp_path / "vllm") == answers(tmp_path / "hf")
+    assert answers(tmp_path / "vllm") == answers(here)
     assert vllm.most <= 2
 
 
@@ -298,7 +391,7 @@ def test_a_lasting_error_stops_the_run_and_resume_completes_it(vllm, tmp_path):
     done = [0]
 
     def play(path, body, number) -> Reply | None:
-        done[0] += path == GENERATE and "prompt_logprobs" not in body["sampling_params"]
+        done[0] += path == GENERATE and "seed" in body["sampling_params"]
         return refusal(500, "dead") if done[0] > 4 else None
 
     vllm.play = play
@@ -311,65 +404,6 @@ def test_a_lasting_error_stops_the_run_and_resume_completes_it(vllm, tmp_path):
     vllm.play = lambda *_: None
     run(tmp_path / "vllm", *chunks, *over_http(vllm))
     assert answers(tmp_path / "vllm") == answers(tmp_path / "hf")
-
-
-# ---------------------------------------------------------------- the check of the server alone
-
-
-def test_the_check_tolerates_rounding_but_no_wrong_weights(tiny, adapter):
-    student = make_student(f"adapter.path={adapter}")
-    (request,) = some_requests(student, 1)
-    everywhere = range(len(request.prompt.ids) - 1)
-    base = vllm_check.student_logprobs(student, request.prompt, "initial", everywhere)
-    live = vllm_check.student_logprobs(student, request.prompt, "live", everywhere)
-
-    def hold(base_: torch.Tensor, live_: torch.Tensor, zero: bool = False) -> None:
-        vllm_check.check_weights(student, request.prompt, base_.tolist(), live_.tolist(), zero=zero)
-
-    noise = torch.randn(len(base), generator=torch.Generator().manual_seed(1)) * 0.02
-    hold(base, live)
-    hold(base + noise, live + noise.flip(0))
-    hold(base, base, zero=True)
-    for wrong in (base, base + 0.3 * (live - base)):
-        with pytest.raises(UserError):
-            hold(base, wrong)
-    for name, p in student.adapter.items():
-        if "lora_B" in name:
-            p.data.mul_(1e-3)  # as after one small step; rounding hides the size of the change
-    weak = vllm_check.student_logprobs(student, request.prompt, "live", everywhere)
-    hold(base + noise, weak + noise.flip(0))
-    with pytest.raises(UserError, match="the same as without it"):
-        hold(base + noise, base + noise)
-    for far in (base - 1, base * float("nan")):
-        with pytest.raises(UserError, match="same weights"):
-            hold(far, live)
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "places"),
-    [
-        ([1, 5, 5, 2, 9], [1, 5, 5, 2, 7, 8], [(1, 2)]),
-        ([0, 0, 1, 5, 5, 2, 5, 2], [1, 5, 5, 2, 5, 2], [(3, 2), (6, 1)]),
-        ([1, 5, 5, 5, 2], [1, 5, 5, 2], None),  # one slot more than the server's
-        ([1, 5, 2], [1, 5, 5, 2], None),
-        ([1, 5, 5, 2, 5], [1, 5, 5, 2], None),  # a slot without a picture
-    ],
-)
-def test_image_slots_are_found_at_their_positions_in_our_ids(ours, theirs, places):
-    runs, start = [], None
-    for i, token in enumerate([*theirs, 0]):
-        if token == 5 and start is None:
-            start = i
-        elif token != 5 and start is not None:
-            runs.append({"offset": start, "length": i - start, "is_embed": None})
-            start = None
-    if places is None:
-        with pytest.raises(UserError, match="other slots"):
-            vllm_protocol._places(runs, theirs, ours, frozenset({5, 3}))
-    else:
-        found = vllm_protocol._places(runs, theirs, ours, frozenset({5, 3}))
-        assert [(place["offset"], place["length"]) for place in found] == places
-        assert all("is_embed" in place for place in found)
 
 
 # ---------------------------------------------------------------- log-probabilities of the sampled tokens

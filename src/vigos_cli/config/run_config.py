@@ -42,6 +42,11 @@ class RunConfig:
         check_at_least(0, seed=self.seed)
         check_at_least(1, limit=self.limit)
         check_routing(self.routing)
+        if self.rollout.name == "vllm" and self.adapter.vision:
+            raise ConfigError(
+                "adapter.vision=true: vLLM applies an adapter to the language model only: use rollout=hf, or "
+                "adapter.vision=false"
+            )
 
 
 @dataclass

@@ -5,6 +5,11 @@ turn if the server can continue a turn. This is tested once in a run: the server
 must count fewer prompt tokens than if the same turn is closed (a server that ignores the fields counts the
 same number). Otherwise no pre-fill is sent, and the format of the text is judged as the server returns it.
 
+A server may fill in what a request leaves open from the model's generation config: a top_k of 1 makes every
+draw the greedy answer, and a repetition penalty also changes greedy answers. So all such fields are sent,
+with values that change nothing (`NEUTRAL`). The fields that the server refuses are recorded, because its own
+values hold for them.
+
 Replies are streamed. Servers return a chain of thought separately as `reasoning_content`, and some then drop
 the text before it. In a stream the order of all pieces is known, so the thinking tags can be put back.
 
@@ -18,7 +23,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,15 @@ from vigos_cli.utils.server import CutShort, NoReply, RequestRefused, Server, ke
 
 FILE = "engine.json"  # the fields that the server accepts; written beside the responses
 CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}  # fields of vLLM and SGLang
+# What vLLM and SGLang take from a generation config, besides temperature and top_p, which are always sent.
+NEUTRAL = {
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+OF_SAMPLING = ("top_k", "min_p")  # greedy choices do not depend on them
 LARGEST = 1 << 26  # bytes of a reply
 REFUSALS = 4  # refusals in a row that are still attributed to the questions; one more ends the run
 
@@ -71,7 +84,7 @@ class AcceptedFields:
     """Which fields beyond the common ones the server accepts."""
 
     prefill: str  # "continued", "not sent" with the reason, or "none" if the student has no pre-fill
-    top_k: bool
+    defaults_not_excluded: tuple[str, ...] = ()  # refused fields of `NEUTRAL`: the server's own values hold
 
     def of_request(self, request: Request, sampling: Sampling) -> dict[str, Any]:
         """The messages of one request and its optional fields."""
@@ -79,9 +92,9 @@ class AcceptedFields:
         if self.prefill == "continued":
             extra["messages"].append({"role": "assistant", "content": request.prompt.opening})
             extra |= CONTINUE
-        if self.top_k and sampling.temperature > 0 and sampling.top_k:
-            extra["top_k"] = sampling.top_k
-        return extra
+        neutral = NEUTRAL | ({"top_k": sampling.top_k} if sampling.top_k else {})
+        unsent = {*self.defaults_not_excluded, *(() if sampling.temperature > 0 else OF_SAMPLING)}
+        return extra | {name: value for name, value in neutral.items() if name not in unsent}
 
 
 class ChatEngine:
@@ -91,12 +104,14 @@ class ChatEngine:
         if config.adapter.path and not Path(config.adapter.path).is_dir():
             raise UserError(f"adapter.path={config.adapter.path}: no such folder (to read its prompt)")
         self._config: RolloutConfig = config.rollout
+        self._top_k = config.bench.top_k
         self._model, self._file = served_name(config), Path(config.out) / FILE
         self._key = key_from_environment("rollout", self._config)
         known = self._file.is_file() and has_results(Path(config.out))
         self._before = json.loads(self._file.read_text()) if known else None
         self._accepted: AcceptedFields | None = None
         self._refused = 0  # refusals in a row
+        self._cut_short = False  # whether the server's own limit has ended an answer
 
     def roll_out(self, job: SamplingJob) -> list[Rollout]:
         """Sample on the server. Seeds come from the job, so a resumed run sends the same requests.
@@ -149,6 +164,13 @@ class ChatEngine:
         reply = await server.ask("/chat/completions", body, read=StreamedReply.read, largest=LARGEST)
         text = reply.text(opening)
         ends = (len(text),) if reply.pieces else ()
+        if not self._cut_short and not reply.finished and 0 < reply.tokens < sampling.max_new_tokens:
+            self._cut_short = True
+            print(
+                f"rollout: the server ended an answer after {reply.tokens} tokens, although "
+                f"{sampling.max_new_tokens} are allowed: its own limit on answers or on the context is lower",
+                file=sys.stderr,
+            )
         return Rollout(
             request.sample_id, request.draw, request.prompt, (), text, ends, reply.finished, reply.tokens
         )
@@ -157,7 +179,11 @@ class ChatEngine:
         """Server, model and accepted fields; those of the earlier run if nothing was asked now."""
         if self._accepted is None:
             return self._before or {}
-        return {"name": "openai", "url": self._config.url, "model": self._model, **asdict(self._accepted)}
+        accepted = {
+            **asdict(self._accepted),
+            "defaults_not_excluded": [*self._accepted.defaults_not_excluded],
+        }
+        return {"name": "openai", "url": self._config.url, "model": self._model, **accepted}
 
     def close(self) -> None:
         """Nothing to remove: this engine puts nothing on the server."""
@@ -165,11 +191,12 @@ class ChatEngine:
     def _check_unchanged(self) -> None:
         """Write `engine.json`. Refuse to resume if the server accepts other fields than before."""
         facts = self.facts()
-        for name in ("prefill", "top_k"):
-            if self._before and self._before[name] != facts[name]:
+        for name in ("prefill", "defaults_not_excluded"):
+            before = self._before.get(name, "not recorded") if self._before else facts[name]
+            if before != facts[name]:
                 raise UserError(
-                    f"rollout: {name} was {self._before[name]} for the answers in {self._file.parent}, but "
-                    f"is {facts[name]} with this server: choose another out="
+                    f"rollout: {name} was {_listed(before)} for the answers in {self._file.parent}, but is "
+                    f"{_listed(facts[name])} with this server: choose another out="
                 )
         write_json(self._file, facts)
 
@@ -178,42 +205,65 @@ class ChatEngine:
         wish = self._config.prefill if request.prompt.opening else "none"
         continues = {"auto": (True, False), "continue": (True,), "none": (False,)}[wish]
         refused: NoReply = NoReply("")
-        probe = Sampling(1, temperature=1.0, top_k=20)
-        for top_k, continued in product((True, False), continues):
-            accepted = AcceptedFields("continued" if continued else "not sent", top_k)
-            try:
-                tokens = await self._prompt_tokens(server, accepted.of_request(request, probe))
-            except RequestRefused as error:
-                refused = error
-                continue
-            if not continued:
-                none = not request.prompt.opening
-                reason = "by choice" if wish == "none" else "the server cannot continue a turn"
-                return AcceptedFields("none" if none else f"not sent: {reason}", top_k)
-            if wish == "continue" or await self._continued(server, accepted, request, probe, tokens):
-                return accepted
+        for every in (True, False):
+            unsent = () if every else await self._refused_fields(server, request)
+            for continued in continues:
+                accepted = AcceptedFields("continued" if continued else "not sent", unsent)
+                try:
+                    tokens = await self._prompt_tokens(server, accepted, request)
+                except RequestRefused as error:
+                    refused = error
+                    continue
+                if not continued:
+                    none = not request.prompt.opening
+                    reason = "by choice" if wish == "none" else "the server cannot continue a turn"
+                    return AcceptedFields("none" if none else f"not sent: {reason}", unsent)
+                if wish == "continue" or await self._continued(server, accepted, request, tokens):
+                    return accepted
         if wish == "continue":
             raise UserError(
                 f"rollout.prefill=continue: {self._config.url} {refused}; use rollout.prefill=auto or none"
             )
         raise refused
 
+    async def _refused_fields(self, server: Server, request: Request) -> tuple[str, ...]:
+        """The fields of `NEUTRAL` that the server refuses, each asked for alone."""
+        await self._prompt_tokens(server, AcceptedFields("not sent", tuple(NEUTRAL)), request)
+        refused = []
+        for name in NEUTRAL:
+            alone = AcceptedFields("not sent", tuple(other for other in NEUTRAL if other != name))
+            try:
+                await self._prompt_tokens(server, alone, request)
+            except RequestRefused:
+                refused.append(name)
+        return tuple(refused)
+
     async def _continued(
-        self, server: Server, accepted: AcceptedFields, request: Request, probe: Sampling, tokens: int | None
+        self, server: Server, accepted: AcceptedFields, request: Request, tokens: int | None
     ) -> bool:
         """Whether the server continued the turn: with the turn closed the prompt must be longer."""
-        closed = {k: v for k, v in accepted.of_request(request, probe).items() if k not in CONTINUE}
         try:
-            longer = await self._prompt_tokens(server, closed)
+            longer = await self._prompt_tokens(server, accepted, request, closed=True)
         except RequestRefused:
             return False
         return tokens is not None and longer is not None and tokens < longer
 
-    async def _prompt_tokens(self, server: Server, fields: dict[str, Any]) -> int | None:
+    async def _prompt_tokens(
+        self, server: Server, accepted: AcceptedFields, request: Request, *, closed: bool = False
+    ) -> int | None:
+        """Ask for one token; the number of prompt tokens that the server counts."""
+        fields = accepted.of_request(request, Sampling(1, temperature=1.0, top_k=self._top_k))
+        if closed:
+            fields = {name: value for name, value in fields.items() if name not in CONTINUE}
         body = {"model": self._model, "max_tokens": 1, "temperature": 1.0, "seed": 0, **fields}
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         reply = await server.ask("/chat/completions", body, read=StreamedReply.read, largest=LARGEST)
         return reply.prompt_tokens
+
+
+def _listed(value: Any) -> str:
+    """A value of `facts` for an error message."""
+    return ", ".join(value) or "empty" if isinstance(value, list) else str(value)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from vigos_cli.config.schema import RolloutConfig
 from vigos_cli.utils.errors import UserError
-from vigos_cli.utils.server import CutShort, NoReply, NoServer, Server
+from vigos_cli.utils.server import CutShort, NoReply, NoServer, Server, Unreachable
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -51,6 +51,11 @@ async def _ask_all(
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+    except Unreachable as error:
+        raise UserError(
+            f"rollout: no server answers at {config.url}: is it running, and is rollout.url its address? "
+            f"(it {error}) The run stops; resume=auto continues it"
+        ) from error
     except (NoReply, NoServer) as error:
         raise UserError(f"rollout: {config.url} {error}; the run stops; resume=auto continues it") from error
 

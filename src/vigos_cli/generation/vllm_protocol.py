@@ -5,31 +5,84 @@ The run ends with an error unless
 - it reads as many prompt tokens as were sent, and its log-probabilities belong to these tokens;
 - it samples no image placeholder, for which the loss would expect an image.
 
+Pictures are sent in one of two ways, and both give the same answers:
+
+    content_parts   the picture itself, and one slot for it in the ids, which the server expands
+    features        the server's processor is asked first (`RENDER`); its features go with all slots
+
+The first is one request instead of two, and smaller. Servers older than vLLM 0.32 may not have it.
 If the server refuses a request, its message is part of the error that ends the run.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from vigos_cli.generation.concurrent_requests import as_object, user_turn
+from vigos_cli.generation.concurrent_requests import as_object, data_url, user_turn
 from vigos_cli.generation.sampler import until_stop
 from vigos_cli.types import Prompt
 from vigos_cli.utils.errors import UserError
-from vigos_cli.utils.server import CutShort, NoReply, NoServer, Server
+from vigos_cli.utils.server import CutShort, NoModel, NoReply, NoServer, RequestRefused, Server, Unreachable
 
 LARGEST = 1 << 30  # bytes of a reply, which contains the features of images
 RENDER, GENERATE = "/chat/completions/render", "/inference/v1/generate"
 LOAD, UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
-Features = dict[str, Any] | None  # image features from the server's processor, with positions in our ids
+ADAPTER = "vigos-"  # how the names of our adapters on the server begin
+SCALE_OUT = "`vllm serve --enable-scale-out`"
+Shown = dict[str, Any]  # the fields of a request that hold the prompt: its ids and its images
 
 
-async def image_features(server: Server, model: str, prompt: Prompt, slots: frozenset[int]) -> Features:
-    """The features of a prompt's images from the server's processor; None without images."""
-    if not prompt.images:
-        return None
+class OtherPrompt(UserError):
+    """The server read another prompt than ours."""
+
+
+async def takes_content_parts(server: Server, model: str) -> bool:
+    """Whether the generate route has the field `content_parts`.
+
+    The field is sent with a value of a wrong type, which only a server that has the field refuses. It is not
+    tried with a picture: a server without the field would run the model on a slot that has no image.
+    """
+    params = {"max_tokens": 1, "temperature": 0.0}
+    body = {"model": model, "token_ids": [0], "sampling_params": params, "stream": False}
+    try:
+        await _ask(server, GENERATE, {**body, "content_parts": 0})
+    except RequestRefused as error:
+        return "content_parts" in str(error)
+    return False
+
+
+async def shown_prompt(
+    server: Server, model: str, prompt: Prompt, slots: frozenset[int], *, content_parts: bool
+) -> Shown:
+    """The fields of a request that hold the prompt, with its images as `content_parts` or as features."""
+    if prompt.images and content_parts:
+        collapsed = one_slot_each(prompt, slots)
+        if collapsed:
+            parts = [{"type": "image_url", "url": data_url(image)} for image in prompt.images]
+            return {"token_ids": collapsed, "content_parts": parts, "return_token_ids": True}
+    features = await _image_features(server, model, prompt, slots) if prompt.images else None
+    return {"token_ids": list(prompt.ids), "features": features}
+
+
+def one_slot_each(prompt: Prompt, slots: frozenset[int]) -> list[int] | None:
+    """The ids with one slot for each image; None if the slots of each image are not one run of one token."""
+    counts = Counter(token for token in prompt.ids if token in slots)
+    slot = counts.most_common(1)[0][0] if counts else None
+    ids, runs = [], 0
+    for token, run in groupby(prompt.ids):
+        runs += token == slot
+        ids += [token] if token == slot else run
+    return ids if runs == len(prompt.images) else None
+
+
+async def _image_features(
+    server: Server, model: str, prompt: Prompt, slots: frozenset[int]
+) -> dict[str, Any]:
+    """The features of a prompt's images from the server's processor, with their positions in our ids."""
     body = {"model": model, "messages": [user_turn(prompt.images, ["."])], "max_tokens": 1}
     reply = await _ask(server, RENDER, body)
     try:
@@ -67,14 +120,19 @@ def _places(
 
 
 async def generate(
-    server: Server, model: str, prompt: Prompt, features: Features, params: dict[str, Any]
+    server: Server, model: str, prompt: Prompt, shown: Shown, params: dict[str, Any]
 ) -> dict[str, Any]:
-    """Sample after our ids; return the reply."""
-    body = {"model": model, "token_ids": list(prompt.ids), "features": features, "sampling_params": params}
-    reply = await _ask(server, GENERATE, {**body, "stream": False})
+    """Sample after our ids; return the reply. Raises OtherPrompt if the server read other tokens."""
+    body = {"model": model, **shown, "sampling_params": params, "stream": False}
+    reply = await _ask(server, GENERATE, body)
     read = (reply.get("usage") or {}).get("prompt_tokens", len(prompt.ids))
     if read != len(prompt.ids):
-        raise UserError(f"rollout: the server read {read} prompt tokens, but {len(prompt.ids)} were sent")
+        raise OtherPrompt(f"rollout: the server read {read} prompt tokens, but {len(prompt.ids)} were sent")
+    if "content_parts" in shown and tuple(reply.get("prompt_token_ids") or ()) != prompt.ids:
+        raise OtherPrompt(
+            "rollout: the server expanded the images of a prompt to other tokens than the processor of "
+            "model.path: is it the same model?"
+        )
     return reply
 
 
@@ -107,17 +165,17 @@ def completion_log_probs(reply: dict[str, Any], ids: Sequence[int]) -> list[floa
     return found if len(found) == len(ids) else []
 
 
-async def prompt_logprobs(server: Server, model: str, prompt: Prompt, features: Features) -> list[float]:
+async def prompt_logprobs(server: Server, model: str, prompt: Prompt, shown: Shown) -> list[float]:
     """The server's log-probability of every prompt token except the first."""
     params = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
-    reply = await generate(server, model, prompt, features, params)
+    reply = await generate(server, model, prompt, shown, params)
     given = reply.get("prompt_logprobs") or ()
     try:
         return [
             float(row[str(token)]["logprob"]) for row, token in zip(given[1:], prompt.ids[1:], strict=True)
         ]
     except (LookupError, TypeError, ValueError):
-        raise UserError(
+        raise OtherPrompt(
             "rollout: the server's prompt_logprobs are of other tokens than were sent: it read another prompt"
         ) from None
 
@@ -126,6 +184,8 @@ async def load_lora(server: Server, name: str, folder: Path) -> None:
     """Load an adapter on the server from `folder`."""
     try:
         await server.ask(LOAD, {"lora_name": name, "lora_path": str(folder)}, read=bytes)
+    except Unreachable:
+        raise
     except (NoReply, NoServer) as error:
         raise UserError(
             f"rollout: the server did not load the adapter in {folder}: it {error}. It needs access to "
@@ -146,11 +206,22 @@ async def unload_lora(server: Server, name: str) -> None:
 async def _ask(server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
     try:
         return await server.ask(path, body, read=_whole, largest=LARGEST)
-    except NoServer as error:
-        if error.status != 404:
+    except NoModel as error:
+        if not error.model.startswith(ADAPTER):
             raise
         raise UserError(
-            f"rollout: the server {error} Newer vLLM has {path} only with `vllm serve --enable-scale-out`"
+            f"rollout: the server no longer has the adapter {error.model} of this run: was it started again? "
+            "resume=auto continues the run and loads the adapter again"
+        ) from error
+    except NoServer as error:
+        if error.status not in (403, 404):
+            raise
+        if "scale-out" in str(error):
+            raise UserError(
+                f"rollout: the server has {path} switched off: start it with {SCALE_OUT}"
+            ) from error
+        raise UserError(
+            f"rollout: the server {error}. Newer vLLM has {path} only with {SCALE_OUT}"
         ) from error
 
 

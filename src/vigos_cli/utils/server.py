@@ -6,7 +6,8 @@
 A request is sent again if it times out, loses its connection, gets the status 408, 429 or 5xx, or if
 `read` raises CutShort for its reply. The waiting time doubles each time and is at least that of the
 Retry-After header. There are at most `TRIES` attempts, within `patience`. The key is sent in one header;
-no error message contains it.
+no error message contains it. If the server does not have the model of a request, the error names the models
+that it has.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import logging
 import math
 import os
 import random
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from difflib import SequenceMatcher
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +35,10 @@ T = TypeVar("T")
 TRIES = 6
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
 LARGEST = 1 << 20  # bytes of a reply
+LISTING = 5.0  # seconds for the list of the server's models, which only makes an error message better
+LISTED = 6  # names of models in an error message
+# What vLLM, OpenAI and Ollama say about a model that they do not have; other 404s are about the address.
+UNKNOWN_MODEL = re.compile(r"\bmodel\b.*\b(?:does not exist|not found)", re.IGNORECASE)
 
 
 class Address(Protocol):
@@ -66,6 +73,18 @@ class NoServer(Exception):
     def __init__(self, message: str, status: int = 0):
         super().__init__(message)
         self.status = status
+
+
+class Unreachable(NoServer):
+    """No server answers at the address."""
+
+
+class NoModel(NoServer):
+    """The server does not have the model `model`."""
+
+    def __init__(self, message: str, model: str):
+        super().__init__(message, 404)
+        self.model = model
 
 
 class Server:
@@ -111,20 +130,22 @@ class Server:
             asked_to_wait = 0.0
             try:
                 async with asyncio.timeout_at(min(deadline, clock() + config.timeout)):
-                    status, headers, content = await self._post(url, body, largest)
+                    status, headers, content = await self._send("POST", url, body, largest)
                 if status == 200:
                     return read(content)
             except TimeoutError:
                 if clock() < deadline:  # otherwise the error before the end of patience says more
                     failure = NoReply("timed out")
             except (httpx.ConnectError, httpx.InvalidURL) as error:
-                failure = NoServer(f"cannot be reached: {self._clean(str(error))}")
+                failure = Unreachable(f"cannot be reached: {self._clean(str(error))}")
             except httpx.HTTPError:
                 failure = NoReply("lost the connection")
             except CutShort as error:
                 failure = error
             else:
                 failure = self._refusal(status, content, body)
+                if isinstance(failure, NoModel):
+                    raise self._no_model(failure.model, await self._models())
                 if not passing(status):
                     raise failure
                 asked_to_wait = retry_after(headers.get("retry-after", ""))
@@ -135,8 +156,8 @@ class Server:
             await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _post(self, url: str, body: Any, largest: int) -> tuple[int, httpx.Headers, bytes]:
-        async with self._client.stream("POST", url, json=body) as response:
+    async def _send(self, method: str, url: str, body: Any, largest: int) -> tuple[int, httpx.Headers, bytes]:
+        async with self._client.stream(method, url, json=body) as response:
             content = bytearray()
             async for chunk in response.aiter_raw():
                 content += chunk
@@ -145,22 +166,59 @@ class Server:
             return response.status_code, response.headers, bytes(content)
 
     def _refusal(self, status: int, content: bytes, body: Mapping[str, Any]) -> Exception:
-        if status in (401, 403):  # without the server's message, which may repeat the key
+        if status == 401:  # without the server's message, which may repeat a part of the key
             wrong = f"check the key in {self._config.key_env}"
             missing = f"it needs a key, see {self._group}.key_env"
-            return NoServer(f"answered {status}: {wrong if self._key else missing}")
+            return NoServer(f"answered 401: {wrong if self._key else missing}", status)
         said = self._clean(_error_text(content))
+        if status == 404 and "model" in body and UNKNOWN_MODEL.search(said):
+            return NoModel(said, body["model"])
         said = f" ({said})" if said else ""
+        if status == 403:
+            wrong = f"or the key in {self._config.key_env} does not allow it"
+            missing = f"or it needs a key, see {self._group}.key_env"
+            return NoServer(
+                f"answered 403{said}: it forbids this request, {wrong if self._key else missing}", status
+            )
         if status == 404:
             named = f", and does it have {body['model']}" if "model" in body else ""
             return NoServer(f"answered 404{said}: is the address right{named}?", status)
         return RequestRefused(status, f"answered {status}{said}")
+
+    def _no_model(self, model: str, names: list[str]) -> NoModel:
+        """The error for a model that the server does not have, with the names that it has."""
+        said = f"has no model {model}"
+        if not names:
+            return NoModel(f"{said}: set {self._group}.model to a name that the server has", model)
+        nearest, *others = sorted(names, key=lambda name: _likeness(name, model), reverse=True)
+        more = f" (and {len(names) - LISTED} more)" if len(names) > LISTED else ""
+        listed = ", ".join([nearest, *others][:LISTED]) + more
+        best = f"the nearest is {nearest}, of: {listed}" if others else f"it has only {nearest}"
+        return NoModel(f"{said}: set {self._group}.model ({best})", model)
+
+    async def _models(self) -> list[str]:
+        """The names of the server's models; empty if it does not list them."""
+        url = f"{self._config.url.rstrip('/')}/models"
+        try:
+            async with asyncio.timeout(LISTING):
+                status, _, content = await self._send("GET", url, None, LARGEST)
+            listed = json.loads(content)["data"] if status == 200 else []
+            return [self._clean(one["id"]) for one in listed]
+        except (TimeoutError, NoReply, httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError):
+            return []
 
     def _clean(self, text: str) -> str:
         """Text of a server, made safe for an error message: printable, short, without the key."""
         if self._key:
             text = text.replace(self._key, "***")
         return "".join(c if c.isprintable() else " " for c in text)[:200].strip()
+
+
+def _likeness(name: str, wanted: str) -> float:
+    """How alike two names of models are, from 0 to 1; the folder or owner before the name may be missing."""
+    name, wanted = name.lower(), wanted.lower()
+    pairs = ((name, wanted), (name.rstrip("/").split("/")[-1], wanted.rstrip("/").split("/")[-1]))
+    return max(SequenceMatcher(None, *pair).ratio() for pair in pairs)
 
 
 def passing(status: int) -> bool:

@@ -18,9 +18,10 @@ from vigos_cli.cli.explain import options
 from vigos_cli.config.compose import job
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models import planned_config
-from vigos_cli.models.memory_plan import estimate_memory, print_plan, shape_of
+from vigos_cli.models.memory_plan import estimate_memory, shape_of
 from vigos_cli.models.peak_memory import GIB
 from vigos_cli.models.picture_size import picture_size
+from vigos_cli.models.plan_report import print_plan
 from vigos_cli.models.planned_config import known_config
 from vigos_cli.models.pretrained import empty_model, load_processor
 from vigos_cli.utils.errors import UserError

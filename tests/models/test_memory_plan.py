@@ -8,8 +8,9 @@ import pytest
 import torch
 from conftest import distill_config, make_student
 
-from vigos_cli.models.memory_plan import estimate_memory, print_plan, shape_of, suggestion
+from vigos_cli.models.memory_plan import estimate_memory, shape_of
 from vigos_cli.models.peak_memory import GIB
+from vigos_cli.models.plan_report import print_plan, suggestion
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 from vigos_cli.config.checks import check_at_least, check_choice, check_positive, check_server, check_share
 from vigos_cli.utils.errors import ConfigError
 
+DEFAULT_URL = "http://localhost:8000/v1"
+NOT_FOR_USERS = {  # flags of `vllm serve` that rollout.serve_flags must not have, and why
+    "--host": "the server is for this machine only",
+    "--port": "vigos chooses a free port",
+    "--uds": "vigos chooses a free port",
+    "--config": "write the flags of that file into rollout.serve_flags",
+    "--api-key": "set rollout.key_env, whose key the server then asks for",
+    "--trust-remote-code": "vigos runs no code of a model's repository",
+}
 _PATHS = {"jsonl": "a JSON lines or parquet file, or a folder", "hub": "a Hugging Face id such as OWNER/NAME"}
 
 
@@ -67,13 +76,18 @@ class RolloutConfig:
     max_new_tokens: int = 4096  # greatest number of sampled tokens
     batch: int = 32  # hf: number of rows generated at once
     teachers: bool = True  # rollout: the teachers score the rollouts too; false: only sample and grade
-    url: str = "http://localhost:8000/v1"  # openai, vllm: address of the server
+    url: str = DEFAULT_URL  # openai, vllm: address of the server
     model: str | None = None  # openai, vllm: the server's name for the model; null: model.path
     key_env: str | None = None  # openai, vllm: environment variable with the server's key; null: none
     concurrency: int = 32  # openai, vllm: number of requests at the same time
     timeout: float = 600.0  # openai, vllm: seconds until a request is given up
-    patience: float = 1800.0  # openai, vllm: seconds for one completion, retries and waits included
+    patience: float = 1800.0  # openai, vllm: seconds for one completion, and for the start of a server
     prefill: str = "auto"  # openai: the server continues a given turn: auto (if it can), continue, none
+    serve: bool = False  # vllm: start a server on this machine, and end it with the run
+    serve_command: list[str] = field(  # serve: the program: [vllm], a path to one, or [uvx,vllm]
+        default_factory=lambda: ["vllm"]
+    )
+    serve_flags: list[str] = field(default_factory=list)  # serve: more flags of `vllm serve`; override ours
 
     def __post_init__(self) -> None:
         check_choice("rollout.name", self.name)
@@ -86,6 +100,29 @@ class RolloutConfig:
         check_positive(rollout__timeout=self.timeout, rollout__patience=self.patience)
         if self.name != "hf":
             check_server("rollout", self.url, self.key_env)
+        if self.serve:
+            self._check_serve()
+        elif self.serve_flags or self.serve_command != ["vllm"]:
+            raise ConfigError("rollout.serve_command and rollout.serve_flags need rollout.serve=true")
+
+    def _check_serve(self) -> None:
+        """Raise a ConfigError if no server can be started, or if a flag is not for the user to set."""
+        if self.name != "vllm":
+            raise ConfigError(f"rollout.serve=true starts a vLLM server: use rollout=vllm, not {self.name}")
+        if self.url != DEFAULT_URL:
+            raise ConfigError(
+                f"rollout.serve=true starts a server, and rollout.url={self.url} names another one: "
+                "leave out one of them"
+            )
+        if not self.serve_command or "" in self.serve_command:
+            raise ConfigError(
+                "rollout.serve_command is empty: name the program, such as [vllm] or [uvx,vllm]"
+            )
+        for flag in self.serve_flags:
+            name = flag.partition("=")[0].replace("_", "-")
+            for known, why in NOT_FOR_USERS.items():  # vLLM also accepts the beginning of a flag's name
+                if len(name) > 2 and name.startswith("--") and known.startswith(name):
+                    raise ConfigError(f"rollout.serve_flags: {name} is not yours to set: {why}")
 
     def needs_tokens(self, command: str) -> None:
         """Raise a ConfigError if the engine returns only text, which this command cannot use."""

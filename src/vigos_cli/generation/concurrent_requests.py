@@ -12,8 +12,10 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NoReturn, TypeVar
 
 from vigos_cli.config.schema import RolloutConfig
 from vigos_cli.utils.errors import UserError
@@ -21,6 +23,7 @@ from vigos_cli.utils.server import CutShort, NoReply, NoServer, Server, Unreacha
 
 T = TypeVar("T")
 U = TypeVar("U")
+_why_stop: ContextVar[Callable[[], str | None]] = ContextVar("why_stop", default=lambda: None)
 
 
 def ask_all(
@@ -45,12 +48,16 @@ async def _ask_all(
     try:
         async with Server("rollout", config, key) as server:
             tasks = [asyncio.ensure_future(in_turn(item)) for item in items]
+            watch = asyncio.ensure_future(_until(_why_stop.get()))
+            replies = asyncio.gather(*tasks)
             try:
-                return await asyncio.gather(*tasks)
+                await asyncio.wait((replies, watch), return_when=asyncio.FIRST_COMPLETED)
+                return await replies if replies.done() else await watch
             finally:  # after the first failure cancel the others
-                for task in tasks:
+                for task in (*tasks, watch):
                     task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.gather(*tasks, watch, return_exceptions=True)
+                await asyncio.gather(replies, return_exceptions=True)
     except Unreachable as error:
         raise UserError(
             f"rollout: no server answers at {config.url}: is it running, and is rollout.url its address? "
@@ -58,6 +65,25 @@ async def _ask_all(
         ) from error
     except (NoReply, NoServer) as error:
         raise UserError(f"rollout: {config.url} {error}; the run stops; resume=auto continues it") from error
+
+
+@contextmanager
+def stopping_if(why: Callable[[], str | None]) -> Iterator[None]:
+    """Inside the block, `ask_all` raises a UserError with this text as soon as `why` returns one.
+
+    For a server that this program watches: no request has to be repeated before it is known to be gone.
+    """
+    token = _why_stop.set(why)
+    try:
+        yield
+    finally:
+        _why_stop.reset(token)
+
+
+async def _until(why: Callable[[], str | None]) -> NoReturn:
+    while not (text := why()):
+        await asyncio.sleep(0.2)
+    raise UserError(text)
 
 
 def data_url(image: Any) -> str:

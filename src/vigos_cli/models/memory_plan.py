@@ -18,18 +18,15 @@ been compared with a GPU; `trainer.dry_run=true` measures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from peft import get_peft_model
-from rich.console import Console
-from rich.table import Table
 
-from vigos_cli.config.schema import CARDS, WITHOUT_BFLOAT16, DistillRun
+from vigos_cli.config.schema import DistillRun, ModelConfig, RunConfig
 from vigos_cli.models.adapter_layers import language_model, lora_config
 from vigos_cli.models.peak_memory import GIB
-from vigos_cli.models.picture_size import PIXELS, PictureSize, picture_size
+from vigos_cli.models.picture_size import PictureSize, picture_size
 from vigos_cli.models.planned_config import planned_config
 from vigos_cli.models.pretrained import empty_model
 
@@ -53,6 +50,7 @@ class Shape:
     adapter_inputs: int  # sum of the input widths of a layer's adapted modules
     vision_width: int
     picture: PictureSize
+    positions: int  # greatest number of tokens of prompt and answer
     note: str = ""  # for the user: where the configuration comes from, if it is a shipped one
 
 
@@ -78,7 +76,7 @@ class MemoryEstimate:
         )
 
 
-def shape_of(config: DistillRun) -> Shape:
+def shape_of(config: RunConfig) -> Shape:
     """Read the sizes from the model, built without weights."""
     settings, note = planned_config(config.model)
     base = empty_model(settings)
@@ -111,21 +109,36 @@ def shape_of(config: DistillRun) -> Shape:
         adapter_inputs=sum(p.shape[1] for p in downs.values()) // text.num_hidden_layers,
         vision_width=getattr(vision, "embed_dim", None) or vision.hidden_size,
         picture=picture_size(settings, config.model.max_pixels),
+        positions=text.max_position_embeddings,
         note=note,
     )
 
 
+def weight_size(config: ModelConfig) -> int:
+    """The bytes of a weight that is not quantised."""
+    on_cpu = config.device == "cpu"
+    return 4 if config.dtype == "float32" or (config.dtype == "auto" and on_cpu) else 2
+
+
+def weight_bytes(shape: Shape, size: int, *, quantised: bool) -> float:
+    """The bytes of all weights of the base, each of `size` bytes or, if `quantised`, in 4 bits."""
+    return shape.decoder_weights * (0.516 if quantised else size) + shape.other_weights * size
+
+
+def picture_bytes(shape: Shape, size: int) -> float:
+    """The bytes that one picture needs in the vision tower."""
+    return shape.picture.patches * (4 * shape.picture.values + 8 * shape.vision_width * size)
+
+
 def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> MemoryEstimate:
     """Apply the formula at the head of this file."""
-    on_cpu = config.model.device == "cpu"
-    size = 4 if config.model.dtype == "float32" or (config.model.dtype == "auto" and on_cpu) else 2
-    quantised = config.adapter.quantise == "nf4"
-    weights = shape.decoder_weights * (0.516 if quantised else size) + shape.other_weights * size
+    size = weight_size(config.model)
+    weights = weight_bytes(shape, size, quantised=config.adapter.quantise == "nf4")
     states = 2 if config.trainer.optimizer == "paged_adamw_8bit" else 8
 
     prompt = TEXT_TOKENS + shape.picture.tokens
     length = prompt + config.rollout.max_new_tokens
-    patches, per_patch = shape.picture.patches, 4 * shape.picture.values + 8 * shape.vision_width * size
+    picture = picture_bytes(shape, size)
 
     # Inputs of the adapters: a float32 copy if the model has another dtype, and a masked copy with dropout.
     floats = (0 if size == 4 else 4) + (5 if config.adapter.dropout else 0)
@@ -133,7 +146,7 @@ def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEX
     checkpointed = config.trainer.gradient_checkpointing
     per_token = shape.layers * shape.hidden * size + saved if checkpointed else shape.layers * saved
     learn = (
-        config.trainer.micro_batch * (length * per_token + patches * per_patch)
+        config.trainer.micro_batch * (length * per_token + picture)
         + 2 * shape.hidden * shape.mlp * size
         + 24 * config.loss.chunk * shape.vocabulary
     )
@@ -141,7 +154,7 @@ def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEX
     def sampling(rows: int, new_tokens: int) -> float:
         cache = 1.1 * rows * (prompt + new_tokens) * shape.keys_and_values * size
         work = rows * prompt * size * (6 * shape.hidden + 2 * shape.attention + 3 * shape.mlp)
-        return cache + work + rows * (16 * shape.vocabulary + patches * per_patch)
+        return cache + work + rows * (16 * shape.vocabulary + picture)
 
     return MemoryEstimate(
         context,
@@ -151,83 +164,3 @@ def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEX
         sampling(min(config.rollout.batch, config.trainer.batch), config.rollout.max_new_tokens),
         sampling(config.bench.batch, config.bench.max_new_tokens),
     )
-
-
-def print_plan(config: DistillRun) -> bool:
-    """Print the estimate and the memory of `card`; return whether it fits."""
-    shape, room = shape_of(config), CARDS[config.card]
-    found = estimate_memory(config, shape)
-    table = Table()
-    table.add_column("part")
-    table.add_column("GiB", justify="right")
-    parts = {
-        "context": found.context,
-        "weights": found.weights,
-        "adapter and optimizer": found.optimizer,
-        f"learn, micro-batch {config.trainer.micro_batch}": found.learn,
-        f"rollout, {min(config.rollout.batch, config.trainer.batch)} rows at once": found.rollout,
-        f"evaluation, {config.bench.batch} rows at once": found.evaluation,
-        "peak": found.peak,
-    }
-    for name, value in parts.items():
-        table.add_row(name, f"{value / GIB:.1f}")
-    fits = found.peak / GIB <= 0.95 * room
-    print(f"{config.model.path} on {config.card} ({room} GiB), estimated")
-    Console().print(table)
-    for line in (shape.note, _about_pictures(config, shape), _about_dtype(config)):
-        if line:
-            print(line)
-    if fits:
-        print("fits; measure it with trainer.dry_run=true")
-    else:
-        print(f"does not fit: {suggestion(config, shape, room)}")
-    return fits
-
-
-def _about_pictures(config: DistillRun, shape: Shape) -> str:
-    """One line that says which picture the estimate assumes."""
-    area = config.model.max_pixels or PIXELS
-    bound = "model.max_pixels" if config.model.max_pixels else "assumed, because model.max_pixels is null"
-    size = shape.picture
-    return f"one picture of {area:,} pixels ({bound}): {size.tokens:,} tokens from {size.patches:,} patches"
-
-
-def _about_dtype(config: DistillRun) -> str:
-    """One line if the card has no bfloat16."""
-    if config.card not in WITHOUT_BFLOAT16:
-        return ""
-    found = {"auto": "model.dtype=auto uses float16 there", "bfloat16": "use model.dtype=auto"}
-    about = found.get(config.model.dtype, "")
-    return f"{config.card} does not compute in bfloat16: {about}" if about else ""
-
-
-def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
-    """The smallest change after which the run fits, as overrides for the command line."""
-    tried = [config]
-
-    def change(group: str, **values: Any) -> None:
-        tried.append(replace(tried[-1], **{group: replace(getattr(tried[-1], group), **values)}))
-
-    names = []
-    for group, values in (
-        ("trainer", {"gradient_checkpointing": True}),
-        ("trainer", {"micro_batch": 1}),
-        *(
-            (group, {"batch": n})
-            for n in (16, 8, 4, 2, 1)
-            for group in ("rollout", "bench")
-            if n < getattr(config, group).batch
-        ),
-        ("adapter", {"quantise": "nf4"}),
-        ("rollout", {"max_new_tokens": 512}),
-        ("bench", {"max_new_tokens": 512}),
-    ):
-        change(group, **values)
-        if tried[-1] == tried[-2]:
-            continue
-        named = "adapter=qlora" if group == "adapter" else None
-        names = [n for n in names if not n.startswith(f"{group}.{next(iter(values))}=")]
-        names += [named or f"{group}.{key}={str(value).lower()}" for key, value in values.items()]
-        if estimate_memory(tried[-1], shape).peak / GIB <= 0.95 * room:
-            return "try " + " ".join(names)
-    return "a smaller model, a lower model.max_pixels, or a larger card"

@@ -69,7 +69,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
         print(closed_note(out, finished))
         return finished
     if config.plan:
-        from vigos_cli.models.memory_plan import print_plan
+        from vigos_cli.models.plan_report import print_plan
 
         print_plan(config)
         return None

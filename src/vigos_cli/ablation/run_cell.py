@@ -15,6 +15,7 @@ from vigos_cli.config import torchrun
 from vigos_cli.config.run_digest import as_distill
 from vigos_cli.config.schema import AblateRun
 from vigos_cli.models.out_of_memory import with_advice
+from vigos_cli.utils.errors import FolderInUse
 from vigos_cli.utils.quiet import quieten
 
 
@@ -31,18 +32,21 @@ def run_cell(config: AblateRun) -> float | None:
     from vigos_cli.utils import process_group
 
     out = Path(config.out)
+    process_group.start(pick_device(config.model.device))  # first: the lock below may be held for long
     try:
         with with_advice(config), ExitStack() as held:
-            if not (out / SUMMARY).exists() and torchrun.launched_rank() == 0:
+            if not (out / SUMMARY).exists() and process_group.rank() == 0:
                 (out / ERROR).unlink(missing_ok=True)
                 held.enter_context(made_once(untrained_lock(config), lambda: has_untrained_answers(config)))
             summary = distill(as_distill(config))  # makes the untrained answers where they are missing
         if config.palr_rows:
-            process_group.start(pick_device(config.model.device))
             with process_group.first_alone() as mine:
                 if mine:
                     measure_palr(config)
         return main_figure(summary["after"]) if summary else None
+    except FolderInUse as error:  # the cell is not failed: its other process will finish it
+        print(f"vigos: {out.name} is being run already: {error}", file=sys.stderr)
+        return None
     except Exception as error:
         (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
         print(f"vigos: {out.name} failed: {error} (traceback in {out / ERROR})", file=sys.stderr)

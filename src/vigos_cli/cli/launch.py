@@ -35,6 +35,8 @@ from vigos_cli.config.paths import config_dir
 from vigos_cli.config.run_folder import first_result
 from vigos_cli.utils.errors import ConfigError, RunRefused, Stopped, UserError
 
+ONE_PROCESS = ("rollout", "merge")  # commands that do not share their work between processes
+
 
 @dataclass(frozen=True, slots=True)
 class Flags:
@@ -102,6 +104,9 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.argv = ["vigos", *_arguments(command, overrides, flags)]
+        if command in ONE_PROCESS and torchrun.several_processes():
+            raise ConfigError(f"vigos {command} runs in one process: start it without torchrun")
+        torchrun.end_with_agent()
         torchrun.agree_on_start_time()
         os.environ[compose.STARTED] = compose.started.isoformat()
         register()
@@ -179,6 +184,7 @@ def _task(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     command = str(hydra_config.job.config_name)
     try:
+        torchrun.join_submitit_tasks()
         run = typed(config, command)
         run.out = str(hydra_config.runtime.output_dir)  # with -m, the folder of this job
         for line in ignored_loss_keys(run, list(hydra_config.overrides.task)):  # of a job of a sweep
@@ -206,5 +212,6 @@ def _fail(error: Exception, message: str | None) -> NoReturn:
 
 def _exit_code(error: BaseException, message: str | None) -> int:
     """2 for a mistake in the configuration, 1 for every other failure."""
-    failed = message is None or (isinstance(error, OSError) and not isinstance(error, HydraException))
+    broken = isinstance(error, OSError | RuntimeError) and not isinstance(error, HydraException)
+    failed = message is None or broken  # RuntimeError: a launcher's job, such as one that was killed
     return 1 if failed or (isinstance(error, UserError) and not isinstance(error, ConfigError)) else 2

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vigos_cli.config.removed_keys import IMPOSSIBLE, REMOVED
 from vigos_cli.config.schema import COMMANDS, AnyRun
-from vigos_cli.utils.errors import ConfigError, UserError
+from vigos_cli.utils.errors import ConfigError, UserError, one_line
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -25,6 +25,11 @@ WHOLE = {  # keys of mappings, which OmegaConf names by their class
     "SupervisedRollouts": "routing.rollouts",
     "TeacherContext": "routing.teachers.NAME",
     "TargetConfig": "routing.targets.NAME",
+}
+LAUNCHERS = {  # options of hydra/launcher that other packages bring
+    "hydra/launcher/joblib": "hydra-joblib-launcher",
+    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
+    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
 }
 _SIGNS = "+~"  # at the start of an override: + appends, ++ forces, ~ deletes
 
@@ -124,6 +129,8 @@ def explain(error: BaseException, command: str, overrides: list[str]) -> str | N
             or _in_a_file(error, command)
             or _shorten(error)
         )
+    if type(error).__module__.startswith("submitit.") or "are you indeed on a slurm cluster" in str(error):
+        return f"hydra/launcher: {one_line(error, 600)}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return None
@@ -159,7 +166,7 @@ def _in_a_file(error: BaseException, command: str) -> str | None:
 def _missing_option(file: str, options: list[str]) -> str:
     """The message for an option that does not exist, such as `routing/vigoss`."""
     group, _, option = file.rpartition("/")
-    hint = "; pip install hydra-joblib-launcher" if file == "hydra/launcher/joblib" else ""
+    hint = f"; pip install {LAUNCHERS[file]}" if file in LAUNCHERS else ""
     close = get_close_matches(option, options, n=1)
     meant = f"; did you mean {group}={close[0]}?" if close else ""
     return f"{group}={option}: there is no such option{hint}{meant}\n{group}: {', '.join(sorted(options))}"

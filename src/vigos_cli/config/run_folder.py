@@ -12,8 +12,10 @@ import json
 import re
 from pathlib import Path
 
-# Files that Hydra and the launchers write by themselves.
-TRACES = re.compile(r"\.hydra|\.slurm|\.submitit|multirun\.yaml|optimization_results\.yaml|[^/]*\.log")
+# Files that Hydra and the launchers write by themselves, and the marks of the processes of a run.
+TRACES = re.compile(
+    r"\.hydra|\.slurm|\.submitit|multirun\.yaml|optimization_results\.yaml|[^/]*\.log|\.writer\.lock|\.seen-.*"
+)
 # Files that are written before the first result. Where another program may use the name, some fields of ours.
 STARTS = {
     "config.json": {"seed", "out", "resume", "model", "routing"},

@@ -38,6 +38,7 @@ def load_asker(config: EvalRun) -> Asker:
     """Load the model, or connect to the server, and claim the run's folder."""
     process_group.start(pick_device(config.model.device))
     settle_prompts(config)
+    process_group.check_shared(Path(config.out))
     if config.rollout.name == "openai":
         from vigos_cli.generation.chat import ChatEngine, TextPrompter
 

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,8 +53,9 @@ from vigos_cli.training.summary import summarise_run, write_results
 from vigos_cli.training.tracking import Tracker
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils import process_group
-from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import write_json, write_lines
+from vigos_cli.utils.folder_writer import only_writer
 from vigos_cli.utils.progress import Bar
 
 
@@ -65,17 +66,27 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
     """
     out, began = Path(config.out), time.perf_counter()
     settle_prompts(config)
-    if (finished := _finished(out, config)) is not None:
-        print(closed_note(out, finished))
+    process_group.start(pick_device(config.model.device))
+    # As the first process sees it: one that had another answer would leave the others waiting.
+    if (finished := process_group.gather(_finished(out, config))[0]) is not None:
+        if process_group.rank() == 0:
+            print(closed_note(out, finished))
         return finished
     if config.plan:
         from vigos_cli.models.plan_report import print_plan
 
-        print_plan(config)
+        if process_group.rank() == 0:
+            print_plan(config)
         return None
 
-    process_group.start(pick_device(config.model.device))
     out.mkdir(parents=True, exist_ok=True)
+    process_group.check_shared(out)
+    with nullcontext() if config.trainer.dry_run else only_writer(out):
+        return _run(out, config, began)
+
+
+def _run(out: Path, config: DistillRun, began: float) -> dict[str, Any] | None:
+    """Everything from loading the model to the results."""
     student = load_student(config.model, config.adapter, seed=config.seed)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     data, held, data_facts = _load_data(out, config)
@@ -147,6 +158,8 @@ def _load_data(out: Path, config: DistillRun) -> tuple[Sequence[Sample], Holdout
         {},
     )
     first = process_group.rank() == 0
+    if len({*(sizes := process_group.gather(len(data)))}) > 1:
+        raise ConfigError(f"data: the processes read {sizes} rows: all machines need the same data")
     if first:
         text_only = config.data.text_only == "keep"
         report = check(data, text_only=text_only) if isinstance(data, TableData) else None

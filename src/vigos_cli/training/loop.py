@@ -90,8 +90,14 @@ def train(
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Record the first Ctrl-C (or SIGTERM) instead of raising; the yielded function says whether one came."""
+    """Record the first Ctrl-C (or SIGTERM) instead of raising; the yielded function says whether one came.
+
+    A launcher that handles a signal itself keeps it: submitit is told of a preemption by SIGTERM, and the
+    signal that follows makes it put the job in the queue again. A job that had ended would not come back.
+    """
     received = []
+    ours = (signal.SIG_DFL, signal.default_int_handler)
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) in ours]
 
     def record(number: int, frame: object) -> None:
         if received:
@@ -99,7 +105,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         received.append(number)
 
     try:
-        previous = {number: signal.signal(number, record) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, record) for number in numbers}
     except ValueError:  # not in the main thread (a launcher's worker), where signals cannot be set
         previous = {}
     try:

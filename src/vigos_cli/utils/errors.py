@@ -17,6 +17,10 @@ class ConfigError(UserError):
     """A mistake in the configuration; printed as one line that names it, exit code 2."""
 
 
+class FolderInUse(ConfigError):
+    """Another process writes to the folder of the run."""
+
+
 class RunRefused(BaseException):
     """A callback found a mistake before the run. Hydra ignores an Exception from a callback."""
 

@@ -11,30 +11,45 @@ ends, its connections are closed, so the others do not wait for it.
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 from torch import Tensor, distributed
+
+from vigos_cli.utils.errors import ConfigError
 
 T = TypeVar("T")
 NEVER = timedelta(days=365)  # gloo needs a time-out
 
 
 class _State:
-    """The group for Python objects, and whether this process currently acts alone."""
+    """The group for Python objects, whether this process acts alone, and the store of both groups."""
 
     objects: Any = None
     alone = False
+    store: Any = None  # where the processes find each other; None: as the environment says
+
+
+def use_store(store: Any) -> None:
+    """Let `start` find the other processes in this store of torch.distributed."""
+    _State.store = store
 
 
 def start(device: torch.device) -> None:
-    """Join the processes that torchrun or `accelerate launch` started."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    """Join the processes that torchrun, `accelerate launch` or submitit started."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1 and not distributed.is_initialized():
+        where = {"store": _State.store, "rank": int(os.environ["RANK"]), "world_size": count}
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, **(where if _State.store else {}))
         _State.objects = distributed.new_group(backend="gloo", timeout=NEVER)
 
 
@@ -63,6 +78,38 @@ def first_alone() -> Iterator[bool]:
     finally:
         _State.alone = False
         wait()
+
+
+def check_shared(folder: Path) -> None:
+    """Raise a ConfigError, on all processes, if one of them does not see the folder of the first one.
+
+    Every process reads checkpoints and earlier answers. One that read another folder would go on from another
+    step than the first, and the processes would wait for each other.
+    """
+    if size() == 1:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / gather(f".seen-{uuid4().hex}")[0]
+    if rank() == 0:
+        mark.touch()
+    wait()
+    found = gather(None if _appears(mark) else socket.gethostname())
+    if rank() == 0:
+        mark.unlink()
+    if blind := [f"process {i} on {host}" for i, host in enumerate(found) if host]:
+        raise ConfigError(
+            f"out={folder}: {', '.join(blind)} cannot see this folder of the first process: "
+            "set out= to a folder that all machines share"
+        )
+
+
+def _appears(file: Path) -> bool:
+    """Whether a file is there; a network file system may show it some seconds late."""
+    for _ in range(20):
+        if file.exists():
+            return True
+        time.sleep(0.25)
+    return False
 
 
 def share(items: Sequence[T]) -> list[T]:

@@ -13,11 +13,14 @@ import torch
 from conftest import distill_config
 
 from vigos_cli.config.compose import job
+from vigos_cli.generation import vllm_command
 from vigos_cli.generation.server_keeper import MARK
 from vigos_cli.generation.vllm_command import serve_command, serve_environment
 from vigos_cli.models.memory_plan import shape_of
 from vigos_cli.models.pretrained import load_processor
 from vigos_cli.models.server_memory import estimate_server, trainer_beside_server
+from vigos_cli.training.distill import distill
+from vigos_cli.utils.errors import UserError
 
 SERVE = ("rollout=vllm", "rollout.serve=true")
 SERVING = (*SERVE, f"rollout.serve_command=[{sys.executable},-m,vllm]")
@@ -107,3 +110,23 @@ def test_on_a_gpu_the_server_gets_the_share_that_the_estimate_leaves(tiny, monke
     own = distill_config(*SERVING, "rollout.serve_flags=['--gpu-memory-utilization=0.3']")
     assert "--gpu-memory-utilization=0.3" in (command := serve_command(own, tiny, 1))
     assert "--gpu-memory-utilization" not in command
+
+
+@pytest.mark.parametrize("free, fits", [(20, True), (5, False)])
+def test_a_card_that_is_too_small_is_refused_before_anything_is_loaded(free, fits, monkeypatch, tmp_path):
+    gib = 2**30
+    monkeypatch.setattr(vllm_command, "pick_device", lambda name: torch.device("cuda:0"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free * gib, 20 * gib))
+
+    def loads(*args: object, **options: object) -> None:
+        raise RuntimeError("the model is loaded")
+
+    monkeypatch.setattr("vigos_cli.training.distill.load_student", loads)
+    config = distill_config(*SERVING, f"out={tmp_path}")
+    with pytest.raises(RuntimeError if fits else UserError, match="loaded" if fits else "GiB can be used"):
+        distill(config)
+    own = distill_config(*SERVING, "rollout.serve_flags=['--gpu-memory-utilization=0.3']", f"out={tmp_path}")
+    with pytest.raises(RuntimeError):
+        distill(own)

@@ -35,6 +35,7 @@ from vigos_cli.data.fingerprint import claim_data
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData, load_data
 from vigos_cli.generation.engine import Engine, engine_of
+from vigos_cli.generation.vllm_command import check_room
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.out_of_memory import SCORED_AT_ONCE, in_phase
@@ -69,6 +70,7 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     """`sample` for a configuration whose prompts are already loaded (`settle_prompts`)."""
     out = Path(config.out)
     earlier, limit = read_saved_rollouts(config) if config.rollouts else ({}, config.limit)
+    check_room(config)
     student = load_student(config.model, config.adapter, seed=config.seed)
     claim(out, config)
     prompter = Prompter(student.processor, config.prompt, config.routing)

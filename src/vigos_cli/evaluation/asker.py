@@ -17,6 +17,7 @@ from vigos_cli.data.controls import with_control_images
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.item_responses import PreparedItem, answer, describe, prepare_item
 from vigos_cli.generation.engine import Engine, engine_of
+from vigos_cli.generation.vllm_command import check_room
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_folder import settle_prompts
 from vigos_cli.models.out_of_memory import in_phase
@@ -44,6 +45,7 @@ def load_asker(config: EvalRun) -> Asker:
 
         asker = Asker(config, ChatEngine(config), TextPrompter(config.prompt, config.routing))
     else:
+        check_room(config)
         student = load_student(config.model, config.adapter, seed=config.seed)
         prompter = Prompter(student.processor, config.prompt, config.routing)
         asker = Asker(config, engine_of(config, student), prompter, _mark(config.adapter.path))

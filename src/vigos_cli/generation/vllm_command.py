@@ -24,9 +24,10 @@ from vigos_cli.config.schema import DistillRun, RunConfig
 from vigos_cli.generation.server_keeper import MARK
 from vigos_cli.models.memory_plan import CONTEXT, shape_of
 from vigos_cli.models.peak_memory import GIB
-from vigos_cli.models.pretrained import hub_reachable, pick_dtype, resolve_path
+from vigos_cli.models.pretrained import hub_reachable, pick_device, pick_dtype, resolve_path
 from vigos_cli.models.server_memory import ADAPTERS, longest_row, served_rank, share_for_server
 from vigos_cli.models.student import Student
+from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.server import key_from_environment
 
@@ -64,6 +65,15 @@ def serve_command(config: RunConfig, student: Student, port: int, processes: int
     pairs = [word for flag, value in flags.items() for word in (flag, str(value))]
     program = [_program(rollout.serve_command[0]), *rollout.serve_command[1:], "serve"]
     return [*program, resolve_path(config.model.path), *pairs, *switches, *rollout.serve_flags]
+
+
+def check_room(config: RunConfig) -> None:
+    """Raise a UserError, before anything is loaded, if the estimate of trainer and server is too large."""
+    if not config.rollout.serve or _sets(config.rollout.serve_flags, "--gpu-memory-utilization"):
+        return
+    device = pick_device(config.model.device)
+    if device.type == "cuda" and process_group.rank() == 0:  # whose card the server shares
+        _share(config, device, process_group.size())
 
 
 def serve_environment(config: RunConfig, student: Student) -> dict[str, str]:

@@ -30,6 +30,7 @@ from vigos_cli.data.load import TableData, load_data
 from vigos_cli.evaluation.run_comparison import compare_runs, difference_row
 from vigos_cli.evaluation.training_evaluation import TrainingEvaluation
 from vigos_cli.generation.engine import engine_of
+from vigos_cli.generation.vllm_command import check_room
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models import base_cache
 from vigos_cli.models.adapter_folder import adapter_modules, save_adapter, settle_prompts
@@ -87,6 +88,7 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
 
 def _run(out: Path, config: DistillRun, began: float) -> dict[str, Any] | None:
     """Everything from loading the model to the results."""
+    check_room(config)
     student = load_student(config.model, config.adapter, seed=config.seed)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     data, held, data_facts = _load_data(out, config)

@@ -35,6 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "teacher.weights": ("base", "ema", "live"),
     "trainer.schedule": ("linear", "cosine", "constant"),
     "trainer.optimizer": ("adamw", "paged_adamw_8bit"),
+    "trainer.shard": ("none", "fsdp2"),
     "rollout.name": ("hf", "openai", "vllm"),
     "rollout.prefill": ("auto", "continue", "none"),
     "bench.scorer": ("ours", "official"),

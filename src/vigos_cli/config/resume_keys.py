@@ -14,6 +14,7 @@ SAME_BYTES = (  # the adapter and all responses stay identical, byte for byte
 SAME_UP_TO_ROUNDING = (  # another order of summation; with adapter.dropout, other units are dropped
     *("trainer.micro_batch", "rollout.batch", "bench.batch", "loss.chunk", "trainer.gradient_checkpointing"),
     "rollout.serve_flags",  # the server's weights are compared with the student's, up to another precision
+    "trainer.shard",
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from vigos_cli.config.bench_judge import BenchConfig, JudgeConfig
 from vigos_cli.config.checks import check_at_least, check_choice
 from vigos_cli.config.data_prompt_rollout import DataConfig, PromptConfig, RolloutConfig
+from vigos_cli.config.launched import world_size
 from vigos_cli.config.loss_teacher import LossConfig, TeacherConfig
 from vigos_cli.config.model_adapter import AdapterConfig, ModelConfig
 from vigos_cli.config.routing_checks import (
@@ -128,6 +129,7 @@ class DistillRun(RunConfig):
                 "data.decontaminate compares with the benchmarks of the run, and the items of priorworld are "
                 "drawn: name another one with bench="
             )
+        _check_shard(self)
         if self.rollout.name != "hf" and self.trainer.dry_run:
             raise ConfigError("trainer.dry_run measures rollouts in process: use rollout=hf")
 
@@ -150,6 +152,8 @@ class AblateRun(DistillRun):
             raise ConfigError(
                 "plan and trainer.dry_run are keys of vigos distill: use cells=list with vigos ablate"
             )
+        if self.palr_rows and self.trainer.shard != "none" and world_size() > 1:
+            raise ConfigError("palr_rows needs the whole model in one process: leave out trainer.shard")
 
 
 @dataclass
@@ -173,6 +177,28 @@ def _check_whole_prompts(batch: int, n: int) -> None:
         raise ConfigError(
             f"trainer.batch={batch} (rollouts per step) is not a multiple of rollout.n={n} (rollouts per "
             f"prompt): set trainer.batch={batch // n * n} or {(batch // n + 1) * n}"
+        )
+
+
+def _check_shard(config: DistillRun) -> None:
+    """Raise a ConfigError for what a model that is split among processes cannot do."""
+    if config.trainer.shard == "none":
+        return
+    if config.adapter.quantise != "none":
+        raise ConfigError(
+            f"trainer.shard={config.trainer.shard} cannot split 4-bit weights: use adapter=lora"
+        )
+    if world_size() == 1:
+        return
+    if config.trainer.dry_run:
+        raise ConfigError(
+            f"trainer.dry_run samples in process, which trainer.shard={config.trainer.shard} cannot: "
+            "plan=true estimates the memory"
+        )
+    if config.rollout.name == "hf":
+        raise ConfigError(
+            f"trainer.shard={config.trainer.shard} cannot sample in process, because each new token would "
+            "send all weights between the processes: use rollout=vllm"
         )
 
 

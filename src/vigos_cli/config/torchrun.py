@@ -16,24 +16,16 @@ from typing import Any
 from uuid import uuid4
 
 from vigos_cli.config import compose
+from vigos_cli.config.launched import launched_rank, world_size
 from vigos_cli.utils.errors import ConfigError, UserError
 
 PATIENCE = 300.0  # seconds that rank 0 waits for the other processes to start
 _kept: list[Any] = []  # keeps the store open, because closing it would end the rendezvous of the other ranks
 
 
-def launched_rank() -> int:
-    """The rank of this process; 0 if the run has only one."""
-    return int(os.environ.get("RANK", "0")) if _world_size() > 1 else 0
-
-
 def several_processes() -> bool:
     """Whether this run has more than one process."""
-    return _world_size() > 1
-
-
-def _world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return world_size() > 1
 
 
 def end_with_agent() -> None:
@@ -79,7 +71,7 @@ def agree_on_start_time() -> None:
     apart: with several nodes each agent counts its own. So rank 0 names the attempt, and `_name_of_attempt`
     makes sure that nobody reads an old name. The name becomes the prefix of all keys of the process group.
     """
-    if _world_size() == 1:
+    if world_size() == 1:
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
@@ -93,7 +85,7 @@ def agree_on_start_time() -> None:
     store = distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
-        _world_size(),
+        world_size(),
         # torchrun's agent may already serve this address; otherwise rank 0 serves it.
         is_master=launched_rank() == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
         wait_for_workers=False,
@@ -119,7 +111,7 @@ def _name_of_attempt(store: Any) -> tuple[str, str]:
         return attempt, at
     at, left, deadline = (
         compose.started.isoformat(),
-        set(range(1, _world_size())),
+        set(range(1, world_size())),
         time.monotonic() + PATIENCE,
     )
     while left:
@@ -130,6 +122,6 @@ def _name_of_attempt(store: Any) -> tuple[str, str]:
             elif store.check([greeting]):
                 store.set(f"vigos/answer/{store.get(greeting).decode()}", f"{own} {at}")
         if time.monotonic() > deadline:
-            raise UserError(f"{len(left)} of {_world_size()} processes did not start in {PATIENCE:.0f} s")
+            raise UserError(f"{len(left)} of {world_size()} processes did not start in {PATIENCE:.0f} s")
         time.sleep(0.01)
     return own, at

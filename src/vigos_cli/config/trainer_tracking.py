@@ -22,6 +22,7 @@ class TrainerConfig:
     max_grad_norm: float = 0.1  # gradients with a larger norm are scaled down to it
     optimizer: str = "adamw"  # adamw, paged_adamw_8bit
     gradient_checkpointing: bool = True  # recompute activations in the backward pass, which saves memory
+    shard: str = "none"  # fsdp2: split the frozen weights among the processes; none: each has all of them
     checkpoint_every: int = 50  # steps between checkpoints; the last step always writes one
     eval_every: int = 0  # steps between greedy evaluations; 0: only before and after training
     stop_on_collapse: bool = True  # stop the run if valid rate, length or score collapses
@@ -35,6 +36,7 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         check_choice("trainer.schedule", self.schedule)
         check_choice("trainer.optimizer", self.optimizer)
+        check_choice("trainer.shard", self.shard)
         check_at_least(1, trainer__steps=self.steps, trainer__checkpoint_every=self.checkpoint_every)
         check_at_least(1, trainer__batch=self.batch, trainer__micro_batch=self.micro_batch)
         check_at_least(0, trainer__warmup=self.warmup, trainer__weight_decay=self.weight_decay)

@@ -147,9 +147,10 @@ class VllmEngine:
         if version == self._version:
             return
         failure = ""
+        ours = self._logprobs_of_split_model(prompt) if self._student.sharded else None
         if process_group.rank() == 0:
             try:
-                ask_all(self._config, self._key, [prompt], self._upload)
+                ask_all(self._config, self._key, [(prompt, ours)], self._upload)
             except UserError as error:
                 failure = str(error)
         shared = process_group.gather((self._name, failure, self._pictures))
@@ -163,8 +164,19 @@ class VllmEngine:
         """Whether the adapter has no effect, as before training."""
         return not any(bool(p.any()) for name, p in self._student.adapter.items() if "lora_B" in name)
 
-    async def _upload(self, server: Server, prompt: Prompt | None) -> None:
-        """Upload the current adapter under a new name, since servers cache by name, and check it."""
+    def _logprobs_of_split_model(self, prompt: Prompt | None) -> vllm_check.Logprobs | None:
+        """The student's side of the check of the first process, for which all processes are needed."""
+        first = process_group.rank() == 0
+        if not process_group.gather(prompt is not None)[0]:
+            return None
+        return vllm_check.own_logprobs(self._student, prompt if first else None, zero=self._zero())
+
+    async def _upload(self, server: Server, check: tuple[Prompt | None, vllm_check.Logprobs | None]) -> None:
+        """Upload the current adapter under a new name, since servers cache by name, and check it.
+
+        `check` is a prompt, and what is known of the student's log-probabilities of it.
+        """
+        prompt, ours = check
         zero, old, name = self._zero(), self._name, self._model
         if self._learns or not zero:
             name = f"{vllm_protocol.ADAPTER}{uuid4().hex[:12]}"
@@ -176,7 +188,7 @@ class VllmEngine:
             try:
                 shown, base = await self._base_logprobs(server, prompt)
                 live = base if zero else await vllm_protocol.prompt_logprobs(server, name, prompt, shown)
-                vllm_check.check_weights(self._student, prompt, base, live, zero=zero)
+                vllm_check.check_weights(self._student, prompt, base, live, zero=zero, ours=ours)
             except UserError:
                 if name != self._model:
                     await self._unload(server, name)

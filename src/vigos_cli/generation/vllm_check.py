@@ -18,7 +18,7 @@ An effect below `SMALL` is not checked: as in the first steps of a warm-up, roun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -27,6 +27,7 @@ from vigos_cli.models.student import Student
 from vigos_cli.types import Prompt
 from vigos_cli.utils.errors import UserError
 
+Logprobs = Mapping[str, torch.Tensor]  # "initial", "live" -> log-probabilities of the checked tokens
 WINDOW = 64  # tokens at the end of the prompt
 # On the CPU bfloat16 is 0.02 to 0.04 from float32, for the tiny model and for SmolLM2 135M; two programs that
 # both round differ by up to 0.05. A merged model that passed for its base was 0.22 away. Never measured on a
@@ -41,16 +42,23 @@ LEAST, LEAST_SHARE = 1e-4, 0.02
 
 
 def check_weights(
-    student: Student, prompt: Prompt, base: Sequence[float], live: Sequence[float], *, zero: bool
+    student: Student,
+    prompt: Prompt,
+    base: Sequence[float],
+    live: Sequence[float],
+    *,
+    zero: bool,
+    ours: Logprobs | None = None,
 ) -> None:
     """Raise UserError if the server's log-probabilities are not those of the student.
 
     `base` and `live` hold them for every prompt token except the first, without and with the adapter. If the
-    adapter is `zero` (not trained yet), only `base` is compared.
+    adapter is `zero` (not trained yet), only `base` is compared. `ours` are the student's, if already known.
     """
-    keep = [i for i, token in enumerate(prompt.ids[1:]) if token not in student.banned_ids][-WINDOW:]
+    keep = _checked(student, prompt)
     base_N, live_N = (torch.tensor([values[i] for i in keep]) for values in (base, live))
-    ours_N = student_logprobs(student, prompt, "initial", keep)
+    ours = ours or own_logprobs(student, prompt, zero=zero)
+    ours_N = ours["initial"]
     noise = float((base_N - ours_N).abs().mean())
     far = FAR_QUANTISED if student.quantised_modules else FAR
     if not noise <= far:
@@ -62,7 +70,7 @@ def check_weights(
         )
     if zero:
         return
-    ours_live_N = student_logprobs(student, prompt, "live", keep)
+    ours_live_N = ours["live"]
     change_N = ours_live_N - ours_N
     effect = float(change_N.abs().mean())
     if effect < SMALL:
@@ -81,6 +89,26 @@ def check_weights(
             f"log-probabilities differ from ours by {error:.2g} nats per token, without it by {noise:.2g} "
             f"(at most {RATIO:g} times that is expected): a part of the adapter is missing"
         )
+
+
+def own_logprobs(student: Student, prompt: Prompt | None, *, zero: bool) -> Logprobs:
+    """The student's log-probabilities of the checked tokens, without and (unless it is `zero`) with adapter.
+
+    If the model is split among processes, all must call this; those without a prompt make idle passes.
+    """
+    found = {}
+    for weights in ("initial",) if zero else ("initial", "live"):
+        if prompt is not None:
+            found[weights] = student_logprobs(student, prompt, weights, _checked(student, prompt))
+        else:
+            with torch.no_grad(), student.weights(weights):
+                student.idle_pass()
+    return found
+
+
+def _checked(student: Student, prompt: Prompt) -> list[int]:
+    """The positions before the last `WINDOW` tokens of the prompt that are not placeholders of images."""
+    return [i for i, token in enumerate(prompt.ids[1:]) if token not in student.banned_ids][-WINDOW:]
 
 
 @torch.no_grad()

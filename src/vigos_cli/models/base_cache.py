@@ -15,15 +15,17 @@ from vigos_cli.config.schema import AdapterConfig, ModelConfig
 _kept: dict[tuple[Any, ...], tuple[Any, Any]] = {}  # at most one entry, because each holds a whole model
 
 
-def keep(base: Any, processor: Any, config: ModelConfig, adapter: AdapterConfig) -> None:
+def keep(
+    base: Any, processor: Any, config: ModelConfig, adapter: AdapterConfig, *, sharded: bool = False
+) -> None:
     """Store a base model without adapter, and its processor; replaces the stored one."""
     _kept.clear()
-    _kept[_key(config, adapter)] = (base, processor)
+    _kept[(sharded, *_key(config, adapter))] = (base, processor)
 
 
-def take(config: ModelConfig, adapter: AdapterConfig) -> tuple[Any, Any] | None:
+def take(config: ModelConfig, adapter: AdapterConfig, *, sharded: bool = False) -> tuple[Any, Any] | None:
     """Remove and return the stored base and processor if they match; otherwise drop them, return None."""
-    found = _kept.get(_key(config, adapter))
+    found = _kept.get((sharded, *_key(config, adapter)))
     _kept.clear()
     return found
 

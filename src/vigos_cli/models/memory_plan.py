@@ -2,7 +2,8 @@
 
     peak = context + weights + optimizer + 1.1 max(learn, rollout, evaluation)           bytes, per process
 
-    weights    0.516 per 4-bit weight (nf4 with double quantisation), size of the dtype per other weight
+    weights    0.516 per 4-bit weight (nf4 with double quantisation), size of the dtype per other weight;
+               with trainer.shard=fsdp2 only this process's part of the layers, and two whole layers
     optimizer  per adapter weight: 4 for itself, 4 for its gradient, 8 for AdamW (2 for 8-bit AdamW)
     learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + 24 chunk V + images
                saved: what one recomputed layer keeps for its backward pass (every layer if
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from peft import get_peft_model
 
+from vigos_cli.config.launched import world_size
 from vigos_cli.config.schema import DistillRun, ModelConfig, RunConfig
 from vigos_cli.models.adapter_layers import language_model, lora_config
 from vigos_cli.models.peak_memory import GIB
@@ -133,7 +135,11 @@ def picture_bytes(shape: Shape, size: int) -> float:
 def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> MemoryEstimate:
     """Apply the formula at the head of this file."""
     size = weight_size(config.model)
-    weights = weight_bytes(shape, size, quantised=config.adapter.quantise == "nf4")
+    quantised, processes = config.adapter.quantise == "nf4", world_size()
+    weights = weight_bytes(shape, size, quantised=quantised)
+    if config.trainer.shard == "fsdp2":  # its own part, and two layers that are fetched for a pass
+        held = min(1.0, 1 / processes + 2 / shape.layers)
+        weights -= (1 - held) * shape.decoder_weights * size
     states = 2 if config.trainer.optimizer == "paged_adamw_8bit" else 8
 
     prompt = TEXT_TOKENS + shape.picture.tokens

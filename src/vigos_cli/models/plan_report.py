@@ -41,7 +41,8 @@ def print_plan(config: DistillRun) -> bool:
         share = share_for_server(config, shape, total=room * GIB, room=room * GIB)
         print(f"fits; the server gets --gpu-memory-utilization {share:.2f}; its part was never measured")
     elif fits:
-        print("fits; measure it with trainer.dry_run=true")
+        in_process = config.rollout.name == "hf"  # trainer.dry_run is refused with other engines
+        print("fits; measure it with trainer.dry_run=true" if in_process else "fits")
     else:
         print(f"does not fit: {suggestion(config, shape, room)}")
     return fits
@@ -145,5 +146,6 @@ def _smaller(config: DistillRun) -> list[tuple[str, dict[str, Any]]]:
         for n in (16, 8, 4, 2, 1):
             rows("rollout", "batch", n)
             rows("bench", "batch", n)
-    changes.append(("adapter", {"quantise": "nf4"}))
+    if config.trainer.shard == "none":
+        changes.append(("adapter", {"quantise": "nf4"}))
     return [*changes, ("rollout", {"max_new_tokens": 512}), ("bench", {"max_new_tokens": 512})]

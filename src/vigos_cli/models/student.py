@@ -26,7 +26,9 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from vigos_cli.models.adapter_loading import copy_saved_tensors
+from vigos_cli.models.sharding import whole
 from vigos_cli.types import Prompt
+from vigos_cli.utils import process_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Student:
     banned_ids: tuple[int, ...]  # placeholders of images: a sampled one would have no image
     quantised_modules: int
     vision_guard: RemovableHandle | None  # `guard_vision_tower`; None if the vision tower is trained
+    sharded: bool = False  # the base is split among the processes, and each pass needs all of them
 
     @property
     def tokenizer(self) -> Any:
@@ -97,6 +100,11 @@ class Student:
         """The last hidden states (B, T, H), the input of the output head."""
         return self.base.model(**batch, use_cache=False).last_hidden_state
 
+    def idle_pass(self) -> Tensor:
+        """Read one token of no meaning, because all processes must make each pass of a split model."""
+        one = torch.full((1, 1), self.tokenizer.pad_token_id, device=self.device)
+        return self.hidden({"input_ids": one, "attention_mask": torch.ones_like(one)})
+
     @contextmanager
     def weights(self, which: str, kept: Mapping[str, Tensor] | None = None) -> Iterator[None]:
         """Let the model score as a teacher inside the block.
@@ -143,12 +151,18 @@ class Student:
         return base
 
     def frozen_hash(self) -> str:
-        """sha256 of every weight that must not change: all parameters and buffers outside the adapter."""
+        """sha256 of every weight that must not change: all parameters and buffers outside the adapter.
+
+        A split model has the same hash: one tensor at a time is put together, for which all processes must
+        call this.
+        """
+        if self.sharded:  # the exchange of tensors has a time-out, and a process may still be busy for long
+            process_group.wait()
         digest = hashlib.sha256()
         tensors = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
         for name in sorted(set(tensors) - set(self.adapter)):
             digest.update(name.encode())
-            flat = tensors[name].detach().cpu().contiguous().flatten()
+            flat = whole(tensors[name].detach()).cpu().contiguous().flatten()
             digest.update(flat.view(torch.uint8).numpy().data)
         return digest.hexdigest()
 

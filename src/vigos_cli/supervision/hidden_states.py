@@ -26,7 +26,12 @@ Token = tuple[int, int]  # row, and place in its rollout
 
 
 def hidden_states(student: Student, context: str, rows: Sequence[Supervised]) -> Tensor:
-    """Run the model on the contexts of this name; return its last hidden states (B, T, H)."""
+    """Run the model on the contexts of this name; return its last hidden states (B, T, H).
+
+    Without rows, the model reads one token: see `even_passes`.
+    """
+    if not rows:
+        return student.idle_pass()
     contexts = [row.contexts[context] for row in rows]
     return student.hidden(student.batch([c.ids for c in contexts], [c.prompt for c in contexts]))
 

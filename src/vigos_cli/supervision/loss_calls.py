@@ -26,6 +26,7 @@ from vigos_cli.method.targets import Contrast
 from vigos_cli.method.token_choice import margin_weight
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.contexts import Supervised
+from vigos_cli.supervision.even_passes import even_names
 from vigos_cli.supervision.hidden_states import Token, predicting_states, teacher_states
 from vigos_cli.supervision.teacher_weights import TeacherWeights
 from vigos_cli.types import Term
@@ -98,6 +99,7 @@ def read_teachers(
 ) -> dict[str, TeacherStates]:
     """Let every teacher that some token needs read its rows, one teacher after another."""
     names = sorted({name for row in rows for term in row.terms for name in row.teachers[term.rule]})
+    names = even_names(student, names)
     found = {}
     for name in names:
         tokens = [(b, i) for b, row in enumerate(rows) for i in row.tokens_of(name)]

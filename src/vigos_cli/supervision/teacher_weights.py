@@ -94,7 +94,7 @@ def load_other_checkpoints(weights: TeacherWeights, student: Student, config: Ru
         names = " and ".join(name for name, key in weights.of.items() if key == path)
         model = replace(config.model, path=path, revision=None)
         try:
-            other = load_student(model, replace(config.adapter, path=None))
+            other = load_student(model, replace(config.adapter, path=None), sharded=student.sharded)
         except UserError as error:
             raise UserError(f"the weights of the teacher {names} (routing.teachers): {error}") from error
         if other.tokenizer.get_vocab() != student.tokenizer.get_vocab():

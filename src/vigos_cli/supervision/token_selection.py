@@ -24,6 +24,7 @@ from vigos_cli.method.fused_loss import token_log_probs
 from vigos_cli.method.token_choice import above_quantile, lowest_share
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.contexts import Supervised
+from vigos_cli.supervision.even_passes import even_batches
 from vigos_cli.supervision.hidden_states import Token, hidden_states, predicting_states, teacher_states
 from vigos_cli.supervision.teacher_weights import TeacherWeights
 from vigos_cli.utils import process_group
@@ -52,7 +53,8 @@ def select_tokens(
             for i in term.tokens
         ]
         values: list[float] = []
-        for micro, of_micro in _micro_batches(kept, tokens, micro_batch):
+        micro_batches = even_batches(student, _micro_batches(kept, tokens, micro_batch), ([], []))
+        for micro, of_micro in micro_batches:
             values += _figures(student, micro, of_micro, weights, select)
         chosen = {token for token, keep in zip(tokens, _mask(values, select), strict=True) if keep}
         kept = [_only(row, b, place, chosen) for b, row in enumerate(kept)]
@@ -79,7 +81,7 @@ def _figures(
     select: Mapping[str, Any],
 ) -> list[float]:
     """The figure of each token: the student's log-probability, or the KL of two teachers."""
-    sampled_N = torch.tensor([rows[b].rollout.ids[i] for b, i in tokens])
+    sampled_N = torch.tensor([rows[b].rollout.ids[i] for b, i in tokens], dtype=torch.long)
     if "lowest_log_p" in select:
         own_NH = predicting_states(hidden_states(student, STUDENT, rows), STUDENT, rows, tokens)
         return token_log_probs(own_NH, student.head_VH, sampled_N)[0].tolist()

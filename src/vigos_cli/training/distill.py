@@ -89,7 +89,8 @@ def distill(config: DistillRun) -> dict[str, Any] | None:
 def _run(out: Path, config: DistillRun, began: float) -> dict[str, Any] | None:
     """Everything from loading the model to the results."""
     check_room(config)
-    student = load_student(config.model, config.adapter, seed=config.seed)
+    sharded = config.trainer.shard == "fsdp2" and process_group.size() > 1
+    student = load_student(config.model, config.adapter, seed=config.seed, sharded=sharded)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     data, held, data_facts = _load_data(out, config)
     learner = make_learner(student, config)
@@ -133,7 +134,7 @@ def _run(out: Path, config: DistillRun, began: float) -> dict[str, Any] | None:
             facts["best"] = settle_best(student, config, evaluations(before, tracker.lines), facts, after)
             summary = summarise_run(learner, config, tracker.lines, before, after, facts)
             write_results(config, tracker.lines, summary)
-    base_cache.keep(student.release(), student.processor, config.model, config.adapter)
+    base_cache.keep(student.release(), student.processor, config.model, config.adapter, sharded=sharded)
     return summary
 
 

@@ -26,6 +26,7 @@ from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.term_weights import term_counts, token_weights
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.supervision.contexts import Supervised, supervise_all
+from vigos_cli.supervision.even_passes import even_batches, zero_loss
 from vigos_cli.supervision.hidden_states import hidden_states
 from vigos_cli.supervision.loss_calls import Reading, loss_calls, read_teachers, score_call
 from vigos_cli.supervision.rollouts import sample_rollouts
@@ -54,7 +55,7 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
 
     learner.optimizer.zero_grad(set_to_none=True)
     with rng.torch_seed(config.seed, "dropout", step, process_group.rank()):
-        for micro in micro_batches(rows, config.trainer.micro_batch):
+        for micro in even_batches(student, micro_batches(rows, config.trainer.micro_batch), []):
             with learner.timed("teachers"):
                 teachers = read_teachers(student, micro, learner.teachers)
             with learner.timed("learn"):
@@ -62,7 +63,7 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
                 hidden_BTH = hidden_states(student, STUDENT, micro)
                 heads = learner.teachers.heads(teachers)
                 read = Reading(micro, hidden_BTH, teachers, heads, student, config)
-                loss = hidden_BTH.new_zeros((), dtype=torch.float32)
+                loss = zero_loss(hidden_BTH, idle=not micro)
                 for call in loss_calls(micro, config.routing, config.loss):
                     with learner.timed("loss"):  # its time is also part of "learn"
                         part, stats = score_call(call, read)

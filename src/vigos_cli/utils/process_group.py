@@ -1,6 +1,7 @@
 """The exchange of gradients, counts and objects between the processes of one run.
 
-Each process holds the whole model. With one process, every function returns its argument unchanged.
+Each process holds the whole model, or with `trainer.shard` a part of it. With one process, every function
+returns its argument unchanged.
 
 There are two groups of torch.distributed. Gradients use NCCL (gloo on the CPU) with its short time-out,
 because all processes reach that exchange at about the same time. Python objects use gloo without a time-out,
@@ -136,6 +137,12 @@ def gather(value: T) -> list[T]:
     values: list[Any] = [None] * size()
     distributed.all_gather_object(values, value, group=_State.objects)
     return values
+
+
+def fill_from_first(tensor: Tensor) -> None:
+    """Give the tensor the values that it has in rank 0; all processes call this."""
+    if size() > 1:
+        distributed.broadcast(tensor.view(-1).view(torch.uint8), 0)  # bytes: gloo does not know every dtype
 
 
 def sum_counts(counts: Mapping[str, Any]) -> Counter[str]:

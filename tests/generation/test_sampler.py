@@ -9,7 +9,8 @@ from conftest import distill_config
 
 from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import question_rows
-from vigos_cli.generation.sampler import KeyedChoice, Request, Sampling, SamplingJob, roll_out, sample_tokens
+from vigos_cli.generation.keyed_choice import KeyedChoice, Sampling, sample_tokens
+from vigos_cli.generation.sampler import Request, SamplingJob, roll_out
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.utils import rng
 
@@ -44,11 +45,11 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
 
 def test_banned_tokens_are_never_chosen():
     scores = torch.tensor([[5.0, 1.0, 0.0]])
-    greedy = KeyedChoice(None, Sampling(1, temperature=0), banned=[0], prompt_width=0)
-    assert greedy(torch.zeros(1, 0), scores.clone()).argmax().item() == 1
+    greedy = KeyedChoice(None, Sampling(1, temperature=0), banned=[0], rows=1)
+    assert greedy.choose(scores.clone(), 0).tolist() == [1]
     for noise in (0.0, 0.3, 0.9999999):
-        drawn = KeyedChoice(torch.tensor([[noise]]), Sampling(1), banned=[0, 1], prompt_width=0)
-        assert drawn(torch.zeros(1, 0), scores.clone()).argmax().item() == 2
+        drawn = KeyedChoice(torch.tensor([[noise]]), Sampling(1), banned=[0, 1], rows=1)
+        assert drawn.choose(scores.clone(), 0).tolist() == [2]
 
 
 def test_noise_depends_on_every_part_of_its_key():

@@ -32,7 +32,7 @@ class JobProgress:
         self._answers += 1
         self._tell(self._tokens, self._answers)
 
-    def inside(self, width: int, stop_ids: frozenset[int], most: int) -> LogitsProcessor:
+    def inside(self, width: int, stop_ids: frozenset[int], most: int) -> _Inside:
         """A logits processor for a batch with prompts of `width` tokens and at most `most` new ones."""
         return _Inside(self, width, stop_ids, most)
 
@@ -54,10 +54,14 @@ class _Inside(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
         """The scores as they are."""
+        self.count(input_ids[:, self._width :])
+        return scores
+
+    def count(self, ids_BT: Tensor) -> None:
+        """Report the ids sampled so far, if the last report is some time ago."""
         if (now := time.monotonic()) - self._told >= PAUSE:
             self._told = now
-            self._progress.running(*count_tokens(input_ids[:, self._width :], self._stops, self._most))
-        return scores
+            self._progress.running(*count_tokens(ids_BT, self._stops, self._most))
 
 
 def count_tokens(ids_BT: Tensor, stop_ids: list[int], most: int) -> tuple[int, float]:

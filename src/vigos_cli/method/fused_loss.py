@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vigos_cli.method.losses import DivergenceSpec, TokenStats, score, score_target
+from vigos_cli.method.loss_gradient import score_and_gradient
+from vigos_cli.method.losses import DivergenceSpec, TokenStats
 from vigos_cli.method.targets import Contrast, check, contrast
 from vigos_cli.utils.errors import ConfigError
 
@@ -164,16 +165,11 @@ def _score_tile(
     wanted: bool,
 ) -> tuple[Tensor, TokenStats, Tensor | None]:
     """Score a few rows; return their part of the loss, statistics and, if wanted, the logits' gradient."""
-    with torch.set_grad_enabled(wanted):
-        student_RV = tile[STUDENT].detach().requires_grad_(wanted)
-        if target is None:
-            cost_R, stats = score(student_RV, tile.get(TEACHER), sampled_R, spec)
-        else:
-            logq_RV = contrast(tile, target, spec.temperature)
-            cost_R, stats = score_target(student_RV, logq_RV, sampled_R, spec)
-        cost = cost_R @ weight_R
-        grad_RV = torch.autograd.grad(cost, student_RV)[0] if wanted else None
-    return cost.detach(), stats, grad_RV
+    logq_RV = None if target is None else contrast(tile, target, spec.temperature)
+    cost_R, stats, grad_RV = score_and_gradient(
+        tile[STUDENT], tile.get(TEACHER), sampled_R, weight_R, spec, logq_NV=logq_RV, wanted=wanted
+    )
+    return cost_R @ weight_R, stats, grad_RV
 
 
 @torch.no_grad()

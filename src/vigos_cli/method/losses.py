@@ -133,25 +133,30 @@ def _mix(loga: Tensor, logb: Tensor, weight: float) -> Tensor:
     return torch.logaddexp(loga + math.log(weight), logb + math.log1p(-weight))
 
 
-def top_k_entries(logp_NV: Tensor, logq_NV: Tensor, k: int, of: str, tail: str) -> tuple[Tensor, Tensor]:
-    """Both sides on the k entries that are most likely under one of them, the same entries for both.
+def top_k_index(logp_NV: Tensor, logq_NV: Tensor, spec: DivergenceSpec) -> Tensor | None:
+    """The k entries (N, k) that are most likely under one side; None if all entries are compared.
+
+    The choice has no gradient.
+    """
+    if spec.top_k is None or spec.divergence in OF_SAMPLED_TOKEN:
+        return None
+    chooser_NV = {"teacher": logq_NV, "student": logp_NV}[spec.top_k_of].detach()
+    return chooser_NV.topk(min(spec.top_k, chooser_NV.shape[-1]), dim=-1).indices
+
+
+def entries_at(log_NV: Tensor, index_Nk: Tensor, tail: str) -> Tensor:
+    """One side on the chosen entries, which are the same for both sides.
 
     With tail=bucket all others form one more entry, so the divergence of two distributions is at most that
     over the vocabulary. With tail=renormalise both sides sum to one over the k entries, and probability on
-    other entries has no cost. The choice of entries has no gradient.
+    other entries has no cost.
     """
-    chooser_NV = {"teacher": logq_NV, "student": logp_NV}[of].detach()
-    k = min(k, chooser_NV.shape[-1])
-    index_Nk = chooser_NV.topk(k, dim=-1).indices
-    p_Nk, q_Nk = logp_NV.gather(-1, index_Nk), logq_NV.gather(-1, index_Nk)
+    log_Nk = log_NV.gather(-1, index_Nk)
     if tail == "renormalise":
-        return p_Nk.log_softmax(-1), q_Nk.log_softmax(-1)
-    if k == chooser_NV.shape[-1]:
-        return p_Nk, q_Nk
-    rest_p, rest_q = (
-        x.scatter(-1, index_Nk, -math.inf).logsumexp(-1, keepdim=True) for x in (logp_NV, logq_NV)
-    )
-    return torch.cat([p_Nk, rest_p], -1), torch.cat([q_Nk, rest_q], -1)
+        return log_Nk.log_softmax(-1)
+    if index_Nk.shape == log_NV.shape:
+        return log_Nk
+    return torch.cat([log_Nk, log_NV.scatter(-1, index_Nk, -math.inf).logsumexp(-1, keepdim=True)], -1)
 
 
 def _plain_logp(logits_NV: Tensor, logp_NV: Tensor, index_N: Tensor, temperature: float) -> Tensor:
@@ -294,14 +299,29 @@ def _score(
     if logq_NV is None:  # never read; so that all divergences have one signature
         logq_NV = logp_NV
     p_NK, q_NK = logp_NV, logq_NV
-    if spec.top_k is not None and spec.divergence not in OF_SAMPLED_TOKEN:
-        p_NK, q_NK = top_k_entries(logp_NV, logq_NV, spec.top_k, spec.top_k_of, spec.tail)
+    if (index_Nk := top_k_index(logp_NV, logq_NV, spec)) is not None:
+        p_NK, q_NK = (entries_at(x, index_Nk, spec.tail) for x in (logp_NV, logq_NV))
     summands_NK = DIVERGENCES[spec.divergence](p_NK, q_NK, sampled_N, spec)
     cost_N, clipped_N, silent_N = CLIPS[spec.clip](summands_NK, spec.clip_value)
-    return cost_N, TokenStats(
-        divergence_N=summands_NK.detach().sum(-1),
+    return cost_N, statistics(student_NV, logp_NV, logq_NV, sampled_N, summands_NK, clipped_N, silent_N, spec)
+
+
+@torch.no_grad()
+def statistics(
+    student_NV: Tensor,
+    logp_NV: Tensor,
+    logq_NV: Tensor,
+    sampled_N: Tensor,
+    summands_NK: Tensor,
+    clipped_N: Tensor,
+    silent_N: Tensor,
+    spec: DivergenceSpec,
+) -> TokenStats:
+    """The statistics of tokens, from what their cost was computed from."""
+    return TokenStats(
+        divergence_N=summands_NK.sum(-1),
         clipped_N=clipped_N,
         silent_N=silent_N,
-        student_logp_N=_plain_logp(student_NV.detach(), logp_NV.detach(), sampled_N, spec.temperature),
-        teacher_logp_N=_at(logq_NV, sampled_N)[:, 0].detach(),
+        student_logp_N=_plain_logp(student_NV, logp_NV, sampled_N, spec.temperature),
+        teacher_logp_N=_at(logq_NV, sampled_N)[:, 0],
     )

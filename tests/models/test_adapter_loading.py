@@ -151,7 +151,7 @@ def make(run: Any, out: Path, **shape: Any) -> Tensor:
         patch.setattr(
             "vigos_cli.models.student_loading.lora_config", lambda base, adapter: LoraConfig(r=4, **shape)
         )
-        patch.setattr("vigos_cli.models.base_cache.take", lambda *key: (base, student.processor))
+        patch.setattr("vigos_cli.models.base_cache.take", lambda *key, **more: (base, student.processor))
         student = trained(load(run, vision=True))
     student.net.save_pretrained(str(out), save_embedding_layers=False)
     return hidden(student)

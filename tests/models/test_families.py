@@ -98,6 +98,26 @@ def prompts(student: Student, run: Any, rows: Any = ROWS) -> list[Prompt]:
     return [made.render(STUDENT, made.encode(row), question=f"What {i}?") for i, row in enumerate(rows)]
 
 
+# ---------------------------------------------------------------- one pass of the vision tower
+
+
+@each
+def test_the_second_reader_of_the_same_pictures_gets_the_same_bits(name, loaded, config):
+    student = loaded(name)
+    asked = prompts(student, config(name), ROWS[:3])
+    batch = student.batch([prompt.ids for prompt in asked], asked)
+    tower, runs = student.base.get_encoder(modality="image"), []
+    counted = tower.register_forward_pre_hook(lambda *_: runs.append(1))
+    with torch.no_grad():
+        plain = student.hidden(batch)
+        once = len(runs)
+        for _ in range(3):
+            with student.pictures.of(student.base, asked):
+                assert student.hidden(batch).equal(plain)
+    counted.remove()
+    assert len(runs) == 2 * once
+
+
 # ---------------------------------------------------------------- prompts
 
 

@@ -116,6 +116,9 @@ def alone_on_the_first(rank: int, port: int, folder: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     initialise = distributed.init_process_group
     distributed.init_process_group = lambda backend: initialise(backend, timeout=timedelta(seconds=1))
+    Path(folder, f"{rank}.ready").touch()
+    while not Path(folder, f"{1 - rank}.ready").exists():  # the time-out holds for joining too
+        time.sleep(0.01)
     process_group.start(torch.device("cpu"))
     seen: dict[str, Any] = {}
     with process_group.first_alone() as mine:

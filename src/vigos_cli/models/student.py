@@ -27,6 +27,7 @@ from torch.utils.hooks import RemovableHandle
 
 from vigos_cli.models.adapter_loading import copy_saved_tensors
 from vigos_cli.models.sharding import whole
+from vigos_cli.models.shared_pictures import SharedPictures
 from vigos_cli.types import Prompt
 from vigos_cli.utils import process_group
 
@@ -46,6 +47,7 @@ class Student:
     banned_ids: tuple[int, ...]  # placeholders of images: a sampled one would have no image
     quantised_modules: int
     vision_guard: RemovableHandle | None  # `guard_vision_tower`; None if the vision tower is trained
+    pictures: SharedPictures | None  # None if the vision tower is trained: its output is then never the same
     sharded: bool = False  # the base is split among the processes, and each pass needs all of them
 
     @property

@@ -17,6 +17,7 @@ from vigos_cli.models.model_checks import check_head, guard_vision_tower
 from vigos_cli.models.pretrained import empty_model, fetch, load_processor, pick_device, pick_dtype
 from vigos_cli.models.quantisation import nf4_config, prepare_quantised
 from vigos_cli.models.sharding import split_base
+from vigos_cli.models.shared_pictures import SharedPictures
 from vigos_cli.models.student import Student
 from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError
@@ -59,6 +60,7 @@ def load_student(
         banned_ids=_banned_ids(base.config),
         quantised_modules=quantised,
         vision_guard=None if adapter.vision else guard_vision_tower(base),
+        pictures=None if adapter.vision else SharedPictures(),
         sharded=sharded,
     )
     check_head(student)

@@ -14,26 +14,49 @@ Shapes: B rows, T tokens of the longest context, N supervised tokens, H hidden w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from vigos_cli.models.student import Student
-from vigos_cli.supervision.contexts import Supervised
+from vigos_cli.supervision.contexts import Context, Supervised
 from vigos_cli.supervision.teacher_weights import TeacherWeights
 
 Token = tuple[int, int]  # row, and place in its rollout
 
 
-def hidden_states(student: Student, context: str, rows: Sequence[Supervised]) -> Tensor:
+def hidden_states(
+    student: Student, context: str, rows: Sequence[Supervised], tokens: Sequence[Token] | None = None
+) -> Tensor:
     """Run the model on the contexts of this name; return its last hidden states (B, T, H).
 
-    Without rows, the model reads one token: see `even_passes`.
+    With `tokens`, each row is read no further than its last one of them needs: the teacher of the description
+    does not read the reasoning. Without rows, the model reads one token: see `even_passes`.
     """
     if not rows:
         return student.idle_pass()
     contexts = [row.contexts[context] for row in rows]
-    return student.hidden(student.batch([c.ids for c in contexts], [c.prompt for c in contexts]))
+    prompts, ends = [c.prompt for c in contexts], [len(c.ids) for c in contexts]
+    if tokens is not None:
+        ends = _ends(contexts, tokens)
+    with student.pictures.of(student.base, prompts) if student.pictures else nullcontext():
+        return student.hidden(
+            student.batch([c.ids[:end] for c, end in zip(contexts, ends, strict=True)], prompts)
+        )
+
+
+def _ends(contexts: Sequence[Context], tokens: Sequence[Token]) -> list[int]:
+    """How many ids of each context must be read: all before its last token, which need not be read itself."""
+    last = [len(context.prompt.ids) for context in contexts]
+    for b, i in tokens:
+        last[b] = max(last[b], contexts[b].positions[i] or 0)
+    return last
+
+
+def supervised_tokens(rows: Sequence[Supervised]) -> list[Token]:
+    """The tokens of every term of these rows."""
+    return [(b, i) for b, row in enumerate(rows) for term in row.terms for i in term.tokens]
 
 
 def predicting_states(
@@ -66,4 +89,4 @@ def teacher_states(
     place = {b: at for at, b in enumerate(reading)}
     own, moved = [rows[b] for b in reading], [(place[b], i) for b, i in tokens]
     with weights.model(student, teacher) as model:
-        return predicting_states(hidden_states(model, teacher, own), teacher, own, moved)
+        return predicting_states(hidden_states(model, teacher, own, moved), teacher, own, moved)

@@ -83,7 +83,7 @@ def _figures(
     """The figure of each token: the student's log-probability, or the KL of two teachers."""
     sampled_N = torch.tensor([rows[b].rollout.ids[i] for b, i in tokens], dtype=torch.long)
     if "lowest_log_p" in select:
-        own_NH = predicting_states(hidden_states(student, STUDENT, rows), STUDENT, rows, tokens)
+        own_NH = predicting_states(hidden_states(student, STUDENT, rows, tokens), STUDENT, rows, tokens)
         return token_log_probs(own_NH, student.head_VH, sampled_N)[0].tolist()
     heads = weights.heads(select["of"])
     (one_NH, one_head_VH), (other_NH, other_head_VH) = (

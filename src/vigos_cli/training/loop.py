@@ -96,7 +96,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     signal that follows makes it put the job in the queue again. A job that had ended would not come back.
     """
     received = []
-    ours = (signal.SIG_DFL, signal.default_int_handler)
+    ours = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)  # a shell's & sets SIG_IGN
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) in ours]
 
     def record(number: int, frame: object) -> None:

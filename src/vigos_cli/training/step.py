@@ -27,7 +27,7 @@ from vigos_cli.method.term_weights import term_counts, token_weights
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.supervision.contexts import Supervised, supervise_all
 from vigos_cli.supervision.even_passes import even_batches, zero_loss
-from vigos_cli.supervision.hidden_states import hidden_states
+from vigos_cli.supervision.hidden_states import hidden_states, supervised_tokens
 from vigos_cli.supervision.loss_calls import Reading, loss_calls, read_teachers, score_call
 from vigos_cli.supervision.rollouts import sample_rollouts
 from vigos_cli.supervision.token_selection import select_tokens
@@ -60,7 +60,7 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
                 teachers = read_teachers(student, micro, learner.teachers)
             with learner.timed("learn"):
                 student.net.train()  # dropout of the adapter; the base has none
-                hidden_BTH = hidden_states(student, STUDENT, micro)
+                hidden_BTH = hidden_states(student, STUDENT, micro, supervised_tokens(micro))
                 heads = learner.teachers.heads(teachers)
                 read = Reading(micro, hidden_BTH, teachers, heads, student, config)
                 loss = zero_loss(hidden_BTH, idle=not micro)

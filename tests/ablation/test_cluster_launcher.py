@@ -93,3 +93,15 @@ def test_a_launcher_keeps_the_signal_that_it_handles_itself():
     finally:
         signal.signal(signal.SIGTERM, before)
     assert received == [signal.SIGTERM]
+
+
+def test_an_ignored_signal_is_not_the_launchers():
+    """A shell ignores Ctrl-C for what a script starts with &."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruptible() as interrupted:
+            signal.raise_signal(signal.SIGINT)
+            assert interrupted()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import distill_config, make_student
 from plan import SIZES, save_model
 
+from vigos_cli.config.compose import job
 from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation import sampler
@@ -28,6 +28,7 @@ from vigos_cli.generation.keyed_choice import Sampling
 from vigos_cli.generation.sampler import Request, SamplingJob, roll_out
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.student import Student
+from vigos_cli.models.student_loading import load_student
 from vigos_cli.types import Rollout
 
 
@@ -38,7 +39,8 @@ def student_and_requests(args: argparse.Namespace, folder: Path) -> tuple[Studen
         (size,) = (size for name, size in SIZES.items() if args.model in name)
         save_model(folder, size)
         overrides.append(f"model.path={folder}")
-    student, config = make_student(*overrides), distill_config(*overrides)
+    config: Any = job("distill", ["out=unused", *overrides])
+    student = load_student(config.model, config.adapter, seed=config.seed)
     draw = torch.Generator().manual_seed(0)
     for name, p in student.adapter.items():
         if "lora_B" in name:
@@ -78,7 +80,9 @@ def main() -> None:
         f"{'':>10}{'tokens':>9}{'generate/s':>12}{'loop/s':>9}{'ratio':>7}{'turns that differ':>19}  margins"
     )
     for name, temperature in (("greedy", 0.0), ("sampled", 1.1)):
-        job = SamplingJob(requests, Sampling(args.tokens, temperature, 0.95, 20), key=(0,), batch=args.batch)
+        wanted = SamplingJob(
+            requests, Sampling(args.tokens, temperature, 0.95, 20), key=(0,), batch=args.batch
+        )
         seconds: dict[bool, list[float]] = {False: [], True: []}
         turns: dict[bool, list[Rollout]] = {}
         own: Any = sampler.can_decode
@@ -86,7 +90,7 @@ def main() -> None:
             for loop in (False, True):
                 sampler.can_decode = own if loop else (lambda student: False)
                 start = time.perf_counter()
-                turns[loop] = roll_out(student, job)
+                turns[loop] = roll_out(student, wanted)
                 seconds[loop].append(time.perf_counter() - start)
         sampler.can_decode = own
         tokens = sum(len(turn.ids) for turn in turns[True])

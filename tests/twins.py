@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForImageTextToText, LlavaOnevisionConfig, PreTrainedTokenizerFast
 from transformers.models.llava_onevision.image_processing_llava_onevision import LlavaOnevisionImageProcessor
@@ -319,3 +320,9 @@ def save_twin(name: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     family.processor(fast, family.template).save_pretrained(folder)
     return folder
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """A picture of random pixels."""
+    pixels = torch.randint(256, (height, width, 3), generator=torch.Generator().manual_seed(seed))
+    return Image.fromarray(pixels.to(torch.uint8).numpy())

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import distill_config, make_student
-from PIL import Image
-from twins import FAMILIES, save_twin
+from twins import FAMILIES, picture, save_twin
 
 from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld
@@ -25,11 +24,6 @@ from vigos_cli.models.student_loading import load_student
 from vigos_cli.types import Rollout
 
 SERVED = [name for name in FAMILIES if name != "qwen35"]  # its linear attention has another kind of cache
-
-
-def picture(width: int, height: int, seed: int) -> Image.Image:
-    pixels = torch.randint(256, (height, width, 3), generator=torch.Generator().manual_seed(seed))
-    return Image.fromarray(pixels.to(torch.uint8).numpy())
 
 
 ROWS = (

@@ -13,8 +13,7 @@ import pytest
 import torch
 from conftest import distill_config, no_hub
 from peft.tuners.tuners_utils import check_target_module_exists
-from PIL import Image
-from twins import FAMILIES, save_twin
+from twins import FAMILIES, picture, save_twin
 
 from vigos_cli.cli.explain import options
 from vigos_cli.config.compose import job
@@ -76,11 +75,6 @@ def load(run: Any) -> Student:
 
 def prompter(student: Student, run: Any) -> Prompter:
     return Prompter(student.processor, run.prompt, run.routing)
-
-
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    pixels = torch.randint(256, (height, width, 3), generator=torch.Generator().manual_seed(seed))
-    return Image.fromarray(pixels.to(torch.uint8).numpy())
 
 
 # Several shapes, so that rows differ in tiles, tokens and patches; also rows with two pictures and with none.

@@ -147,6 +147,22 @@ def test_the_layers_of_the_adapter_are_as_before_after_the_block(tiny):
     assert not any("forward" in vars(module) for module in tiny.net.modules())
 
 
+@pytest.mark.parametrize(
+    "kinds, window, served",
+    [
+        (["full_attention"] * 4, 4096, True),  # the window of a configuration that does not use it
+        (["full_attention", "sliding_attention"] * 2, 4096, False),
+        (None, 4096, False),
+        (None, None, True),
+    ],
+)
+def test_a_model_with_a_sliding_window_is_not_served(kinds, window, served, tiny, monkeypatch):
+    text = tiny.base.config.get_text_config()
+    monkeypatch.setattr(text, "layer_types", kinds)
+    monkeypatch.setattr(text, "sliding_window", window)
+    assert can_decode(tiny) is served
+
+
 def test_a_family_with_another_cache_is_sampled_by_generate_and_a_line_says_so_once(twin, capsys):
     sampler._say_once.cache_clear()
     student, asked = twin("qwen35")

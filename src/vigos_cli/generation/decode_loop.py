@@ -92,7 +92,8 @@ class GrowingLayer(DynamicLayer):
 def can_decode(student: Student) -> bool:
     """Whether the language model keeps plain keys and values and computes attention as the loop expects."""
     text = student.base.config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    window = getattr(text, "sliding_window", None)
+    kinds = set(getattr(text, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
     return (
         kinds == {"full_attention"}
         and text._attn_implementation == "sdpa"
@@ -116,7 +117,8 @@ def decode(
     (B, T) after each token.
     """
     device, base = student.device, student.base
-    text, embed, head = base.get_submodule(language_model(base)), base.get_input_embeddings(), base.lm_head
+    text, embed = base.get_submodule(language_model(base)), base.get_input_embeddings()
+    head = base.get_output_embeddings()
     cache_name = "cache" if "cache" in inspect.signature(type(text).forward).parameters else "past_key_values"
     stops = torch.tensor(sorted(student.stop_ids), device=device)
 

@@ -119,7 +119,11 @@ def test_teachers_of_another_checkpoint_choose_with_its_own_head(tiny):
     )
     padded_VH = torch.cat([head_VH, torch.ones(8, head_VH.shape[1])])
     other: Any = SimpleNamespace(
-        weights=lambda key: nullcontext(), hidden=tiny.hidden, batch=tiny.batch, head_VH=padded_VH
+        pictures=None,
+        weights=lambda key: nullcontext(),
+        hidden=tiny.hidden,
+        batch=tiny.batch,
+        head_VH=padded_VH,
     )
     weights = TeacherWeights({"image": "big", "black": "big"}, others={"big": other})
     kl = divergences(tiny, rows, padded_VH)

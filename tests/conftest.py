@@ -28,6 +28,17 @@ def make_student(*overrides: str) -> Any:
     return load_student(run.model, run.adapter, seed=run.seed)
 
 
+def with_effect(student: Any, size: float = 0.05) -> Any:
+    """Give the student's adapter an effect: a random second factor."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    for name, p in student.adapter.items():
+        if "lora_B" in name:
+            p.data.copy_(torch.randn(p.shape, generator=generator) * size)
+    return student
+
+
 def no_hub(*args: Any, **options: Any) -> Any:
     """Takes the place of `fetch` on a machine without a network and without a cache."""
     raise UserError("the hub does not answer")

@@ -8,8 +8,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-import torch
-from conftest import distill_config, make_student
+from conftest import distill_config, make_student, with_effect
 from twins import FAMILIES, picture, save_twin
 
 from vigos_cli.config.routing_group import STUDENT
@@ -32,15 +31,6 @@ ROWS = (
     (picture(84, 56, 3), picture(56, 56, 4)),
     (),
 )
-
-
-def with_effect(student: Student, size: float = 0.05) -> Student:
-    """Give the adapter an effect."""
-    generator = torch.Generator().manual_seed(0)
-    for name, p in student.adapter.items():
-        if "lora_B" in name:
-            p.data.copy_(torch.randn(p.shape, generator=generator) * size)
-    return student
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import distill_config, make_student
+from conftest import distill_config, make_student, with_effect
 
 from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld
@@ -22,15 +22,6 @@ from vigos_cli.types import Rollout
 from vigos_cli.utils import process_group
 
 SMALL = ("trainer.batch=4", "rollout.max_new_tokens=60")
-
-
-def trained(student, size: float = 0.05):
-    """Give the adapter an effect."""
-    generator = torch.Generator().manual_seed(0)
-    for name, p in student.adapter.items():
-        if "lora_B" in name:
-            p.data.copy_(torch.randn(p.shape, generator=generator) * size)
-    return student
 
 
 def one_line(student, *overrides: str, engine=None):
@@ -52,13 +43,15 @@ class Other(InProcess):
 
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
 def test_in_process_and_in_float32_there_is_no_gap_but_rounding(temperature):
-    line = one_line(trained(make_student()), f"loss.temperature={temperature}", "loss.divergence=reverse_kl")
+    line = one_line(
+        with_effect(make_student()), f"loss.temperature={temperature}", "loss.divergence=reverse_kl"
+    )
     assert line["sampler_gap/tokens"] == line["supervised_tokens"] > 50
     assert 0 < line["sampler_gap/mean"] <= line["sampler_gap/max"] < 1e-4
 
 
 def test_a_sampler_with_other_weights_shows():
-    student = trained(make_student())
+    student = with_effect(make_student())
     line = one_line(student, engine=Other(student))
     assert line["sampler_gap/mean"] > 0.01 and line["sampler_gap/max"] > 0.2
 

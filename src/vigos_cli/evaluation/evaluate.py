@@ -36,6 +36,7 @@ from vigos_cli.evaluation.row_reader import RowReader
 from vigos_cli.evaluation.saved_responses import by_item, joined, missing, not_over_a_run, saved_responses
 from vigos_cli.types import Response, Sample, Verdict
 from vigos_cli.utils.errors import ConfigError, UserError
+from vigos_cli.utils.heavy_imports import heavy_imports
 from vigos_cli.utils.quiet import quieten
 
 if TYPE_CHECKING:
@@ -71,14 +72,16 @@ def evaluate(
 
         judge = Judge(config.judge, out)
     if "holdout" in tasks and held is None:
-        quieten()  # before the imports of the next line
-        from vigos_cli.evaluation.held_back import held_rows
+        with heavy_imports():
+            quieten()
+            from vigos_cli.evaluation.held_back import held_rows
 
         held = held_rows(config)
     items = {name: _items(config, name, task, held) for name, task in tasks.items()}
     if config.responses is None and asker is None:
-        quieten()  # before the imports of the next line
-        from vigos_cli.evaluation.asker import load_asker  # imports torch, which grading does not need
+        with heavy_imports():  # torch, which grading does not need
+            quieten()
+            from vigos_cli.evaluation.asker import load_asker
 
         asker = load_asker(config)
     results: dict[str, Result] = {}

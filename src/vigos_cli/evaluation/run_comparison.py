@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from vigos_cli.grading.text_equality import same_text
 from vigos_cli.reporting.markdown import markdown_table
@@ -163,6 +162,8 @@ def _difference(name: str, answers: str, pairs: Mapping[str, list[tuple[float, f
 
 def mcnemar(gained: int, lost: int) -> float:
     """The exact two-sided p-value of McNemar's test for these discordant pairs."""
+    from scipy.stats import binomtest  # takes a second to import, and few runs need it
+
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 

@@ -31,7 +31,7 @@ PANELS: dict[str, tuple[str, dict[str, str]]] = {  # title: (unit, {metric: labe
         NATS_APART,
         {"sampler_gap/mean": "mean of a step", "sampler_gap/max": "largest of a step"},
     ),
-    "Norm of the gradient": ("before it is cut to trainer.max_grad_norm", {"grad_norm": "of the adapter"}),
+    "Norm of the gradient": ("before trainer.max_grad_norm", {"grad_norm": "of the adapter"}),
     "Divergence from the teacher by segment": (
         "nats per token, before the clip",
         {
@@ -57,12 +57,12 @@ def draw_curves(
     `lines` are those of `metrics.jsonl`; `evaluations` maps a step to the report of its evaluation. `best` is
     the step with the best score, if the run looked for it.
     """
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 4, figsize=(20, 7.5), constrained_layout=True)
+    figure = Figure(figsize=(20, 7.5))
+    axes = figure.subplots(2, 4)
+    # Fixed margins: to compute them from the texts takes as long as to draw the figure.
+    figure.subplots_adjust(left=0.035, right=0.995, bottom=0.07, top=0.9, wspace=0.2, hspace=0.32)
     _draw_held_out(axes.flat[0], evaluations, best)
     taught = {key: key.removeprefix("loss/") for line in lines for key in line if key.startswith("loss/")}
     for axis, (name, (unit, metrics)) in zip(axes.flat[1:], PANELS.items(), strict=True):
@@ -70,7 +70,6 @@ def draw_curves(
     figure.suptitle(title)
     with drafted(path) as draft:
         figure.savefig(draft, dpi=110, format=path.suffix[1:])
-    pyplot.close(figure)
 
 
 def _draw_metrics(

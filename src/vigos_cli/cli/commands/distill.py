@@ -7,6 +7,7 @@ from hydra.types import RunMode
 
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.utils.errors import Stopped
+from vigos_cli.utils.heavy_imports import heavy_imports
 from vigos_cli.utils.quiet import quieten
 
 COLLAPSED = 3  # exit code
@@ -18,11 +19,12 @@ def run(config: DistillRun) -> float | None:
     A run that was stopped because its model collapsed ends with exit code 3. In a sweep it is a result like
     any other, with its low score, so the other runs go on and a sweeper learns from it.
     """
-    quieten()
-    from vigos_cli.models.out_of_memory import with_advice
-    from vigos_cli.reporting.measures import main_figure
-    from vigos_cli.training.distill import distill
-    from vigos_cli.utils import process_group
+    with heavy_imports():
+        quieten()
+        from vigos_cli.models.out_of_memory import with_advice
+        from vigos_cli.reporting.measures import main_figure
+        from vigos_cli.training.distill import distill
+        from vigos_cli.utils import process_group
 
     with with_advice(config):
         summary = distill(config)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from vigos_cli.config.schema import MergeRun
 from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.heavy_imports import heavy_imports
 from vigos_cli.utils.quiet import quieten
 
 
 def run(config: MergeRun) -> None:
     """Write the merged model, and print how far it differs from base and adapter."""
-    quieten()
-    from vigos_cli.models.merge import merge
-    from vigos_cli.models.out_of_memory import is_out_of_memory
+    with heavy_imports():
+        quieten()
+        from vigos_cli.models.merge import merge
+        from vigos_cli.models.out_of_memory import is_out_of_memory
 
     try:
         report = merge(config)

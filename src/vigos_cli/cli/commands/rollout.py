@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from vigos_cli.config.schema import RolloutRun
 from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.heavy_imports import heavy_imports
 from vigos_cli.utils.quiet import quieten
 
 SHOWN = 3
@@ -14,16 +18,14 @@ def run(config: RolloutRun) -> None:
     """Write rollouts.jsonl, summary.json and rollouts.html; show some of it, and the verdict."""
     if config.data.decontaminate:
         raise ConfigError("data.decontaminate is a key of vigos distill: vigos rollout asks no benchmark")
-    quieten()
-    import json
-    from pathlib import Path
+    with heavy_imports():
+        quieten()
+        from rich.console import Console
 
-    from rich.console import Console
-
-    from vigos_cli.analysis.palr_table import print_palr_table
-    from vigos_cli.analysis.rollout_run import PAGE, sample
-    from vigos_cli.models.out_of_memory import with_advice
-    from vigos_cli.reporting.terminal_tables import print_readiness
+        from vigos_cli.analysis.palr_table import print_palr_table
+        from vigos_cli.analysis.rollout_run import PAGE, sample
+        from vigos_cli.models.out_of_memory import with_advice
+        from vigos_cli.reporting.terminal_tables import print_readiness
 
     with with_advice(config):
         lines = sample(config)

@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from vigos_cli.data.priorworld.looks import ATTRIBUTES, unusual_value, usual_value, withheld
+from vigos_cli.data.priorworld.looks import unusual_value, unusual_values, usual_value, withheld
 from vigos_cli.data.priorworld.picture import picture
 from vigos_cli.data.priorworld.questions import (
     OTHER_FAMILIES,
@@ -89,10 +89,11 @@ def question_rows(split: str, rows: int, seed: int = 0) -> list[Sample]:
             scene = draw_scene(rng, 0.5)
             asked = rng.choice(scene.things).kind
             usual = usual_value(asked, family)
-            others = rng.sample([value for value in ATTRIBUTES[family] if value != usual], 2)
-            scenes = [with_value(scene, asked, family, value) for value in (usual, *others)]
-            if all(s.split() == split for s in scenes):
+            values = (usual, *rng.sample(unusual_values(asked, family), 2))
+            # One draw in a thousand has all three pictures in the split, so each is made only if needed.
+            if all(with_value(scene, asked, family, value).split() == split for value in values):
                 break
+        scenes = [with_value(scene, asked, family, value) for value in values]
         group = f"{split}-{seed}-row{row}"
         for k, scene in enumerate(scenes, start=1):
             samples.append(

@@ -179,9 +179,10 @@ def _read_prompts(
     inputs = student.batch([prompt.ids for prompt in prompts], prompts, pad_left=True)
     positions = student.base._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
     cache = DynamicCache()
-    hidden_UTH = student.base.model(
-        **inputs, position_ids=positions, use_cache=True, **{cache_name: cache}
-    ).last_hidden_state
+    with student.seeing(prompts):
+        hidden_UTH = student.base.model(
+            **inputs, position_ids=positions, use_cache=True, **{cache_name: cache}
+        ).last_hidden_state
     return hidden_UTH[:, -1], cache, positions[..., -1:], inputs["attention_mask"].bool()
 
 

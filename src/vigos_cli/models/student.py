@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,10 @@ class Student:
     def hidden(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The last hidden states (B, T, H), the input of the output head."""
         return self.base.model(**batch, use_cache=False).last_hidden_state
+
+    def seeing(self, prompts: Sequence[Prompt]) -> AbstractContextManager[None]:
+        """Inside this block, the vision tower looks only at those pictures of the prompts that are new."""
+        return self.pictures.of(self.base, prompts) if self.pictures else nullcontext()
 
     def idle_pass(self) -> Tensor:
         """Read one token of no meaning, because all processes must make each pass of a split model."""

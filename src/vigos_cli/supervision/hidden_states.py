@@ -14,7 +14,6 @@ Shapes: B rows, T tokens of the longest context, N supervised tokens, H hidden w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -40,7 +39,7 @@ def hidden_states(
     prompts, ends = [c.prompt for c in contexts], [len(c.ids) for c in contexts]
     if tokens is not None:
         ends = _ends(contexts, tokens)
-    with student.pictures.of(student.base, prompts) if student.pictures else nullcontext():
+    with student.seeing(prompts):
         return student.hidden(
             student.batch([c.ids[:end] for c, end in zip(contexts, ends, strict=True)], prompts)
         )

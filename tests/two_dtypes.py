@@ -25,7 +25,7 @@ from vigos_cli.data.priorworld import PriorWorld
 from vigos_cli.generation.sampler import Request, as_rollout
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.student import Student
-from vigos_cli.supervision import loss_calls
+from vigos_cli.supervision import hidden_states as reading
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.supervision.prepared import Prepared
 from vigos_cli.supervision.rollouts import reference_completion, sample_rollouts
@@ -123,7 +123,7 @@ def one_step(student: Student, turns: Turns, *overrides: str) -> Step:
     with (
         mock.patch.object(step, "sample_rollouts", lambda *_: rollouts),
         mock.patch.object(step, "hidden_states", _noting(step.hidden_states, states)),
-        mock.patch.object(loss_calls, "teacher_states", _noting(loss_calls.teacher_states, states)),
+        mock.patch.object(reading, "teacher_states", _noting(reading.teacher_states, states)),
     ):
         line = step.train_step(make_learner(student, config), batches, prompter, config)
     gradient = {name: value.grad for name, value in student.adapter.items() if value.grad is not None}

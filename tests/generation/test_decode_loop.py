@@ -120,9 +120,9 @@ def test_a_teachers_weights_are_used_inside_their_block(weights, requests, monke
 
 def test_the_prompt_of_several_draws_is_read_once(requests, monkeypatch, tiny):
     read = []
-    whole = decode_loop._read_prompts
+    whole = decode_loop.read_prompts
     monkeypatch.setattr(
-        decode_loop, "_read_prompts", lambda s, prompts, n: read.append(len(prompts)) or whole(s, prompts, n)
+        decode_loop, "read_prompts", lambda s, prompts: read.append(len(prompts)) or whole(s, prompts)
     )
     roll_out(tiny, SamplingJob(requests, Sampling(4), key=(0,), batch=32))
     assert read == [5]

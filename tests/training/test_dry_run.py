@@ -17,7 +17,7 @@ from vigos_cli.generation.sampler import Request, as_rollout
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.method.routing import routing_table
 from vigos_cli.method.segments import parse_rollout
-from vigos_cli.supervision import loss_calls
+from vigos_cli.supervision import hidden_states
 from vigos_cli.training import dry_run as module
 from vigos_cli.training.dry_run import dry_run, longest
 from vigos_cli.training.forced_turns import invalid_turn, valid_turn
@@ -47,8 +47,8 @@ def test_every_teacher_of_the_routing_scores_rows_of_full_length(routing, monkey
         lengths.setdefault(teacher, set()).update(len(row.rollout.ids) for row in rows)
         return real(student, teacher, rows, *rest)
 
-    real = loss_calls.teacher_states
-    monkeypatch.setattr(loss_calls, "teacher_states", spy)
+    real = hidden_states.teacher_states
+    monkeypatch.setattr(hidden_states, "teacher_states", spy)
     chosen = (f"routing={routing}", *(("rollout.n=2",) if routing in COMPARING else ()))
     run_dry(*chosen)
     table = routing_table(distill_config(*chosen).routing)

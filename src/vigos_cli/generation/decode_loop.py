@@ -120,11 +120,11 @@ def decode(
     device, base = student.device, student.base
     text, embed = base.get_submodule(language_model(base)), base.get_input_embeddings()
     head = base.get_output_embeddings()
-    cache_name = "cache" if "cache" in inspect.signature(type(text).forward).parameters else "past_key_values"
+    cache_name = cache_argument(text)
     stops = torch.tensor(sorted(student.stop_ids), device=device)
 
     with lean_adapter(student):
-        hidden_UH, cache, positions, mask_UT = _read_prompts(student, prompts, cache_name)
+        hidden_UH, cache, positions, mask_UT = read_prompts(student, prompts)
         rows_B = torch.tensor(draws, device=device)
         layers = _grow(cache, rows_B)
         positions = positions.index_select(-2, rows_B) + 1
@@ -168,9 +168,12 @@ def decode(
     return ids_BT.tolist()
 
 
-def _read_prompts(
-    student: Student, prompts: Sequence[Prompt], cache_name: str
-) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
+def cache_argument(text: Any) -> str:
+    """The name under which the language model takes its cache, which transformers 5.24 has changed."""
+    return "cache" if "cache" in inspect.signature(type(text).forward).parameters else "past_key_values"
+
+
+def read_prompts(student: Student, prompts: Sequence[Prompt]) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
     """Read every prompt once.
 
     Returns the last hidden state of each (U, H), their keys and values, the position of the last token
@@ -179,6 +182,7 @@ def _read_prompts(
     inputs = student.batch([prompt.ids for prompt in prompts], prompts, pad_left=True)
     positions = student.base._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
     cache = DynamicCache()
+    cache_name = cache_argument(student.base.get_submodule(language_model(student.base)))
     with student.seeing(prompts):
         hidden_UTH = student.base.model(
             **inputs, position_ids=positions, use_cache=True, **{cache_name: cache}

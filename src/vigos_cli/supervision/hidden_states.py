@@ -13,13 +13,14 @@ Shapes: B rows, T tokens of the longest context, N supervised tokens, H hidden w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.contexts import Context, Supervised
+from vigos_cli.supervision.shared_prefix import read_prefixes, states_after
 from vigos_cli.supervision.teacher_weights import TeacherWeights
 
 Token = tuple[int, int]  # row, and place in its rollout
@@ -62,13 +63,48 @@ def predicting_states(
     hidden_BTH: Tensor, context: str, rows: Sequence[Supervised], tokens: Sequence[Token]
 ) -> Tensor:
     """The states (N, H) that predict these tokens, from the contexts of this name."""
-    where = [
-        (b, position - 1)  # the state before a token predicts it
+    where = _before(rows, context, tokens)
+    index = torch.tensor(where, dtype=torch.long, device=hidden_BTH.device).view(-1, 2)
+    return hidden_BTH[index[:, 0], index[:, 1]]
+
+
+def _before(rows: Sequence[Supervised], context: str, tokens: Sequence[Token]) -> list[tuple[int, int]]:
+    """The row and the position of the state before each token, which predicts it."""
+    return [
+        (b, position - 1)
         for b, i in tokens
         if (position := rows[b].contexts[context].positions[i]) is not None
     ]
-    index = torch.tensor(where, dtype=torch.long, device=hidden_BTH.device).view(-1, 2)
-    return hidden_BTH[index[:, 0], index[:, 1]]
+
+
+@torch.no_grad()
+def states_of_teachers(
+    student: Student,
+    rows: Sequence[Supervised],
+    tokens: Mapping[str, Sequence[Token]],
+    weights: TeacherWeights,
+) -> dict[str, Tensor]:
+    """The states (N, H) of each teacher that predict its tokens, one teacher after another.
+
+    Teachers with the same weights read what their contexts share only once, if that is worth it.
+    """
+    together: dict[str, list[str]] = {}
+    for name in tokens:
+        together.setdefault(weights.of[name], []).append(name)
+    found = {}
+    for names in together.values():
+        reads = {name: sorted({b for b, _ in tokens[name]}) for name in names}
+        contexts = {name: [rows[b].contexts[name] for b in reads[name]] for name in names}
+        with weights.model(student, names[0]) as model:
+            if prefixes := read_prefixes(model, contexts):
+                for name in names:
+                    place = {b: at for at, b in enumerate(reads[name])}
+                    where = [(place[b], position) for b, position in _before(rows, name, tokens[name])]
+                    found[name] = states_after(model, prefixes, contexts[name], where)
+                continue
+        for name in names:
+            found[name] = teacher_states(student, name, rows, tokens[name], weights)
+    return {name: found[name] for name in tokens}
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from vigos_cli.method.token_choice import margin_weight
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.contexts import Supervised
 from vigos_cli.supervision.even_passes import even_names
-from vigos_cli.supervision.hidden_states import Token, predicting_states, teacher_states
+from vigos_cli.supervision.hidden_states import Token, predicting_states, states_of_teachers
 from vigos_cli.supervision.teacher_weights import TeacherWeights
 from vigos_cli.types import Term
 from vigos_cli.utils.errors import UserError
@@ -97,15 +97,17 @@ def loss_calls(rows: Sequence[Supervised], routing: RoutingConfig, loss: LossCon
 def read_teachers(
     student: Student, rows: Sequence[Supervised], weights: TeacherWeights
 ) -> dict[str, TeacherStates]:
-    """Let every teacher that some token needs read its rows, one teacher after another."""
+    """Let every teacher that some token needs read its rows."""
     names = sorted({name for row in rows for term in row.terms for name in row.teachers[term.rule]})
-    names = even_names(student, names)
-    found = {}
-    for name in names:
-        tokens = [(b, i) for b, row in enumerate(rows) for i in row.tokens_of(name)]
-        states_MH = teacher_states(student, name, rows, tokens, weights)
-        found[name] = TeacherStates(states_MH, {token: place for place, token in enumerate(tokens)})
-    return found
+    tokens = {
+        name: [(b, i) for b, row in enumerate(rows) for i in row.tokens_of(name)]
+        for name in even_names(student, names)
+    }
+    states = states_of_teachers(student, rows, tokens, weights)
+    return {
+        name: TeacherStates(states[name], {token: place for place, token in enumerate(of_name)})
+        for name, of_name in tokens.items()
+    }
 
 
 def score_call(call: Call, read: Reading, spec: DivergenceSpec | None = None) -> tuple[Tensor, TokenStats]:

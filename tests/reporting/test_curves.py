@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from vigos_cli.reporting.curves import draw_curves
 
@@ -33,16 +33,16 @@ def accuracy(mean: float) -> dict[str, Any]:
 @pytest.fixture
 def figure(monkeypatch, tmp_path):
     """A function that draws curves and returns the axes by title."""
-    monkeypatch.setattr(pyplot, "close", lambda figure: None)
+    written: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: written.append(self) or save(self, *a, **k))
 
     def draw(evaluations: dict[int, Any], **options: Any) -> dict[str, Any]:
         draw_curves(LINES, evaluations, tmp_path / "curves.png", "a run", **options)
         assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-        return {axis.get_title(): axis for axis in pyplot.gcf().axes}
+        return {axis.get_title(): axis for axis in written[-1].axes}
 
-    yield draw
-    monkeypatch.undo()
-    pyplot.close("all")
+    return draw
 
 
 def labels(axis: Any) -> set[str]:

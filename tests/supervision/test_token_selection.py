@@ -119,7 +119,7 @@ def test_teachers_of_another_checkpoint_choose_with_its_own_head(tiny):
     )
     padded_VH = torch.cat([head_VH, torch.ones(8, head_VH.shape[1])])
     other: Any = SimpleNamespace(
-        pictures=None,
+        seeing=lambda prompts: nullcontext(),
         weights=lambda key: nullcontext(),
         hidden=tiny.hidden,
         batch=tiny.batch,

@@ -39,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--width", type=int, default=256)
     made.add_argument("--layers", type=int, default=4)
     made.add_argument("--pixels", type=int, default=12_544, help="of each picture")
+    made.add_argument(
+        "--prefix", choices=["auto", "always", "never"], default="auto", help="share what teachers read alike"
+    )
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--against", type=Path, help="another checkout")
     made.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -90,6 +93,10 @@ def measure_inside(args: argparse.Namespace) -> dict[str, float]:
         )
         student = load_student(config.model, config.adapter, seed=0)
         planned = estimate_memory(config, shape_of(config)).learn
+    if args.prefix != "auto":
+        from vigos_cli.supervision import shared_prefix
+
+        shared_prefix.LEAST = {"always": -1, "never": 2}[args.prefix]
     sizes = student.processor.image_processor.size
     sizes["shortest_edge"] = args.pixels  # the pictures of PriorWorld are scaled up to this size
     made = Prompter(student.processor, config.prompt, config.routing)

@@ -264,6 +264,7 @@ def test_losses_have_the_same_clip():
         "trainer.steps=0",
         "trainer.batch=0",
         "trainer.micro_batch=-2",
+        "trainer.micro_tokens=0",
         "trainer.lr=0",
         "trainer.schedule=lin",
         "trainer.checkpoint_every=0",

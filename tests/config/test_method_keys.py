@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 
 from vigos_cli.cli.mistakes import check_known, explain
 from vigos_cli.config.compose import job
-from vigos_cli.config.ignored_loss import ignored_loss_keys
+from vigos_cli.config.ignored_keys import ignored_keys
 from vigos_cli.config.removed_keys import REMOVED
 from vigos_cli.config.supervision_terms import supervision_rules
 from vigos_cli.method.losses import DivergenceSpec
@@ -74,15 +74,24 @@ IGNORED = {
 @pytest.mark.parametrize("words", IGNORED, ids=" ".join)
 def test_an_override_that_the_routing_states_itself_is_found(words):
     routing, override = words
-    found = ignored_loss_keys(distill_config(*words), [routing, override])
+    found = ignored_keys(distill_config(*words), [routing, override])
     expected = IGNORED[words]
     assert len(found) == (expected is not None) and (expected or "") in "".join(found)
-    assert ignored_loss_keys(distill_config(*words), [routing]) == []
+    assert ignored_keys(distill_config(*words), [routing]) == []
+
+
+def test_rows_of_a_micro_batch_beside_its_tokens_are_found():
+    tokens, rows = "trainer.micro_tokens=8192", "trainer.micro_batch=4"
+    found = ignored_keys(distill_config(tokens, rows), [rows, tokens])
+    assert found == ["trainer.micro_batch: trainer.micro_tokens=8192 takes its place; leave out one of them"]
+    assert ignored_keys(distill_config(tokens), [tokens]) == []  # an option's own rows are no mistake
+    assert ignored_keys(distill_config("trainer=paper", rows), ["trainer=paper", rows]) == []
+    assert ignored_keys(distill_config(rows, "trainer.micro_tokens=null"), [rows]) == []
 
 
 @pytest.mark.parametrize("words", [words for words, line in IGNORED.items() if line])
 def test_the_key_that_the_line_names_can_be_set(words):
-    (line,) = ignored_loss_keys(distill_config(*words), words)
+    (line,) = ignored_keys(distill_config(*words), words)
     value = words[1].partition("=")[2]
     keys = line.partition("; set ")[2].split(" and ")
     run = distill_config(words[0], *(f"{key}={value}" for key in keys))

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vigos_cli.method import fused_loss as fused
 from vigos_cli.method.fused_loss import fused_loss, sampled_log_probs
+from vigos_cli.method.loss_chunk import TILES
 from vigos_cli.method.losses import (
     CLIPS,
     DIVERGENCES,
@@ -101,7 +102,7 @@ def inputs_for(spec: DivergenceSpec, n: int = N, dtype: torch.dtype = torch.floa
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
 def test_fused_loss_equals_plain_loss(spec: DivergenceSpec, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fused, "TILE", 2 * V)  # two rows per tile
+    monkeypatch.setitem(TILES, "cpu", 2 * V)  # two rows per tile
     data = inputs_for(spec)
     plain_loss, plain_grad_NH, plain_stats = plain(*data, spec)
     for chunk in (1, 3, N, N + 7):
@@ -204,7 +205,7 @@ def test_any_split_gives_the_same_gradient_of_the_weights(
         return layer.weight.grad.clone()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "TILE", rows * V + 1)
+        patch.setitem(TILES, "cpu", rows * V + 1)
         split = learn([0, *sorted(cuts), N])
     same(split, learn([0, N]))
 
@@ -300,7 +301,7 @@ def plain_target(
 
 @pytest.mark.parametrize(("name", "spec"), PAIRS, ids=lambda x: x if isinstance(x, str) else name_of(x))
 def test_a_target_has_the_plain_loss(name: str, spec: DivergenceSpec, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(fused, "TILE", 2 * V)
+    monkeypatch.setitem(TILES, "cpu", 2 * V)
     student_NH, _, head_VH, sampled_N, weight_N = draw()
     data, target = (student_NH, context_states(), head_VH, sampled_N, weight_N), CONTRASTS[name]
     plain_loss, plain_grad_NH, plain_stats = plain_target(*data, spec, target)
@@ -447,7 +448,7 @@ student_NH = torch.randn(N, H, requires_grad=True)
 data = student_NH, torch.randn(N, H), torch.randn(V, H), torch.zeros(N, dtype=torch.long), torch.ones(N)
 Path("/proc/self/clear_refs").write_text("5")  # reset VmHWM
 before = resident("VmRSS")
-fused_loss(*data, DivergenceSpec("jsd"), chunk=32)[0].backward()
+fused_loss(*data, DivergenceSpec("jsd"))[0].backward()
 print(resident("VmHWM") - before)
 """
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from conftest import distill_config, make_student
 
-from vigos_cli.models.memory_plan import estimate_memory, shape_of
+from vigos_cli.method.loss_chunk import loss_bytes
+from vigos_cli.models.memory_plan import estimate_memory, picture_bytes, row_tokens, shape_of
 from vigos_cli.models.peak_memory import GIB
 from vigos_cli.models.plan_report import print_plan, suggestion
 
@@ -48,7 +49,37 @@ def test_every_part_of_the_estimate_grows_with_its_settings(shape):
 
 def base_fixed(shape) -> float:
     """The part of the training memory that does not grow with the number of rows."""
-    return 2 * shape.hidden * shape.mlp * 4 + 24 * 64 * shape.vocabulary
+    return 2 * shape.hidden * shape.mlp * 4 + loss_bytes(shape.vocabulary, 64, sides=2, device="cuda")
+
+
+def test_a_budget_of_tokens_is_estimated_as_the_rows_that_fill_it(shape):
+    config = distill_config("trainer.batch=64", "rollout.max_new_tokens=3000")
+
+    def learn(rows: int = 1, tokens: int | None = None) -> float:
+        trainer = replace(config.trainer, micro_batch=rows, micro_tokens=tokens)
+        return estimate_memory(replace(config, trainer=trainer), shape).learn
+
+    row, picture = row_tokens(config, shape), picture_bytes(shape, 4)
+    short = 4 * row // (row - 3000)  # prompts that fit, if their answers are short
+    assert short > 8 and learn(tokens=4 * row) - learn(4) == pytest.approx((short - 4) * picture)
+    assert learn(4) < learn(tokens=4 * row + row // 2) < learn(5) + short * picture
+    assert learn(tokens=1) == learn(1), "a row is never split"
+    assert learn(tokens=10**9) == learn(64), "no more than the batch"
+
+
+def test_a_smaller_budget_of_tokens_is_suggested(shape, capsys):
+    few = ("trainer.gradient_checkpointing=true", "rollout.batch=1", "bench.batch=1")
+    row = row_tokens(distill_config(), shape)
+    config = distill_config(*few, f"trainer.micro_tokens={32 * row}")
+
+    def room(tokens: int) -> float:
+        milder = replace(config, trainer=replace(config.trainer, micro_tokens=tokens))
+        return (estimate_memory(milder, shape).peak / GIB + 1e-6) / 0.95
+
+    assert suggestion(config, shape, room(16 * row)) == f"try trainer.micro_tokens={16 * row}"
+    assert suggestion(config, shape, room(row)) == f"try trainer.micro_tokens={row}"
+    print_plan(config)
+    assert f"learn, micro-batch of {32 * row:,} tokens" in capsys.readouterr().out
 
 
 def test_if_it_does_not_fit_the_smallest_change_is_suggested(shape, capsys):

@@ -21,6 +21,7 @@ from vigos_cli.config.compose import job
 from vigos_cli.config.provenance import CHANGES, claim
 from vigos_cli.config.schema import SAME_BYTES, SAME_UP_TO_ROUNDING, AnyRun, on_resume
 from vigos_cli.evaluation import asker
+from vigos_cli.method.loss_chunk import FEWEST
 from vigos_cli.models.out_of_memory import OutOfMemory, advice, in_phase, is_out_of_memory, with_advice
 from vigos_cli.supervision import loss_calls
 from vigos_cli.training import step
@@ -45,6 +46,7 @@ def test_every_listed_name_is_a_key_or_a_group():
         ("rollout.concurrency", "same bytes"),
         ("judge.timeout", "same bytes"),
         ("trainer.micro_batch", "same up to rounding"),
+        ("trainer.micro_tokens", "same up to rounding"),
         ("bench.batch", "same up to rounding"),
         ("loss.chunk", "same up to rounding"),
         ("trainer.lr", "another run"),
@@ -129,7 +131,10 @@ def test_every_suggested_key_may_change_on_resume_and_saves_memory(command, phas
         assert on_resume(key) == "same up to rounding"
         group, name = key.split(".")
         now = getattr(getattr(config, group), name)
-        assert (value == "true" and now is False) or int(value) < now, override
+        if now is None:
+            assert key == "loss.chunk" and int(value) < FEWEST  # fewer than any chunk that is chosen
+        else:
+            assert (value == "true" and now is False) or int(value) < now, override
         job(command, [*given, override])
     assert ("resume=auto out=runs/a" in advice(config, phase)) == (
         bool(followed(config, phase)) and command != "ablate"
@@ -145,6 +150,15 @@ def test_the_first_suggested_key_is_that_of_the_phase():
     said = advice(distill_config(*smallest), "learn")
     assert "start a new one" in said and "adapter=qlora" in said and "resume" not in said
     assert "qlora" not in advice(distill_config("adapter=qlora"), "load")
+
+
+def test_with_a_budget_of_tokens_the_budget_is_halved_until_each_long_row_is_alone():
+    for phase in ("teachers", "learn", "loss"):
+        assert followed(distill_config("trainer.micro_tokens=8192"), phase)[0] == "trainer.micro_tokens=4096"
+        near = distill_config("trainer.micro_tokens=150", "rollout.max_new_tokens=96")
+        assert followed(near, phase)[0] == "trainer.micro_tokens=96"
+        alone = distill_config("trainer.micro_tokens=96", "rollout.max_new_tokens=96")
+        assert not any("micro_" in override for override in followed(alone, phase))
 
 
 @pytest.mark.parametrize(

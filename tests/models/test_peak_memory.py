@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vigos_cli.models.peak_memory import PhasePeaks
+from vigos_cli.models.peak_memory import PhasePeaks, peak_gib
 
 
 def test_each_phase_has_its_own_peak():
@@ -16,3 +16,13 @@ def test_each_phase_has_its_own_peak():
             pass
     assert peaks.bytes["large"] - peaks.bytes["small"] > 32 * 2**20
     assert peaks.bytes["outer"] >= peaks.bytes["large"]
+
+
+def test_measuring_a_phase_does_not_lower_the_peak_so_far():
+    """A profile measures phases in the middle of a run, whose `peak_gib` is that of all its steps."""
+    device = torch.device("cpu")
+    torch.zeros(128 * 2**20 // 4).add_(1)
+    before = peak_gib(device)
+    with PhasePeaks(device).of("small"):
+        pass
+    assert peak_gib(device) >= before

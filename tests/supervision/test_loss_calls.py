@@ -18,8 +18,9 @@ from vigos_cli.method.routing import route
 from vigos_cli.supervision.contexts import Supervised, supervise_all
 from vigos_cli.supervision.hidden_states import hidden_states
 from vigos_cli.supervision.loss_calls import Reading, composed_target, loss_calls, read_teachers, score_call
+from vigos_cli.supervision.micro_batches import micro_batches
 from vigos_cli.supervision.teacher_weights import TeacherWeights
-from vigos_cli.training.step import micro_batches, weigh_terms
+from vigos_cli.training.step import weigh_terms
 from vigos_cli.types import Kind, Segments
 from vigos_cli.utils.errors import UserError
 

@@ -10,7 +10,7 @@ from conftest import distill_config
 from PIL import ImageChops
 from written_rollouts import BROKEN, RIGHT, WRONG, Written, routed, written
 
-from vigos_cli.config.ignored_loss import ignored_loss_keys
+from vigos_cli.config.ignored_keys import ignored_keys
 from vigos_cli.config.routing_checks import check_routing
 from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.config.schema import LossConfig, TeacherConfig
@@ -281,7 +281,7 @@ def test_the_divergence_of_a_method_does_not_depend_on_the_loss_group(name, loss
     ],
 )
 def test_a_stated_key_of_the_loss_is_refused_by_name(name, key, place):
-    (line,) = ignored_loss_keys(routed(name), [key])
+    (line,) = ignored_keys(routed(name), [key])
     assert line.endswith(f"set routing.supervise.all.{place}")
 
 

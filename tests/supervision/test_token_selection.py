@@ -51,10 +51,16 @@ def rows_of(student: Any, config: Any) -> list[Supervised]:
 
 
 def chosen(
-    student: Any, rows: Sequence[Supervised], config: Any, weights: Any = None, size: int = 6
+    student: Any,
+    rows: Sequence[Supervised],
+    config: Any,
+    weights: Any = None,
+    size: int = 6,
+    within: int | None = None,
 ) -> list[Token]:
     weights = weights or TeacherWeights.of_run(student, config.routing, config.teacher)
-    kept = select_tokens(student, rows, weights, config.routing, micro_batch=size)
+    split: Any = {"micro_batch": size, "micro_tokens": within}
+    kept = select_tokens(student, rows, weights, config.routing, **split)
     assert all(term.tokens for row in kept for term in row.terms)
     return sorted((b, i) for b, row in enumerate(kept) for term in row.terms for i in term.tokens)
 
@@ -89,6 +95,8 @@ def test_the_share_is_of_all_tokens_of_the_batch(tiny):
     assert len(set(per_row)) > 1, "the rows do not have equal shares"
     for size in (1, 2, 4, 6):
         assert chosen(tiny, rows, config, size=size) == expected
+    for within in (1, 2 * rows[0].length):
+        assert chosen(tiny, rows, config, within=within) == expected
 
 
 def divergences(student: Any, rows: Sequence[Supervised], head_VH: Tensor) -> dict[Token, float]:
@@ -109,6 +117,8 @@ def test_the_quantile_is_of_all_tokens_of_the_batch(tiny):
     expected = highest(kl, above)
     for size in (1, 2, 4, 6):
         assert chosen(tiny, rows, config, size=size) == expected
+    for within in (1, 2 * rows[0].length):
+        assert chosen(tiny, rows, config, within=within) == expected
 
 
 def test_teachers_of_another_checkpoint_choose_with_its_own_head(tiny):

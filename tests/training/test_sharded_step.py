@@ -52,7 +52,7 @@ WEIGHTS = (  # no teacher is the initial student: an average, the live one, and 
 CASES: dict[str, tuple[str, ...]] = {  # a step has 5 rollouts: 3 of the first process, 2 of the second
     "recomputed": ("trainer.gradient_checkpointing=true",),
     "weights": ("model.path=FOLDER/qwen25vl", *WEIGHTS),
-    "lowest": ("routing=opsa", "trainer.micro_batch=2"),
+    "lowest": ("routing=opsa", "trainer.micro_tokens=450"),  # two rows
     "quantile": QUANTILE,
     "bfloat16": ("model.path=FOLDER/qwen3vl", "model.dtype=bfloat16", "trainer.gradient_checkpointing=true"),
 }

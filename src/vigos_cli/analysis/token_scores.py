@@ -16,7 +16,7 @@ from torch import Tensor
 from vigos_cli.config.routing_group import STUDENT, WITHOUT_TEACHER
 from vigos_cli.config.schema import DistillRun, RolloutRun
 from vigos_cli.config.supervision_terms import sources
-from vigos_cli.method.fused_loss import project, token_log_probs
+from vigos_cli.method.fused_loss import chunk_of, project, token_log_probs
 from vigos_cli.method.losses import NEVER, forward_kl
 from vigos_cli.method.targets import contrast
 from vigos_cli.models.student import Student
@@ -164,7 +164,7 @@ def _score(
 
 def _against_student(call: Call, read: Reading) -> tuple[Tensor, Tensor, Tensor]:
     """log q(y), KL(q || p) and whether both have different most probable tokens, for each token of a call."""
-    student, heads, chunk = read.student, read.heads, read.config.loss.chunk
+    student, heads = read.student, read.heads
     student_NH = predicting_states(read.hidden_BTH, STUDENT, read.rows, call.tokens)
     sampled_N = torch.tensor([read.rows[b].rollout.ids[i] for b, i in call.tokens])
     target, names = (
@@ -176,6 +176,7 @@ def _against_student(call: Call, read: Reading) -> tuple[Tensor, Tensor, Tensor]
         return token_log_probs(states[call.by], student.head_VH, sampled_N, student_NH)
     logp_N, kl_N = (torch.zeros(len(sampled_N), device=student.device) for _ in range(2))
     differ_N = torch.zeros(len(sampled_N), dtype=torch.bool, device=student.device)
+    chunk = read.config.loss.chunk or chunk_of(student.head_VH, 2 * len(states) + 6)
     for start in range(0, len(sampled_N), chunk):
         part = slice(start, start + chunk)
         logits = {

@@ -30,7 +30,7 @@ from omegaconf import DictConfig
 from vigos_cli.cli import mistakes
 from vigos_cli.config import compose, torchrun
 from vigos_cli.config.compose import register, typed
-from vigos_cli.config.ignored_loss import ignored_loss_keys
+from vigos_cli.config.ignored_keys import ignored_keys
 from vigos_cli.config.paths import config_dir
 from vigos_cli.config.run_folder import first_result
 from vigos_cli.utils.errors import ConfigError, RunRefused, Stopped, UserError
@@ -75,7 +75,7 @@ class Guard(Callback):
     def _check(self, config: DictConfig, out: str, *, alone: bool = False) -> None:
         try:
             run = typed(config, config.hydra.job.config_name)
-            if alone and (ignored := ignored_loss_keys(run, config.hydra.overrides.task)):
+            if alone and (ignored := ignored_keys(run, config.hydra.overrides.task)):
                 raise ConfigError(ignored[0])
             if config.resume == "never" and torchrun.launched_rank() == 0:
                 refuse_results(Path(out))
@@ -187,7 +187,7 @@ def _task(config: DictConfig) -> float | None:
         torchrun.join_submitit_tasks()
         run = typed(config, command)
         run.out = str(hydra_config.runtime.output_dir)  # with -m, the folder of this job
-        for line in ignored_loss_keys(run, list(hydra_config.overrides.task)):  # of a job of a sweep
+        for line in ignored_keys(run, list(hydra_config.overrides.task)):  # of a job of a sweep
             print(f"vigos: {line}: this job ignores it", file=sys.stderr)
     except Exception as error:
         return _fail(error, mistakes.explain(error, command, list(hydra_config.overrides.task)))

@@ -29,7 +29,7 @@ class LossConfig:
     top_k_of: str = "teacher"  # top_k: whose most probable entries, teacher or student
     tail: str = "bucket"  # top_k: bucket (the other entries as one) or renormalise (the kept entries)
     reduction: str = "term_tokens"  # term_tokens (a mean over the batch per teacher) or rollout (per rollout)
-    chunk: int = 64  # number of token positions that are projected to the vocabulary at once
+    chunk: int | None = None  # token positions that are projected to the vocabulary at once; null: chosen
 
     def __post_init__(self) -> None:
         for key in ("divergence", "invalid", "clip", "top_k_of", "tail", "reduction"):

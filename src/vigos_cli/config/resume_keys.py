@@ -8,11 +8,13 @@ SAME_BYTES = (  # the adapter and all responses stay identical, byte for byte
     *("out", "resume", "plan", "card", "tracking", "judge", "compare", "bench.scorer"),
     *("rollout.url", "rollout.key_env", "rollout.concurrency", "rollout.timeout", "rollout.patience"),
     *("rollout.serve", "rollout.serve_command", "trainer.checkpoint_every", "trainer.dry_run"),
+    "trainer.profile",
     "trainer.stop_on_collapse",  # of the steps that are taken
     *("cells", "label", "reference", "reuse", "palr_rows"),  # of `vigos ablate`: these concern the sweep
 )
 SAME_UP_TO_ROUNDING = (  # another order of summation; with adapter.dropout, other units are dropped
-    *("trainer.micro_batch", "rollout.batch", "bench.batch", "loss.chunk", "trainer.gradient_checkpointing"),
+    *("trainer.micro_batch", "trainer.micro_tokens", "trainer.gradient_checkpointing"),
+    *("rollout.batch", "bench.batch", "loss.chunk"),
     "rollout.serve_flags",  # the server's weights are compared with the student's, up to another precision
     "trainer.shard",
 )

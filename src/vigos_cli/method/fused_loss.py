@@ -4,11 +4,11 @@
                                                  |                           |
         grad_NH <---------- grad_CH <---head-- grad_CV <---------------------+
 
-The head is frozen and the weight of every token is known in advance, so the gradient of a chunk can be taken
-at once, while its logits are in memory: no tensor of size V is kept longer than a chunk, and nothing is
-recomputed. Within a chunk, `losses.score` gets a few rows at a time, so that the elementwise work stays in
-the processor's cache. Everything is float32, whatever the dtype of the model: in bfloat16 a third of the KLs
-below 0.01 nats came out negative.
+The head is frozen and the weight of every token is known in advance, so the gradient of a chunk can be
+taken at once, while its logits are in memory: no tensor of size V is kept longer than a chunk, and nothing
+is recomputed. Within a chunk, `losses.score` gets a few rows at a time, so that the elementwise work stays
+in the processor's cache, and its memory small (`loss_chunk` chooses both numbers). Everything is float32,
+whatever the dtype of the model: in bfloat16 a third of the KLs below 0.01 nats came out negative.
 
     loss, stats = fused_loss(student_NH, teacher_NH, head.weight, sampled_N, weight_N, spec)
     loss.backward()  # fills the gradient of student_NH
@@ -28,12 +28,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vigos_cli.method.loss_chunk import chunk_rows, tile_rows
 from vigos_cli.method.loss_gradient import score_and_gradient
 from vigos_cli.method.losses import DivergenceSpec, TokenStats
 from vigos_cli.method.targets import Contrast, check, contrast
 from vigos_cli.utils.errors import ConfigError
 
-TILE = 2**20  # logits scored at once on a CPU: a few megabytes, which fit in its cache
 STUDENT, TEACHER = (
     "",
     "teacher",
@@ -49,7 +49,7 @@ def fused_loss(
     weight_N: Tensor,
     spec: DivergenceSpec,
     *,
-    chunk: int = 64,
+    chunk: int | None = None,
     bias_V: Tensor | None = None,
     target: Contrast | None = None,
     teacher_head_VH: Tensor | Mapping[str, Tensor] | None = None,
@@ -59,7 +59,7 @@ def fused_loss(
     The teacher gets no gradient; it is None for a divergence without one. With `target`, `teacher_NH` maps
     the names of contexts to hidden states, and the target composed of them takes the teacher's place. Without
     tokens the loss is a zero that is still connected to `student_NH`. If no gradient is needed, none is
-    computed.
+    computed. `chunk` is the number of tokens whose logits are held at a time; None: `loss_chunk` chooses it.
 
     Teachers use the student's head, except those that `teacher_head_VH` names (a tensor: all of them), whose
     hidden width may differ. Heads of one tokenizer may be padded to different sizes: both sides are then
@@ -73,11 +73,12 @@ def fused_loss(
     if target is not None and target.exempt and max(target.exempt) >= V:
         raise ConfigError(f"targets: exempt has {max(target.exempt)}, but the vocabulary has {V} entries")
     N, device = len(student_NH), student_NH.device
-    rows = max(1, TILE // V) if device.type == "cpu" else chunk  # each launch on a GPU costs time
+    sides = sum(len(members) for _, members in groups)
+    chunk, rows = chunk or chunk_of(head_VH, sides), tile_rows(V, device.type)
     weight_N = weight_N.to(device, torch.float32)
     loss = torch.zeros((), device=device)
     grad_NH = torch.zeros(student_NH.shape, device=device) if wanted else None
-    logits = torch.empty(sum(len(members) for _, members in groups) * min(chunk, N), V, device=device)
+    logits = torch.empty(sides * min(chunk, N), V, device=device)
     # One buffer for each statistic: small tensors allocated between large temporaries fragment the heap, by
     # gigabytes.
     known = TokenStats.empty(N, device)
@@ -86,11 +87,11 @@ def fused_loss(
         for start in range(0, N, chunk):
             chunk_N = slice(start, min(start + chunk, N))
             C = chunk_N.stop - chunk_N.start
-            sides = _project_sides(groups, chunk_N, bias_V, logits)
+            projected = _project_sides(groups, chunk_N, bias_V, logits)
             for low in range(0, C, rows):
                 tile_C = slice(low, min(low + rows, C))
                 tile_N = slice(start + tile_C.start, start + tile_C.stop)
-                tile = {name: side_CV[tile_C] for name, side_CV in sides.items()}
+                tile = {name: side_CV[tile_C] for name, side_CV in projected.items()}
                 cost, stats, grad_RV = _score_tile(
                     tile, sampled_N[tile_N], weight_N[tile_N], spec, target, wanted
                 )
@@ -99,7 +100,7 @@ def fused_loss(
                 if grad_RV is not None:
                     tile[STUDENT].copy_(grad_RV)  # these logits are not needed again
             if grad_NH is not None:
-                _carry(sides[STUDENT], head_VH, grad_NH[chunk_N])
+                _carry(projected[STUDENT], head_VH, grad_NH[chunk_N])
 
     if grad_NH is not None:
         loss = _KnownGradient.apply(student_NH, loss, grad_NH)
@@ -200,7 +201,7 @@ def token_log_probs(
     other_NH: Tensor | None = None,
     *,
     other_head_VH: Tensor | None = None,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The log-probability of each token, KL(p || p_other) over the vocabulary, and whether they differ.
 
@@ -213,6 +214,7 @@ def token_log_probs(
     other_head_VH = head_VH if other_head_VH is None else other_head_VH
     V = min(len(head_VH), len(other_head_VH))
     head_VH, other_head_VH = head_VH[:V], other_head_VH[:V]
+    chunk = chunk or chunk_of(head_VH, 2 if other_NH is None else 6)
     log_p_N, kl_N = (torch.zeros(len(hidden_NH), device=hidden_NH.device) for _ in range(2))
     differ_N = torch.zeros(len(hidden_NH), dtype=torch.bool, device=hidden_NH.device)
     token_N = token_N.to(hidden_NH.device)
@@ -234,7 +236,7 @@ def sampled_log_probs(
     token_N: Tensor,
     *,
     temperature: float = 1.0,
-    chunk: int = 64,
+    chunk: int | None = None,
 ) -> dict[str, Tensor]:
     """The float32 log-probability of each token under several contexts, given as hidden states by name.
 
@@ -246,12 +248,19 @@ def sampled_log_probs(
     for name, hidden_NH in contexts.items():
         head = head_VH[name] if isinstance(head_VH, Mapping) else head_VH
         logp[name] = torch.empty(len(hidden_NH), device=hidden_NH.device)
-        for start in range(0, len(hidden_NH), chunk):
-            part = slice(start, start + chunk)
+        rows = chunk or chunk_of(head, 2)
+        for start in range(0, len(hidden_NH), rows):
+            part = slice(start, start + rows)
             logits_CV = project(hidden_NH[part], head).div_(temperature)
             at_N1 = token_N[part, None].to(hidden_NH.device)
             logp[name][part] = (logits_CV.gather(1, at_N1) - logits_CV.logsumexp(-1, keepdim=True))[:, 0]
     return logp
+
+
+def chunk_of(head_VH: Tensor, sides: int) -> int:
+    """The tokens of a chunk with this head, if `sides` tensors of the size of the vocabulary are held."""
+    half = head_VH.dtype != torch.float32
+    return chunk_rows(len(head_VH), sides=sides, device=head_VH.device.type, half=half)
 
 
 def _carry(grad_CV: Tensor, head_VH: Tensor, grad_CH: Tensor) -> None:

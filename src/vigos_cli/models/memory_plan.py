@@ -5,9 +5,12 @@
     weights    0.516 per 4-bit weight (nf4 with double quantisation), size of the dtype per other weight;
                with trainer.shard=fsdp2 only this process's part of the layers, and two whole layers
     optimizer  per adapter weight: 4 for itself, 4 for its gradient, 8 for AdamW (2 for 8-bit AdamW)
-    learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + 24 chunk V + images
+    learn      micro_batch x S x (layers x H x dtype + saved) + 2 H I dtype + logits + images
                saved: what one recomputed layer keeps for its backward pass (every layer if
                trainer.gradient_checkpointing=false), with float32 copies of the adapters' inputs
+               with trainer.micro_tokens this number, or S if it is larger, in place of micro_batch x S, and
+               the images of as many prompts as fit into it
+               logits: 4 V (contexts of a loss x loss.chunk + 8 x the tokens scored at once), see `loss_chunk`
     rollout    1.1 x batch x S x keys and values + batch x prompt x work of a layer + 16 batch V + images
     evaluation as rollout, with bench.batch rows and bench.max_new_tokens
     images     rows x patches x (float32 pixels + 8 x width x dtype): the vision tower runs without gradient
@@ -25,7 +28,9 @@ import torch
 from peft import get_peft_model
 
 from vigos_cli.config.launched import world_size
-from vigos_cli.config.schema import DistillRun, ModelConfig, RunConfig
+from vigos_cli.config.schema import DistillRun, ModelConfig, RunConfig, TrainerConfig
+from vigos_cli.config.supervision_terms import sources, supervision_rules
+from vigos_cli.method.loss_chunk import chunk_rows, loss_bytes
 from vigos_cli.models.adapter_layers import language_model, lora_config
 from vigos_cli.models.peak_memory import GIB
 from vigos_cli.models.picture_size import PictureSize, picture_size
@@ -116,6 +121,11 @@ def shape_of(config: RunConfig) -> Shape:
     )
 
 
+def row_tokens(config: DistillRun, shape: Shape) -> int:
+    """The tokens of the longest row that is assumed: its prompt and all the tokens that it may sample."""
+    return TEXT_TOKENS + shape.picture.tokens + config.rollout.max_new_tokens
+
+
 def weight_size(config: ModelConfig) -> int:
     """The bytes of a weight that is not quantised."""
     on_cpu = config.device == "cpu"
@@ -132,6 +142,27 @@ def picture_bytes(shape: Shape, size: int) -> float:
     return shape.picture.patches * (4 * shape.picture.values + 8 * shape.vision_width * size)
 
 
+def _micro_batch(trainer: TrainerConfig, prompt: int, length: int) -> tuple[int, int]:
+    """The most tokens of a micro-batch and the most pictures, if a row has at most `length` tokens.
+
+    The rows of a budget of tokens may be short, so that they have more pictures than rows of full length.
+    """
+    if trainer.micro_tokens is None:
+        return trainer.micro_batch * length, trainer.micro_batch
+    budget = min(max(trainer.micro_tokens, length), trainer.batch * length)
+    return budget, min(trainer.batch, max(1, trainer.micro_tokens // prompt))
+
+
+def _logits(config: DistillRun, shape: Shape, *, half: bool) -> int:
+    """The bytes of the logits of the student and the teachers in the largest loss of the routing."""
+    routing = config.routing
+    sides = 1 + max((len(sources(routing, rule.by)) for rule in supervision_rules(routing)), default=0)
+    device = "cpu" if config.model.device == "cpu" else "cuda"
+    chunk = config.loss.chunk
+    chunk = chunk or chunk_rows(shape.vocabulary, sides=sides, device=device, half=half)
+    return loss_bytes(shape.vocabulary, chunk, sides=sides, device=device)
+
+
 def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEXT * GIB) -> MemoryEstimate:
     """Apply the formula at the head of this file."""
     size = weight_size(config.model)
@@ -143,7 +174,6 @@ def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEX
     states = 2 if config.trainer.optimizer == "paged_adamw_8bit" else 8
 
     prompt = TEXT_TOKENS + shape.picture.tokens
-    length = prompt + config.rollout.max_new_tokens
     picture = picture_bytes(shape, size)
 
     # Inputs of the adapters: a float32 copy if the model has another dtype, and a masked copy with dropout.
@@ -151,10 +181,12 @@ def estimate_memory(config: DistillRun, shape: Shape, *, context: float = CONTEX
     saved = size * (6 * shape.hidden + 2 * shape.attention + 4 * shape.mlp) + floats * shape.adapter_inputs
     checkpointed = config.trainer.gradient_checkpointing
     per_token = shape.layers * shape.hidden * size + saved if checkpointed else shape.layers * saved
+    tokens, pictures = _micro_batch(config.trainer, prompt, row_tokens(config, shape))
     learn = (
-        config.trainer.micro_batch * (length * per_token + picture)
+        tokens * per_token
+        + pictures * picture
         + 2 * shape.hidden * shape.mlp * size
-        + 24 * config.loss.chunk * shape.vocabulary
+        + _logits(config, shape, half=size == 2)
     )
 
     def sampling(rows: int, new_tokens: int) -> float:

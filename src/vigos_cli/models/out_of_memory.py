@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vigos_cli.config.schema import AblateRun, DistillRun, EvalRun, RolloutRun, RunConfig
+from vigos_cli.method.loss_chunk import FEWEST
 from vigos_cli.utils.errors import UserError
 
 # PyTorch's allocators, the GPU libraries and bitsandbytes raise RuntimeError with different messages.
@@ -106,9 +107,12 @@ def _smaller(config: RunConfig, phase: str) -> list[str]:
     if phase == "evaluate" and isinstance(config, DistillRun | EvalRun):
         halve("bench.batch", config.bench.batch)
     if phase in ("teachers", "learn", "loss") and isinstance(config, DistillRun):
-        halve("trainer.micro_batch", config.trainer.micro_batch)
+        if config.trainer.micro_tokens is None:
+            halve("trainer.micro_batch", config.trainer.micro_batch)
+        else:  # the longest rows have more tokens than they sampled, so each of them is alone below this
+            halve("trainer.micro_tokens", config.trainer.micro_tokens, least=config.rollout.max_new_tokens)
         if phase == "learn" and not config.trainer.gradient_checkpointing:
             found.append("trainer.gradient_checkpointing=true")
         if phase != "teachers":
-            halve("loss.chunk", config.loss.chunk, least=8)
+            halve("loss.chunk", config.loss.chunk or FEWEST, least=8)  # FEWEST: of a chunk that was chosen
     return found

@@ -11,14 +11,20 @@ from pathlib import Path
 import torch
 
 GIB = 2**30
+_seen: dict[str, int] = {}  # the highest peak, in bytes, that `PhasePeaks` has reset, by device
 
 
 def peak_gib(device: torch.device) -> float:
     """The peak so far in GiB: allocations on a GPU, resident memory of the process on a CPU."""
+    return round(max(_peak(device), _seen.get(str(device), 0)) / GIB, 3)
+
+
+def _peak(device: torch.device) -> int:
+    """The peak since the last reset, in bytes."""
     if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / GIB, 3)
+        return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in kilobytes
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB, 3)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class PhasePeaks:
@@ -61,6 +67,7 @@ class PhasePeaks:
         return int(line.split()[1]) * 1024
 
     def _reset(self) -> None:
+        _seen[str(self.device)] = max(_seen.get(str(self.device), 0), _peak(self.device))
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return

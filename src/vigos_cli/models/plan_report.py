@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vigos_cli.config.schema import CARDS, WITHOUT_BFLOAT16, DistillRun
-from vigos_cli.models.memory_plan import Shape, estimate_memory, shape_of
+from vigos_cli.models.memory_plan import Shape, estimate_memory, row_tokens, shape_of
 from vigos_cli.models.peak_memory import GIB
 from vigos_cli.models.picture_size import PIXELS
 from vigos_cli.models.server_memory import (
@@ -55,7 +55,7 @@ def _in_process(config: DistillRun, shape: Shape) -> dict[str, float]:
         "context": found.context,
         "weights": found.weights,
         "adapter and optimizer": found.optimizer,
-        f"learn, micro-batch {config.trainer.micro_batch}": found.learn,
+        f"learn, {_micro_batch(config)}": found.learn,
         f"rollout, {min(config.rollout.batch, config.trainer.batch)} rows at once": found.rollout,
         f"evaluation, {config.bench.batch} rows at once": found.evaluation,
         "peak": found.peak,
@@ -70,7 +70,7 @@ def _beside_server(config: DistillRun, shape: Shape, room: float) -> dict[str, f
         "trainer: context": trainer.context,
         "trainer: weights": trainer.weights,
         "trainer: adapter and optimizer": trainer.optimizer,
-        f"trainer: learn, micro-batch {config.trainer.micro_batch}": trainer.learn,
+        f"trainer: learn, {_micro_batch(config)}": trainer.learn,
         "trainer, peak": peak,
         "server: context and CUDA graphs": server.context,
         "server: weights": server.weights,
@@ -81,6 +81,13 @@ def _beside_server(config: DistillRun, shape: Shape, room: float) -> dict[str, f
         "server, peak": server.peak,
         "both, peak": peak + server.peak,
     }
+
+
+def _micro_batch(config: DistillRun) -> str:
+    """The size of a micro-batch, as the table names it."""
+    if config.trainer.micro_tokens is None:
+        return f"micro-batch {config.trainer.micro_batch}"
+    return f"micro-batch of {config.trainer.micro_tokens:,} tokens"
 
 
 def _fits(config: DistillRun, shape: Shape, room: float) -> bool:
@@ -115,7 +122,7 @@ def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
         tried.append(replace(tried[-1], **{group: replace(getattr(tried[-1], group), **values)}))
 
     names = []
-    for group, values in _smaller(config):
+    for group, values in _smaller(config, shape):
         change(group, **values)
         if tried[-1] == tried[-2]:
             continue
@@ -128,12 +135,15 @@ def suggestion(config: DistillRun, shape: Shape, room: float) -> str:
     return f"a smaller model, a lower model.max_pixels{without}, or a larger card"
 
 
-def _smaller(config: DistillRun) -> list[tuple[str, dict[str, Any]]]:
+def _smaller(config: DistillRun, shape: Shape) -> list[tuple[str, dict[str, Any]]]:
     """Changes that lower the memory of the run, in the order in which they are tried."""
-    changes: list[tuple[str, dict[str, Any]]] = [
-        ("trainer", {"gradient_checkpointing": True}),
-        ("trainer", {"micro_batch": 1}),
-    ]
+    changes: list[tuple[str, dict[str, Any]]] = [("trainer", {"gradient_checkpointing": True})]
+    if (tokens := config.trainer.micro_tokens) is None:
+        changes.append(("trainer", {"micro_batch": 1}))
+    else:
+        row = row_tokens(config, shape)  # fewer tokens save nothing: a row is never split
+        halves = [tokens >> n for n in range(1, tokens.bit_length()) if tokens >> n > row]
+        changes += [("trainer", {"micro_tokens": n}) for n in [*halves, row] if n < tokens]
 
     def rows(group: str, key: str, *counts: int) -> None:
         changes.extend((group, {key: n}) for n in counts if n < getattr(getattr(config, group), key))

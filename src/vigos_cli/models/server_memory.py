@@ -145,6 +145,6 @@ def share_for_server(
 
 
 SMALLER = (
-    "use a smaller rollout.concurrency or trainer.micro_batch, adapter=qlora, a lower model.max_prompt, "
-    "a smaller model or a larger card; plan=true shows every part"
+    "use a smaller rollout.concurrency, trainer.micro_batch or trainer.micro_tokens, adapter=qlora, a lower "
+    "model.max_prompt, a smaller model or a larger card; plan=true shows every part"
 )

@@ -26,6 +26,7 @@ from vigos_cli.models.student import Student
 from vigos_cli.supervision.contexts import Supervised
 from vigos_cli.supervision.even_passes import even_batches
 from vigos_cli.supervision.hidden_states import Token, hidden_states, predicting_states, teacher_states
+from vigos_cli.supervision.micro_batches import grouped_by_length
 from vigos_cli.supervision.teacher_weights import TeacherWeights
 from vigos_cli.utils import process_group
 
@@ -38,6 +39,7 @@ def select_tokens(
     routing: RoutingConfig,
     *,
     micro_batch: int,
+    micro_tokens: int | None = None,
 ) -> list[Supervised]:
     """The rows with only the selected tokens in the terms of rules that select."""
     kept = list(rows)
@@ -52,25 +54,27 @@ def select_tokens(
             if term.rule == place
             for i in term.tokens
         ]
-        values: list[float] = []
-        micro_batches = even_batches(student, _micro_batches(kept, tokens, micro_batch), ([], []))
-        for micro, of_micro in micro_batches:
-            values += _figures(student, micro, of_micro, weights, select)
-        chosen = {token for token, keep in zip(tokens, _mask(values, select), strict=True) if keep}
+        figures: dict[Token, float] = {}
+        groups = _groups(kept, tokens, micro_batch, micro_tokens)
+        for places in even_batches(student, groups, []):
+            at = {b: place for place, b in enumerate(places)}
+            own = [(b, i) for b, i in tokens if b in at]
+            moved = [(at[b], i) for b, i in own]
+            found = _figures(student, [kept[b] for b in places], moved, weights, select)
+            figures |= dict(zip(own, found, strict=True))
+        mask = _mask([figures[token] for token in tokens], select)
+        chosen = {token for token, keep in zip(tokens, mask, strict=True) if keep}
         kept = [_only(row, b, place, chosen) for b, row in enumerate(kept)]
     return kept
 
 
-def _micro_batches(
-    rows: Sequence[Supervised], tokens: Sequence[Token], size: int
-) -> list[tuple[list[Supervised], list[Token]]]:
-    """Some rows at a time, with their tokens in the order of `tokens`."""
-    batches = []
-    for start in range(0, len(rows), size):
-        own = [(b - start, i) for b, i in tokens if start <= b < start + size]
-        if own:
-            batches.append((list(rows[start : start + size]), own))
-    return batches
+def _groups(
+    rows: Sequence[Supervised], tokens: Sequence[Token], size: int, within: int | None
+) -> list[list[int]]:
+    """The places of the rows that have one of the tokens, in micro-batches, the longest rows first."""
+    reading = sorted({b for b, _ in tokens})
+    groups = grouped_by_length([rows[b].length for b in reading], size, within)
+    return [[reading[place] for place in group] for group in groups]
 
 
 def _figures(

@@ -1,10 +1,12 @@
 """`trainer.dry_run=true`: take two steps of the largest size and ask one batch of the evaluation; print both.
 
-Every row of a step is the sample with the longest prompt among the first `SEARCHED` rows. Sampling goes on to
-`rollout.max_new_tokens` in every row. Then each turn is replaced by a valid one of this length, so that the
-teachers of valid turns score all tokens; in the second step each turn is invalid, for the other teachers. The
-evaluation asks `bench.batch` such prompts, and every answer has `bench.max_new_tokens`. So memory and time
-are upper bounds, if the longest prompt was among the rows and no item of a benchmark is longer.
+Every row of a step is the sample with the longest prompt among the first `SEARCHED` rows. Sampling goes on
+to `rollout.max_new_tokens` in every row. Then each turn is replaced by a valid one of this length, so that
+the teachers of valid turns score all tokens; in the second step each turn is invalid, for the other
+teachers. The evaluation asks `bench.batch` such prompts, and every answer has `bench.max_new_tokens`. So
+memory and time are upper bounds, if the longest prompt was among the rows and no item of a benchmark is
+longer. Rows of full length seldom fill `trainer.micro_tokens` exactly, as shorter ones may: so a micro-
+batch has one row more here.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 
 from rich.console import Console
 from rich.table import Table
 
 from vigos_cli.config.routing_group import WITHOUT_TEACHER, SupervisedRollouts
-from vigos_cli.config.schema import BenchTask, DistillRun, RoutingConfig
+from vigos_cli.config.schema import BenchTask, DistillRun, RoutingConfig, TrainerConfig
 from vigos_cli.data.holdout import LARGEST_SHARE
 from vigos_cli.evaluation import registry
 from vigos_cli.evaluation.benchmark_rows import read_samples
@@ -58,6 +61,7 @@ def dry_run(learner: Learner, data: Sequence[Sample], prompter: Prompter, config
         pass
     learner.engine = ForcedTurns(student, config.rollout.max_new_tokens, structured=structured)
     config = replace(config, routing=with_every_sibling(config.routing))
+    config = replace(config, trainer=in_whole_rows(config, len(prompt.ids)))
     batches = Batches([data[index]] * len(data), prompter, config, others=data)
     teachers: set[str] = set()
     seconds = dict.fromkeys(PHASES, 0.0)  # of the slower of the two steps, by phase
@@ -92,6 +96,14 @@ def with_every_sibling(routing: RoutingConfig) -> RoutingConfig:
         ]
         teachers[name] = replace(teacher, told=told)
     return replace(routing, teachers=teachers, rollouts=SupervisedRollouts())
+
+
+def in_whole_rows(config: DistillRun, prompt: int) -> TrainerConfig:
+    """The trainer with the number of rows of full length that fill `trainer.micro_tokens` at least."""
+    if (tokens := config.trainer.micro_tokens) is None:
+        return config.trainer
+    rows = ceil(tokens / (prompt + config.rollout.max_new_tokens))
+    return replace(config.trainer, micro_tokens=None, micro_batch=min(rows, config.trainer.batch))
 
 
 def longest(data: Sequence[Sample], prompter: Prompter, config: DistillRun) -> tuple[int, Prompt, bool]:
@@ -150,6 +162,7 @@ def _print(learner: Learner, config: DistillRun, tokens: int, teachers: Sequence
             taken = f"{learner.seconds[phase]:.1f}" if phase != "weights" else ""
             table.add_row(label, f"{peaks[phase] / GIB:.2f}", taken)
     print(f"one step, {tokens} + {config.rollout.max_new_tokens} tokens a row, every row of full length")
+    print(f"micro-batches of {min(config.trainer.micro_batch, config.trainer.batch)} rows")
     print(f"teachers: {', '.join(teachers) or 'none'}")
     Console().print(table)
     device = learner.student.device

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from vigos_cli.config.schema import DistillRun, TrainerConfig
 from vigos_cli.generation.engine import Engine
@@ -18,6 +19,7 @@ from vigos_cli.models.out_of_memory import in_phase
 from vigos_cli.models.peak_memory import PhasePeaks
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.teacher_weights import TeacherWeights, load_other_checkpoints
+from vigos_cli.training.phase_times import PREFIX
 
 
 @dataclass
@@ -31,23 +33,33 @@ class Learner:
     step: int = 0  # optimizer steps taken
     counts: Counter[str] = field(default_factory=Counter)  # rules applied to samples, rollouts and steps
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))  # by phase
-    peaks: PhasePeaks | None = None  # memory by phase; measured in a dry run only
+    peaks: PhasePeaks | None = None  # memory by phase; measured in a dry run and a profile
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the time spent in the block to `phase`; an out-of-memory error in it names the phase."""
+        """Add the time spent in the block to `phase`; an out-of-memory error in it names the phase.
+
+        A profiler sees the block under the name of the phase (`phase_times`).
+        """
         start = self._clock()
         try:
-            with in_phase(phase), self.peaks.of(phase) if self.peaks else nullcontext():
-                yield
+            measured = self.peaks.of(phase) if self.peaks else nullcontext()
+            with in_phase(phase), measured, record_function(f"{PREFIX}{phase}"):
+                try:
+                    yield
+                finally:
+                    self._wait()
         finally:
             self.seconds[phase] += self._clock() - start
 
     def _clock(self) -> float:
         """The time in seconds, read after the GPU has finished all work that was started before."""
+        self._wait()
+        return time.perf_counter()
+
+    def _wait(self) -> None:
         if self.student.device.type == "cuda":
             torch.cuda.synchronize(self.student.device)
-        return time.perf_counter()
 
     def update(self, lr: float) -> None:
         """Step the optimizer with this learning rate; the teachers' averages and copies follow."""

@@ -20,6 +20,7 @@ from vigos_cli.training.collapse import collapse
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import total_steps
 from vigos_cli.training.step import train_step
+from vigos_cli.training.step_profile import StepProfile
 from vigos_cli.utils import process_group
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.files import read_tensors
@@ -49,6 +50,7 @@ def train(
     """
     steps, every = total_steps(config, len(batches.data)), config.trainer
     failures, out = 0, Path(config.out)
+    profile = StepProfile(learner, config, steps)
 
     def collapsed() -> str | None:
         return collapse(lines, before, every, per_prompt=config.rollout.n)
@@ -61,7 +63,9 @@ def train(
     with interruptible() as interrupted:
         why = process_group.gather(collapsed())[0]  # set if the run was killed after it was stopped
         while learner.step < steps and not why:
-            line = train_step(learner, batches, prompter, config)
+            with profile.of_step():
+                line = train_step(learner, batches, prompter, config)
+            profile.write(line)
             failures = failures + 1 if line["grad_norm"] is None else 0
             if failures == PATIENCE:
                 other = "" if config.model.dtype == "float32" else ", or with model.dtype=float32"

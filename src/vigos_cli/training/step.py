@@ -29,6 +29,7 @@ from vigos_cli.supervision.contexts import Supervised, supervise_all
 from vigos_cli.supervision.even_passes import even_batches, zero_loss
 from vigos_cli.supervision.hidden_states import hidden_states, supervised_tokens
 from vigos_cli.supervision.loss_calls import Reading, loss_calls, read_teachers, score_call
+from vigos_cli.supervision.micro_batches import micro_batches
 from vigos_cli.supervision.rollouts import sample_rollouts
 from vigos_cli.supervision.token_selection import select_tokens
 from vigos_cli.training.gradient_scale import divide_gradients, gradient_scale
@@ -41,6 +42,7 @@ from vigos_cli.utils import process_group, rng
 def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: DistillRun) -> dict[str, Any]:
     """Take one optimizer step; return its line of metrics.jsonl."""
     student, step, report = learner.student, learner.step, StepReport(learner, config.routing)
+    size, tokens = config.trainer.micro_batch, config.trainer.micro_tokens
 
     with learner.timed("rollout"):
         prepared, counts = batches.at(step)
@@ -48,14 +50,14 @@ def train_step(learner: Learner, batches: Batches, prompter: Prompter, config: D
         rows = supervise_all(rollouts, prompter, config)
     with learner.timed("teachers"):
         rows = select_tokens(
-            student, rows, learner.teachers, config.routing, micro_batch=config.trainer.micro_batch
+            student, rows, learner.teachers, config.routing, micro_batch=size, micro_tokens=tokens
         )
     rows, divisors = weigh_terms(rows, config)
     scale = gradient_scale(rows, student.base.dtype)
 
     learner.optimizer.zero_grad(set_to_none=True)
     with rng.torch_seed(config.seed, "dropout", step, process_group.rank()):
-        for micro in even_batches(student, micro_batches(rows, config.trainer.micro_batch), []):
+        for micro in even_batches(student, micro_batches(rows, size, tokens), []):
             with learner.timed("teachers"):
                 teachers = read_teachers(student, micro, learner.teachers)
             with learner.timed("learn"):
@@ -102,9 +104,3 @@ def weigh_terms(rows: Sequence[Supervised], config: DistillRun) -> tuple[list[Su
         for row, of_row in zip(rows, weights, strict=True)
     ]
     return weighted, divisors
-
-
-def micro_batches(rows: Sequence[Supervised], size: int) -> list[list[Supervised]]:
-    """Group the rows that have a term by length, longest first, so that a lack of memory shows at once."""
-    taught = sorted((row for row in rows if row.terms), key=lambda row: -row.length)
-    return [taught[i : i + size] for i in range(0, len(taught), size)]

@@ -82,6 +82,7 @@ def reference(session: nox.Session) -> None:
     text = session.run(PYTHON, "-m", "vigos_cli.cli.explain", external=True, silent=True)
     Path("conf/README.md").write_text(str(text), encoding="utf-8")
     session.run(PYTHON, "tests/tools/file_map.py", external=True)
+    session.run(PYTHON, "tests/tools/experiment_times.py", external=True)
     session.run(PYTHON, "tests/tools/routing_picture.py", external=True)
 
 

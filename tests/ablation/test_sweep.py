@@ -1,11 +1,9 @@
-"""`vigos ablate` on the embedded model: failed cells, killed sweeps, cells that run at the same time."""
+"""`vigos ablate` on the embedded model: failed cells, PALR, and cells that joblib runs."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from vigos_cli.utils.files import read_lines
 
 SOURCE = str(Path(vigos_cli.__file__).parents[1])
 SMALL = ["trainer.steps=1", "trainer.batch=4", "bench.tasks.priorworld.rows=2", "bench.samples=1"]
+HERE = "workers=1"  # in this process, where functions can be replaced; test_parallel_cells.py has the others
 QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
 
 
@@ -49,7 +48,7 @@ def test_cells_that_differ_only_in_a_key_that_may_change_are_refused(vigos, tmp_
 
 @pytest.mark.slow
 def test_a_failed_cell_does_not_stop_the_others_and_is_retried(vigos, tmp_path, no_plots):
-    sweep = ["ablate", "adapter.targets=[q_proj],[nope]", "seed=1", "out=s", *SMALL, *QUIET]
+    sweep = ["ablate", "adapter.targets=[q_proj],[nope]", "seed=1", "out=s", HERE, *SMALL, *QUIET]
     code, said = vigos(*sweep)
     assert code == 1 and "cells that failed: 1 (" in said and "matches no layer" in said
     listed = [tmp_path / "s" / line["folder"] for line in read_list(tmp_path / "s")]
@@ -73,7 +72,7 @@ def test_a_failed_cell_does_not_stop_the_others_and_is_retried(vigos, tmp_path, 
 
 @pytest.mark.slow
 def test_palr_of_a_sweep(vigos, tmp_path, no_plots, monkeypatch):
-    sweep = ["ablate", "routing=vigos,opsd", "seed=1", "out=s", *SMALL, *QUIET]
+    sweep = ["ablate", "routing=vigos,opsd", "seed=1", "out=s", HERE, *SMALL, *QUIET]
     code, said = vigos(*sweep, "palr_rows=3")
     assert code == 0 and "PALR of 2 to measure" in said
     listed = [tmp_path / "s" / line["folder"] for line in read_list(tmp_path / "s")]
@@ -110,27 +109,6 @@ def start(tmp_path, *overrides):
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, *sys.path]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vigos_cli", "ablate", "out=s", *SMALL, *overrides]
     return subprocess.Popen(command, cwd=tmp_path, env=environ, start_new_session=True)
-
-
-@pytest.mark.slow
-def test_a_killed_sweep_continues_and_repeats_no_finished_cell(tmp_path):
-    sweep = tmp_path / "s"
-    process = start(tmp_path, "seed=1,2")
-    deadline = time.monotonic() + 300
-    while len(list(sweep.glob("*/before.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    states = {line["folder"]: cell_state(sweep / line["folder"]) for line in read_list(sweep)}
-    first, second = states
-    assert states[first] == "done" and states[second] != "done"
-    finished = (sweep / first / "summary.json").stat().st_mtime_ns
-    assert start(tmp_path, "seed=1,2,3").wait(300) == 0
-    listed = [line["folder"] for line in read_list(sweep)]
-    assert listed[:2] == [first, second] and len(listed) == 3
-    assert all(cell_state(sweep / name) == "done" for name in listed)
-    assert (sweep / first / "summary.json").stat().st_mtime_ns == finished
-    assert "3 of 3 runs are done" in (sweep / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ class Cell:
     name: str  # the values that are swept, as overrides
     key: str  # digest of the whole configuration
     config: AblateRun
+    composed: DictConfig | None = None  # `config` as Hydra composed it, with the node `hydra`
 
 
 def plan_cells(config: DictConfig) -> list[Cell]:
@@ -46,19 +47,19 @@ def plan_cells(config: DictConfig) -> list[Cell]:
     Raises ConfigError for a bad value in any cell, for two cells that are the same, and for a Hydra sweeper
     that chooses the cells itself.
     """
-    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
 
     chosen = config.hydra.runtime.choices["hydra/sweeper"]
     if chosen != "basic":
         raise ConfigError(
             f"hydra/sweeper={chosen}: vigos ablate compares a fixed grid; to search, use vigos distill -m"
         )
-    of_hydra = list(config.hydra.overrides.hydra)
+    loader = GlobalHydra.instance().config_loader()
     cells: dict[str, Cell] = {}
     for overrides in combinations(config):
-        composed = compose("ablate", [*of_hydra, *overrides], return_hydra_config=True)
+        composed = loader.load_sweep_config(config, overrides)
         run = cast(AblateRun, typed(composed, "ablate"))
-        cell = Cell(str(composed.hydra.job.override_dirname), digest(run), run)
+        cell = Cell(str(composed.hydra.job.override_dirname), digest(run), run, composed)
         if cell.key in cells:
             raise ConfigError(f"two cells are the same: {cells[cell.key].name} and {cell.name}")
         cells[cell.key] = cell

@@ -29,8 +29,9 @@ class Rate:
     source: str
 
 
-# `vigos distill` at its defaults took 29 s for loading and evaluation, 104 s for 50 steps of 32 rollouts.
-TINY = Rate(cell=29.0, rollout=0.065, source="measured once on two idle cores at the defaults")
+# Four cells (vigos and opsd with two seeds) at the defaults, two at a time with one thread each, took 317 s
+# of processor time without imports: in the mean 11 s for loading and evaluation, 68 s for 50 steps of 32.
+TINY = Rate(cell=11.0, rollout=0.043, source="measured once on two cores at the defaults")
 TINY_ROW = 0.3  # seconds of PALR per row, for the base's and the adapter's rollouts; measured likewise
 
 
@@ -67,12 +68,16 @@ class SweepForecast:
 
     cells: list[CellForecast]
     source: str
+    at_once: int = 1  # how many cells run at the same time
 
     @property
     def remaining(self) -> float | None:
-        """The sum of the remaining seconds of all cells; None if it is unknown."""
+        """The remaining seconds of the sweep; None if they are unknown. The longest cell is the least."""
         parts = [one.remaining for one in self.cells]
-        return None if None in parts else sum(seconds or 0 for seconds in parts)
+        if None in parts:
+            return None
+        seconds = [part or 0.0 for part in parts]
+        return max(sum(seconds) / self.at_once, max(seconds, default=0.0))
 
     def lines(self) -> list[str]:
         """For the terminal: a line per cell, then the total."""
@@ -89,17 +94,19 @@ class SweepForecast:
         if to_measure:
             text += f", PALR of {to_measure} to measure"
         if to_run or to_measure:
-            text += f": {_minutes(self.remaining)} one after another ({self.source})"
+            how = f"{self.at_once} at a time" if self.at_once > 1 else "one after another"
+            text += f": {_minutes(self.remaining)} {how} ({self.source})"
         return text
 
 
 def forecast(
-    cells: Sequence[Cell], sweep: Path, elsewhere: Mapping[str, Path] | None = None
+    cells: Sequence[Cell], sweep: Path, elsewhere: Mapping[str, Path] | None = None, *, at_once: int = 1
 ) -> SweepForecast:
     """Estimate the time from the cells that are done.
 
-    `elsewhere` maps the key of a cell to its folder in another sweep in which it is done. As long as no cell
-    is done, the embedded model has a rate that was measured once; other models have none.
+    `elsewhere` maps the key of a cell to its folder in another sweep in which it is done. `at_once` cells run
+    at the same time. As long as no cell is done, the embedded model has a rate that was measured once; other
+    models have none.
     """
     places = {cell.key: (elsewhere or {}).get(cell.key) or cell_folder(sweep, cell) for cell in cells}
     states: dict[str, State] = {key: cell_state(place) for key, place in places.items()}
@@ -117,7 +124,8 @@ def forecast(
         rows = cell.config.palr_rows
         palr = (row and row * rows) if needs_palr(cell.config.routing, rows, place) else 0.0
         forecasts.append(CellForecast(cell, states[cell.key], seconds, palr, (elsewhere or {}).get(cell.key)))
-    return SweepForecast(forecasts, rate.source if rate else "unknown until a cell of this model is done")
+    source = rate.source if rate else "unknown until a cell of this model is done"
+    return SweepForecast(forecasts, source, at_once)
 
 
 def palr_seconds_per_row(folders: Iterable[Path]) -> float | None:

@@ -16,6 +16,7 @@ from vigos_cli.config.run_digest import as_distill
 from vigos_cli.config.schema import AblateRun
 from vigos_cli.models.out_of_memory import with_advice
 from vigos_cli.utils.errors import FolderInUse
+from vigos_cli.utils.heavy_imports import heavy_imports
 from vigos_cli.utils.quiet import quieten
 
 
@@ -25,11 +26,12 @@ def run_cell(config: AblateRun) -> float | None:
     With several processes a failure ends the whole sweep: the process that failed would start the next cell
     while the other processes still wait for it in this one.
     """
-    quieten()
-    from vigos_cli.models.pretrained import pick_device
-    from vigos_cli.reporting.measures import main_figure
-    from vigos_cli.training.distill import distill
-    from vigos_cli.utils import process_group
+    with heavy_imports():
+        quieten()
+        from vigos_cli.models.pretrained import pick_device
+        from vigos_cli.reporting.measures import main_figure
+        from vigos_cli.training.distill import distill
+        from vigos_cli.utils import process_group
 
     out = Path(config.out)
     process_group.start(pick_device(config.model.device))  # first: the lock below may be held for long

@@ -2,6 +2,7 @@
 
 before    every cell is composed, so that a bad value in any of them stops the sweep before it starts; the
           cells are listed, and those that another sweep has finished are copied
+cells     either in worker processes (`workers`), which start here, or by Hydra's launcher
 after     the report is written; the exit code is 1 if a cell failed
 """
 
@@ -17,6 +18,8 @@ from vigos_cli.ablation.cells import add_to_list, cell_state, plan_cells, read_l
 from vigos_cli.ablation.forecast import forecast
 from vigos_cli.ablation.other_sweeps import copy_finished, find_finished
 from vigos_cli.ablation.palr_runs import ERROR, LOOKING
+from vigos_cli.ablation.parallel_cells import run_cells
+from vigos_cli.ablation.workers import choose_workers
 from vigos_cli.config import torchrun
 from vigos_cli.config.compose import typed
 from vigos_cli.config.schema import AblateRun
@@ -37,7 +40,9 @@ class Sweep(Callback):
                 raise Stopped(_report(sweep, run.reference))
             cells = plan_cells(config)
             elsewhere = find_finished(cells, sweep, run.reuse)
-            expected = forecast(cells, sweep, elsewhere)
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            workers = choose_workers(run, launcher, [cell.config for cell in cells])
+            expected = forecast(cells, sweep, elsewhere, at_once=max(1, len(workers)))
         except Exception as error:
             raise RunRefused from error
         if run.cells == "list":
@@ -48,9 +53,15 @@ class Sweep(Callback):
         copy_finished(cells, sweep, elsewhere)
         if torchrun.launched_rank() == 0:
             add_to_list(sweep, cells)
+        if workers:
+            try:
+                run_cells(config, sweep, expected.cells, workers)
+            except Exception as error:
+                raise RunRefused from error
+            raise Stopped(_report(sweep, run.reference))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the report."""
+        """Write the report, after Hydra's launcher has run the cells."""
         if torchrun.launched_rank() == 0:
             run = cast(AblateRun, typed(config, "ablate"))
             raise Stopped(_report(Path(config.hydra.sweep.dir), run.reference))

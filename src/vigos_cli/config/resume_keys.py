@@ -17,6 +17,7 @@ SAME_UP_TO_ROUNDING = (  # another order of summation; with adapter.dropout, oth
     *("rollout.batch", "bench.batch", "loss.chunk"),
     "rollout.serve_flags",  # the server's weights are compared with the student's, up to another precision
     "trainer.shard",
+    "workers",  # of `vigos ablate`: the threads of a cell depend on it
 )
 
 

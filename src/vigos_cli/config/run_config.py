@@ -142,12 +142,14 @@ class AblateRun(DistillRun):
     label: str | None = None  # ablate: name of the arm in the report; an experiment's arms set it
     reference: str | None = None  # ablate: arm that the others are compared with; null: the first
     reuse: list[str] = field(default_factory=list)  # ablate: sweeps whose finished cells are copied
+    workers: int | None = None  # ablate: cells at a time; null: one a core (small models, CPU) or a GPU
     palr_rows: int = 0  # ablate: training rows for measuring each cell's PALR; 0: do not measure
 
     def __post_init__(self) -> None:
         DistillRun.__post_init__(self)
         check_choice("cells", self.cells)
         check_at_least(0, palr_rows=self.palr_rows)
+        check_at_least(1, workers=self.workers)
         if self.plan or self.trainer.dry_run:
             raise ConfigError(
                 "plan and trainer.dry_run are keys of vigos distill: use cells=list with vigos ablate"

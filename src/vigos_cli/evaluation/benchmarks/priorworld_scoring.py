@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,13 @@ MEASURES = ("score", "prior", "other", "description", "capture", "valid")
 
 def priorworld_items(task: BenchTask, limit: int | None = None) -> list[Sample]:
     """The fixed items of a split."""
-    return question_rows(task.split or "heldout", task.rows, task.seed)[:limit]
+    return list(_drawn(task.split or "heldout", task.rows, task.seed)[:limit])
+
+
+@lru_cache(maxsize=2)
+def _drawn(split: str, rows: int, seed: int) -> tuple[Sample, ...]:
+    """Drawing them takes two seconds, and all cells of a sweep ask the same items."""
+    return tuple(question_rows(split, rows, seed))
 
 
 def guess_chance(sample: Sample) -> float | None:

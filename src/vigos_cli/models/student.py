@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
@@ -120,8 +121,17 @@ class Student:
         """
         match which:
             case "initial":
-                with self.net.disable_adapter():
+                layers = [layer for layer in self.net.modules() if isinstance(layer, LoraLayer)]
+                if all(layer.disable_adapters for layer in layers):  # inside such a block already
                     yield
+                    return
+                # Not `net.disable_adapter()`, which examines the state of every tensor each time.
+                tuner: Any = self.net.base_model
+                tuner.disable_adapter_layers()
+                try:
+                    yield
+                finally:
+                    tuner.enable_adapter_layers()
             case "live":
                 yield
             case _:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vigos_cli.models.student import Student
 from vigos_cli.supervision.contexts import Context, Supervised
-from vigos_cli.supervision.shared_prefix import read_prefixes, states_after
+from vigos_cli.supervision.shared_prefix import read_prefixes, saves_enough, states_after
 from vigos_cli.supervision.teacher_weights import TeacherWeights
 
 Token = tuple[int, int]  # row, and place in its rollout
@@ -92,18 +92,18 @@ def states_of_teachers(
     for name in tokens:
         together.setdefault(weights.of[name], []).append(name)
     found = {}
-    for names in together.values():
+    for key, names in together.items():
         reads = {name: sorted({b for b, _ in tokens[name]}) for name in names}
         contexts = {name: [rows[b].contexts[name] for b in reads[name]] for name in names}
+        if not saves_enough(weights.others.get(key, student), contexts):
+            found |= {name: teacher_states(student, name, rows, tokens[name], weights) for name in names}
+            continue
         with weights.model(student, names[0]) as model:
-            if prefixes := read_prefixes(model, contexts):
-                for name in names:
-                    place = {b: at for at, b in enumerate(reads[name])}
-                    where = [(place[b], position) for b, position in _before(rows, name, tokens[name])]
-                    found[name] = states_after(model, prefixes, contexts[name], where)
-                continue
-        for name in names:
-            found[name] = teacher_states(student, name, rows, tokens[name], weights)
+            prefixes = read_prefixes(model, contexts)
+            for name in names:
+                place = {b: at for at, b in enumerate(reads[name])}
+                where = [(place[b], position) for b, position in _before(rows, name, tokens[name])]
+                found[name] = states_after(model, prefixes, contexts[name], where)
     return {name: found[name] for name in tokens}
 
 

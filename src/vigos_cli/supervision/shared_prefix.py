@@ -1,9 +1,9 @@
 """Read the pictures of a micro-batch once for all teachers that have the same weights.
 
-    with weights.model(student, names[0]) as model:
-        prefixes = read_prefixes(model, {name: [contexts of its rows] for name in names})
-        if prefixes:
-            hidden_NH = states_after(model, prefixes, contexts, where)
+    if saves_enough(student, contexts):                       # {teacher: [contexts of its rows]}
+        with weights.model(student, names[0]) as model:
+            prefixes = read_prefixes(model, contexts)
+            hidden_NH = states_after(model, prefixes, contexts["image"], where)
 
 The contexts of two teachers are equal up to the end of the pictures, if they see the same ones: the system
 prompt and the pictures. With large pictures this is most of what a teacher reads. So these tokens are read
@@ -44,21 +44,26 @@ class Prefixes:
     place: Mapping[Key, int]
 
 
-def read_prefixes(model: Student, contexts: Mapping[str, Sequence[Context]]) -> Prefixes | None:
-    """Read what the contexts of several teachers share; None if it is too little, or cannot be shared.
+def saves_enough(student: Student, contexts: Mapping[str, Sequence[Context]]) -> bool:
+    """Whether these teachers, which have the same weights, save enough of what they read by sharing it.
 
     A split model is left out, because all processes must make the same passes.
     """
-    if model.sharded or not can_decode(model):
-        return None
+    if student.sharded or not can_decode(student):
+        return False
+    every = [context for of_teacher in contexts.values() for context in of_teacher]
+    prefixes = [_prefix(student, context.prompt) for context in every]
+    if not all(prompt.ids for prompt in prefixes):
+        return False  # a context without pictures
+    once = {_key(prompt): len(prompt.ids) for prompt in prefixes}
+    saved = sum(len(prompt.ids) for prompt in prefixes) - sum(once.values())
+    return saved >= LEAST * sum(len(context.ids) for context in every)
+
+
+def read_prefixes(model: Student, contexts: Mapping[str, Sequence[Context]]) -> Prefixes:
+    """Read what the contexts of these teachers share, each prefix once."""
     every = [context for of_teacher in contexts.values() for context in of_teacher]
     prompts = {_key(prompt): prompt for prompt in (_prefix(model, context.prompt) for context in every)}
-    if any(not prompt.ids for prompt in prompts.values()):
-        return None  # a context without pictures
-    read = sum(len(prompt.ids) for prompt in prompts.values())
-    saved = sum(len(_prefix(model, context.prompt).ids) for context in every) - read
-    if saved < LEAST * sum(len(context.ids) for context in every):
-        return None
     _, cache, _, mask_UP = read_prompts(model, list(prompts.values()))
     layers = []
     for layer in cache.layers:

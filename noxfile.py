@@ -10,7 +10,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
-nox.options.sessions = ["lint", "types", "configs", "tests", "slow", "package"]
+nox.options.sessions = ["lint", "types", "all_tests"]
 PYTHON = sys.executable
 OTHERS = (
     "--ignore=tests/config/test_config.py",
@@ -41,8 +41,15 @@ def configs(session: nox.Session) -> None:
 
 
 @nox.session
+def all_tests(session: nox.Session) -> None:
+    """The tests of `configs`, `tests`, `slow` and `package`, which share two processes and their imports."""
+    without = ("--ignore=tests/gpu/test_gpu.py", "--ignore=tests/real")
+    session.run(PYTHON, "-m", "pytest", "-q", *without, *session.posargs, external=True)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
-    """The fast tests, about three minutes in total."""
+    """The fast tests; CONTRIBUTING.md says how long they may take."""
     session.run(PYTHON, "-m", "pytest", "-q", "-m", "not slow", *OTHERS, *session.posargs, external=True)
 
 

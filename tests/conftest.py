@@ -10,6 +10,10 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: test processes share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
 
+import config_cache  # noqa: F401  (before other modules import what it replaces; so does the next one)
+import figures as left_out
+import limits
+
 from vigos_cli.config.compose import job
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.quiet import quieten
@@ -44,7 +48,31 @@ def no_hub(*args: Any, **options: Any) -> Any:
     raise UserError("the hub does not answer")
 
 
+@pytest.fixture
+def figures(monkeypatch) -> None:
+    """Let the runs of this test draw their figures."""
+    monkeypatch.setattr(left_out, "drawn", True)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Any:
     """A student with the tiny model. Tests must not change it."""
     return make_student()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Any:
+    return (yield from limits.timed(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Any:
+    return (yield from limits.timed(item))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    limits.longest_first(items)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    limits.summary(terminalreporter)

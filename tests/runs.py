@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
+import warm
 from safetensors.torch import load_file
 
 RUN = [
@@ -13,17 +12,14 @@ RUN = [
     "trainer.steps=6",
     "trainer.batch=4",
     "trainer.checkpoint_every=2",
-    "bench.tasks.priorworld.rows=2",
+    "bench.tasks.priorworld.rows=1",
     "bench.samples=1",
 ]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def vigos(out, *overrides, launcher=(), check=True, **options):
-    command = [sys.executable, *launcher, "-m", "vigos_cli", *RUN, f"out={out}", *overrides]
-    return subprocess.run(
-        command, env=ENVIRONMENT, check=check, capture_output=True, text=True, timeout=600, **options
-    )
+def vigos(out, *overrides, check=True):
+    return warm.run(warm.vigos, [*RUN, f"out={out}", *overrides], check=check, timeout=600)
 
 
 def adapter(out):

@@ -1,16 +1,14 @@
-"""Run vigos as one of two processes; in the second, each rollout takes some seconds longer.
-
-python tests/two_ranks.py SECONDS distill ...
-"""
+"""Code of one of two processes that run vigos; in the second, each rollout takes some seconds longer."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from vigos_cli.__main__ import main
+import warm
+
 from vigos_cli.training import step
 
 
@@ -24,8 +22,8 @@ def delayed(function: Any, seconds: float) -> Any:
     return wrapped
 
 
-if __name__ == "__main__":
-    wait = float(sys.argv.pop(1))
+def vigos(arguments: Sequence[str], seconds: float) -> None:
+    """Code of each process: the command line `vigos <arguments>`."""
     if os.environ["RANK"] == "1":
-        step.sample_rollouts = delayed(step.sample_rollouts, wait)
-    main()
+        step.sample_rollouts = delayed(step.sample_rollouts, seconds)
+    warm.vigos(arguments)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from runs import vigos
+from runs import ENVIRONMENT, RUN
 
 from vigos_cli.cli import mistakes
 from vigos_cli.cli.launch import Flags, launch
@@ -62,7 +63,9 @@ def test_a_sweep_is_one_array_of_jobs(script, tmp_path, capsys):
 def test_the_tasks_of_a_job_are_the_processes_of_one_run(tmp_path):
     """`plan=true` is printed by the first process of a run only."""
     local = ["hydra/launcher=submitit_local", "hydra.launcher.tasks_per_node=2"]
-    vigos(tmp_path / "sweep", "-m", "plan=true", *local)
+    asked = [*RUN, f"out={tmp_path / 'sweep'}", "-m", "plan=true", *local]
+    command = [sys.executable, "-m", "vigos_cli", *asked]
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, timeout=600)
     outputs = sorted((tmp_path / "sweep").glob(".submitit/*/*_log.out"))
     printed = ["GiB" in file.read_text() for file in outputs]
     assert printed == [True, False], [file.with_suffix(".err").read_text() for file in outputs]

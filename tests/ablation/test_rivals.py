@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 
 from vigos_cli.config.paths import config_dir, experiments_dir
@@ -48,23 +46,7 @@ def test_the_heads_of_published_methods_say_what_is_left_open_missing_and_their_
 
 @pytest.mark.slow
 def test_the_list_has_a_cell_for_each_method_and_seed(tmp_path: Path):
-    command = [
-        sys.executable,
-        "-m",
-        "vigos_cli",
-        "ablate",
-        "+experiment=rivals",
-        "cells=list",
-        f"out={tmp_path}",
-    ]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = warm.run(warm.vigos, ["ablate", "+experiment=rivals", "cells=list", f"out={tmp_path}"], check=True)
     own = params()
     expected = [
         f"routing={method},seed={seed}"

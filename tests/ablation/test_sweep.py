@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 import vigos_cli
 from vigos_cli.__main__ import main
@@ -106,15 +107,20 @@ def test_palr_of_a_sweep(vigos, tmp_path, no_plots, monkeypatch):
 
 
 def start(tmp_path, *overrides):
+    return warm.start(warm.vigos, ["ablate", "out=s", *SMALL, *overrides], cwd=tmp_path, own_session=True)
+
+
+def start_new(tmp_path, *overrides):
+    """Start it in a new interpreter; joblib starts its workers as copies of it."""
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, *sys.path]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vigos_cli", "ablate", "out=s", *SMALL, *overrides]
-    return subprocess.Popen(command, cwd=tmp_path, env=environ, start_new_session=True)
+    return subprocess.Popen(command, cwd=tmp_path, env=environ)
 
 
 @pytest.mark.slow
 def test_cells_that_run_at_the_same_time(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    assert start(tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2").wait(300) == 0
+    assert start_new(tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2").wait(300) == 0
     listed = read_list(tmp_path / "s")
     assert len(listed) == 2 and all(cell_state(tmp_path / "s" / line["folder"]) == "done" for line in listed)
     assert (tmp_path / "s" / "report.html").exists()

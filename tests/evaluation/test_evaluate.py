@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from PIL import Image
 from scipy import stats as scipy_stats
 
@@ -243,20 +242,18 @@ def test_several_benchmarks_are_evaluated_with_one_model(folder):
 
 @pytest.mark.slow
 def test_a_run_killed_at_random_moments_gives_the_same_results(folder):
-    tasks = f"{{plain: {{path: {folder / 'items.jsonl'}}}, priorworld: {{rows: 3}}}}"
+    tasks = f"{{plain: {{path: {folder / 'items.jsonl'}}}, priorworld: {{rows: 2}}}}"
     few = ("bench.samples=2", "bench.max_new_tokens=24", "bench.batch=2", f"+bench.tasks={tasks}")
 
     def start(out: str):
-        command = [sys.executable, "-m", "vigos_cli", "eval", "bench=plain", *few, "resume=auto"]
-        command.append(f"out={folder / out}")
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return warm.start(warm.vigos, ["eval", "bench=plain", *few, "resume=auto", f"out={folder / out}"])
 
     def written(out: str) -> int:
         files = (folder / out / name / "responses.jsonl" for name in ("plain", "priorworld"))
         return sum(file.stat().st_size for file in files if file.exists())
 
     whole = start("whole")
-    assert whole.wait(300) == 0, whole.stderr
+    assert whole.wait(300) == 0, whole.printed(1)
     rng, kills = random.Random(7), 0
     for share in (0.0, 0.3, 0.6, 0.9):
         process, goal = start("killed"), share * written("whole")
@@ -278,16 +275,11 @@ def test_a_run_killed_at_random_moments_gives_the_same_results(folder):
 
 @pytest.mark.slow
 def test_two_processes_give_the_same_answers_as_one(folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     few = ("bench.samples=1", "bench.max_new_tokens=12", "bench.batch=2")
     whole = run(folder, *few)["plain"]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    command = [sys.executable, *launcher, "-m", "vigos_cli", "eval", "bench=plain", *few]
-    command += [f"bench.path={folder / 'items.jsonl'}", f"out={folder / 'two'}"]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, env=one_thread, check=True, capture_output=True, timeout=300)
+    asked = ["eval", "bench=plain", *few, f"bench.path={folder / 'items.jsonl'}", f"out={folder / 'two'}"]
+    both = warm.start_both(warm.vigos, asked)
+    assert [process.wait(300) for process in both] == [0, 0], both[0].printed(1)
     assert json.loads((folder / "two" / "scores.json").read_text()) == whole
     one, two = (lines(folder / name / "responses.jsonl") for name in ("out", "two"))
     assert sorted(one, key=str) == sorted(two, key=str)

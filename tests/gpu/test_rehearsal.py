@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from gpu import check_gpu, machine, small_checks
+import warm
+from gpu import check_gpu, machine, session, small_checks
 from gpu.check_gpu import CHECKS, run_checks
 from gpu.child import Watch
 from gpu.gpu_report import EMPTY, MACHINE, OTHER, TABLES, Report
@@ -26,8 +30,29 @@ from vigos_cli.models.planned_config import known_config
 from vigos_cli.models.pretrained import empty_model
 
 
+def child_of_the_checks(arguments: list[str]) -> None:
+    """Code of a process that is `python -m gpu.child <arguments>`."""
+    sys.argv = ["child", *arguments]
+    runpy.run_module("gpu.child", run_name="__main__")
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Let the checks start their processes as forks (see warm.py), without ten seconds of imports each."""
+
+    def run(command: list[str], *, cwd: Path, env: Any, stdout: Any, stderr: int, timeout: float) -> Any:
+        assert command[:3] == [sys.executable, "-m", "gpu.child"] and stderr == subprocess.STDOUT
+        log = Path(stdout.name)
+        return warm.run(
+            child_of_the_checks, command[3:], cwd=cwd, env=env, outputs=(log, log), timeout=timeout
+        )
+
+    known = {name: getattr(subprocess, name) for name in ("STDOUT", "TimeoutExpired")}
+    monkeypatch.setattr(session, "subprocess", SimpleNamespace(run=run, **known))
+
+
 @pytest.mark.slow
-def test_the_rehearsal_passes_and_fills_every_field_of_the_report(tmp_path):
+def test_the_rehearsal_passes_and_fills_every_field_of_the_report(tmp_path, forked):
     file = tmp_path / "gpu-report.md"
     report = run_checks(TWIN, file, tmp_path)
     assert [(one.name, one.error) for one in report.outcomes] == [(name, None) for name in CHECKS]
@@ -87,7 +112,8 @@ def test_a_process_that_takes_too_long_is_stopped(tmp_path):
         checks.child(("machine", {"device": "cpu"}), name="prepare")
 
 
-def test_a_process_that_ends_early_keeps_what_it_found(checks):
+@pytest.mark.slow
+def test_a_process_that_ends_early_keeps_what_it_found(checks, forked):
     """The process that is asked for a task that does not exist still does the others."""
     tasks = ("machine", {"device": "cpu"}), ("vigos", {"argv": ["rollout", "seed=x"]}), ("optimizer", {})
     found = checks.child(*tasks, name="several")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -20,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from twins import save_twin
 
+from vigos_cli.__main__ import main
 from vigos_cli.models.student import Student
 from vigos_cli.models.student_loading import load_student
 from vigos_cli.training import checkpoint
@@ -499,11 +498,14 @@ def test_a_checkpoint_keeps_the_scale_of_the_initial_adapter(
 # ---------------------------------------------------------------- the command line
 
 
-def test_eval_with_a_broken_adapter_is_one_line_and_exit_code_1(good: Any, tmp_path: Path):
+def test_eval_with_a_broken_adapter_is_one_line_and_exit_code_1(
+    good: Any, tmp_path: Path, monkeypatch, capfd
+):
     folder = changed(good[0], tmp_path / "broken", rename("self_attn", "attention"))
-    command = [sys.executable, "-m", "vigos_cli", "eval", f"adapter.path={folder}", f"out={tmp_path / 'out'}"]
-    command += ["bench.tasks.priorworld.rows=1", "bench.samples=0"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    command = ["vigos", "eval", f"adapter.path={folder}", f"out={tmp_path / 'out'}"]
+    monkeypatch.setattr(sys, "argv", [*command, "bench.tasks.priorworld.rows=1", "bench.samples=0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"vigos: {folder / FILE}: the tensor base_model.model.") and "attention" in line

@@ -31,7 +31,7 @@ def accuracy(mean: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def figure(monkeypatch, tmp_path):
+def figure(monkeypatch, tmp_path, figures):
     """A function that draws curves and returns the axes by title."""
     written: list[Figure] = []
     save = Figure.savefig

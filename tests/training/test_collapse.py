@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from conftest import distill_config
-from runs import ENVIRONMENT, RUN, adapter, same
+from runs import RUN, adapter, same
 
 from vigos_cli.cli.launch import Flags, launch
 from vigos_cli.config.schema import TrainerConfig
@@ -156,12 +156,9 @@ def read(out: Path, name: str = "summary.json") -> Any:
 @pytest.mark.slow
 def test_a_run_at_a_rate_far_too_high_is_stopped_with_all_its_files(tmp_path):
     out, plain = tmp_path / "run", tmp_path / "plain"
-    command = [sys.executable, "-m", "vigos_cli", "distill", *SMALL, *HIGH]
 
     def vigos(place: Path, *more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, f"out={place}", *more], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
-        )
+        return warm.run(warm.vigos_with_figures, ["distill", *SMALL, *HIGH, f"out={place}", *more])
 
     ended = vigos(out)
     assert ended.returncode == 3 and "Traceback" not in ended.stderr

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+import two_ranks
+import warm
 from conftest import distill_config
-from runs import ENVIRONMENT, RUN, adapter, same, steps_logged
+from runs import RUN, adapter, same, steps_logged
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
 
 from vigos_cli.ablation.cells import ERROR
 from vigos_cli.ablation.run_cell import run_cell
@@ -28,33 +27,15 @@ from vigos_cli.config.compose import job
 from vigos_cli.training.distill import distill
 from vigos_cli.utils import process_group
 
-TWO = Path(__file__).parents[1] / "two_ranks.py"
 PATIENCE = 150  # seconds for two processes on a busy machine
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def start(out: Path, delay: float = 0.0, more: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
+def start(out: Path, delay: float = 0.0, more: Sequence[str] = ()) -> list[warm.Process]:
     """Start both processes of a run; the rollouts of the second take `delay` seconds longer."""
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, str(TWO), str(delay), *RUN, "resume=auto", f"out={out}", *more]
-    return [
-        subprocess.Popen(
-            command,
-            env={**ENVIRONMENT, **shared, "RANK": rank},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for rank in "01"
-    ]
+    return warm.start_both(two_ranks.vigos, [*RUN, "resume=auto", f"out={out}", *more], delay)
 
 
-def ends(processes: list[subprocess.Popen[str]], reached: Callable[[], bool] = lambda: True) -> list[int]:
+def ends(processes: list[warm.Process], reached: Callable[[], bool] = lambda: True) -> list[int]:
     """Wait until `reached`, then until the processes end; a process that hangs fails the test."""
     deadline = time.monotonic() + PATIENCE
     while not reached() and any(process.poll() is None for process in processes):
@@ -74,9 +55,7 @@ def test_interrupted_runs_of_two_processes_end_with_the_same_adapter(tmp_path):
             assert processes[0].poll() is None
             time.sleep(0.02)
         processes[0].send_signal(signal.SIGINT)  # while the other is some seconds behind
-        assert ends(processes) == [130, 130], [
-            process.stdout and process.stdout.read() for process in processes
-        ]
+        assert ends(processes) == [130, 130], [process.printed(1) for process in processes]
         stopped = steps_logged(out)
         assert (out / "checkpoints" / f"step-{stopped:06d}" / "state.json").exists()
         assert stopped < 6
@@ -109,11 +88,9 @@ def test_interrupted_runs_of_two_processes_end_with_the_same_adapter(tmp_path):
     assert max(float((alone[name] - both[name]).abs().max()) for name in both) < 1e-6
 
 
-def alone_on_the_first(rank: int, port: int, folder: str) -> None:
+def alone_on_the_first(folder: str) -> None:
     """Code of each process: the first works alone, longer than the time-out of torch.distributed."""
-    import os
-
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    rank = int(os.environ["RANK"])
     initialise = distributed.init_process_group
     distributed.init_process_group = lambda backend: initialise(backend, timeout=timedelta(seconds=1))
     Path(folder, f"{rank}.ready").touch()
@@ -140,7 +117,7 @@ def alone_on_the_first(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_the_first_process_may_work_alone_longer_than_the_time_out(tmp_path):
-    spawn(alone_on_the_first, args=(free_port(), str(tmp_path)), nprocs=2)
+    assert ends(warm.start_both(alone_on_the_first, str(tmp_path))) == [0, 0]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == {
         "rank": 0,

@@ -4,15 +4,13 @@ import json
 import random
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 
 import pytest
+import warm
 from conftest import distill_config
-from runs import ENVIRONMENT, RUN, adapter, same, steps_logged, vigos
+from runs import RUN, adapter, same, steps_logged, vigos
 
 from vigos_cli.config.provenance import same_run
 from vigos_cli.training.distill import distill
@@ -29,8 +27,7 @@ def whole(tmp_path_factory):
 
 def killed_when(out, reached, sig=signal.SIGKILL, delay=0.0) -> int:
     """Start the run, send it a signal once `reached()` says so, and return its exit code."""
-    command = [sys.executable, "-m", "vigos_cli", *RUN, f"out={out}", "resume=auto"]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = warm.start(warm.vigos, [*RUN, f"out={out}", "resume=auto"])
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if reached():
@@ -119,14 +116,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_exit_code_130(tmp_path, whole):
 @pytest.mark.slow
 def test_two_processes_learn_the_same_as_one(tmp_path):
     """Only one step, because Adam then amplifies the rounding differences of tiny gradients."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = ["trainer.steps=1", "trainer.optimizer=adamw", "loss.reduction=term_tokens"]
     vigos(tmp_path / "one", *settings)
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
-    command = [sys.executable, *launcher, "-m", "vigos_cli", *RUN, *settings, f"out={tmp_path / 'two'}"]
-    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True, timeout=600)
+    both = warm.start_both(warm.vigos, [*RUN, *settings, f"out={tmp_path / 'two'}"])
+    assert [process.wait(600) for process in both] == [0, 0], both[0].printed(1)
     one, two = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("one", "two"))
     for key in ("loss", "grad_norm", "supervised_tokens", "rollouts", "valid_rate", "divergence/description"):
         assert one[key] == pytest.approx(two[key], rel=1e-5), key

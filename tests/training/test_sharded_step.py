@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+import warm
 from conftest import distill_config
 from loopback import FakeVllm
 from runs import adapter
 from safetensors.torch import load_file
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
 from twins import save_twin
 
 from vigos_cli.data.priorworld import PriorWorld
@@ -123,14 +121,12 @@ def held(parameter: Any) -> int:
     return local.numel()
 
 
-def in_process(rank: int, port: int, folder: str, url: str) -> None:
+def in_process(folder: str, url: str) -> None:
     """Code of each process: every case and run, one after another."""
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
     process_group.start(torch.device("cpu"))
     for name in CASES:
         result = one_step(placed(name, folder), sharded=True)
-        torch.save(result, Path(folder, f"{name}-{rank}.pt"))
+        torch.save(result, Path(folder, f"{name}-{process_group.rank()}.pt"))
     start_runs(Path(folder), url)
     distributed.destroy_process_group()
 
@@ -156,22 +152,19 @@ def folder(tmp_path_factory, served):
     folder = tmp_path_factory.mktemp("sharded")
     for name in TWINS:
         save_twin(name, folder / name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = spawn(in_process, args=(port, str(folder), served.url), nprocs=2, join=False)
-    assert running is not None
+    running = warm.start_both(in_process, str(folder), served.url)
     done, deadline = set[Path](), time.monotonic() + PATIENCE
     try:
-        while not running.join(timeout=1):
+        while any(process.poll() is None for process in running):
+            time.sleep(0.1)
+            assert not any(process.poll() for process in running), [one.printed(1) for one in running]
             found = {*folder.glob("*-0.pt"), *folder.glob("*/metrics.jsonl"), *folder.glob("*/summary.json")}
             if found != done:
                 done, deadline = found, time.monotonic() + PATIENCE
             assert time.monotonic() < deadline, f"the processes wait for each other; done: {sorted(done)}"
     finally:
-        for process in running.processes:
-            if process is not None:
-                process.kill()
+        for process in running:
+            process.kill()
     return folder
 
 

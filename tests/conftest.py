@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell sets it for a command in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # processes of the tests would inherit it
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: test processes share the cores
     os.environ["OMP_NUM_THREADS"] = "1"

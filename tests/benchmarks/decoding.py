@@ -89,6 +89,8 @@ def main() -> None:
         for _ in range(args.rounds):
             for loop in (False, True):
                 sampler.can_decode = own if loop else (lambda student: False)
+                if student.pictures:  # the loop would take them from the round before; `generate` does not
+                    student.pictures.forget()
                 start = time.perf_counter()
                 turns[loop] = roll_out(student, wanted)
                 seconds[loop].append(time.perf_counter() - start)

@@ -10,7 +10,8 @@ The prediction of the time goes through the base point, and grows as the number 
 weights of the body for each token that a teacher reads, four times for each that the student reads (forward
 pass, and gradient of the activations), six times the head for each supervised token (two projections, one
 gradient), and twice the tower for each patch of a new picture. That of the memory goes through the base point
-with the slope of `plan=true`. No prediction is drawn for sampling: a step of it is bound by the calls.
+with the slope of `plan=true`, which assumes a prompt of 256 tokens beside the picture, far more than here. No
+prediction is drawn for sampling: a step of it is bound by the calls.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from learning_step import measure
+from matplotlib import rcParams
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 BASE = {"tokens": 128, "pixels": 50_176, "draws": 1, "vocabulary": 32_000, "rows": 4}
 SERIES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -55,6 +58,7 @@ def learning(found: Mapping[str, float]) -> float:
 
 def draw(series: Mapping[str, list[tuple[int, dict[str, float]]]], path: Path) -> None:
     """Draw the figure."""
+    rcParams["svg.fonttype"] = "none"  # text is stored as text: the file is small
     figure = Figure(figsize=(18, 6.5), layout="constrained")
     axes = figure.subplots(2, len(series))
     for column, (name, points) in enumerate(series.items()):
@@ -74,6 +78,8 @@ def draw(series: Mapping[str, list[tuple[int, dict[str, float]]]], path: Path) -
         memory.plot(xs, planned, "--", color="#000000", label="predicted")
         for axis, unit in ((time, "seconds of a step"), (memory, "GB that a step adds")):
             axis.set(xlabel=SERIES[name][0], ylim=(0, None), xlim=(0, None))
+            axis.xaxis.set_major_locator(MaxNLocator(5))
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             axis.set_ylabel(unit if not column else "")
         if not column:
             time.legend(frameon=False, fontsize=8)

@@ -86,6 +86,7 @@ def measure_inside(args: argparse.Namespace) -> dict[str, float]:
                 f"trainer.batch={args.rows}",
                 f"rollout.n={args.draws}",
                 f"rollout.max_new_tokens={args.tokens}",
+                "model.device=cpu",
                 "trainer.micro_batch=1",
                 f"model.max_pixels={args.pixels}",
                 *args.overrides,

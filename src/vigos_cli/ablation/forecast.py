@@ -29,9 +29,9 @@ class Rate:
     source: str
 
 
-# Four cells (vigos and opsd with two seeds) at the defaults, two at a time with one thread each, took 317 s
-# of processor time without imports: in the mean 11 s for loading and evaluation, 68 s for 50 steps of 32.
-TINY = Rate(cell=11.0, rollout=0.043, source="measured once on two cores at the defaults")
+# The seven trained cells of `main seed=1` at the defaults, two at a time with one thread each, took 41 to 59 s
+# each, 340 s together, and `two_pass` 6 s: of 49 s in the mean, 5 s are loading and evaluation.
+TINY = Rate(cell=5.0, rollout=0.027, source="measured once on two cores at the defaults")
 TINY_ROW = 0.3  # seconds of PALR per row, for the base's and the adapter's rollouts; measured likewise
 
 

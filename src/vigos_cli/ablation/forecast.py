@@ -29,7 +29,7 @@ class Rate:
     source: str
 
 
-# The seven trained cells of `main seed=1` at the defaults, two at a time with one thread each, took 41 to 59 s
+# Seven trained cells of `main seed=1` at the defaults, two at a time with one thread each, took 41 to 59 s
 # each, 340 s together, and `two_pass` 6 s: of 49 s in the mean, 5 s are loading and evaluation.
 TINY = Rate(cell=5.0, rollout=0.027, source="measured once on two cores at the defaults")
 TINY_ROW = 0.3  # seconds of PALR per row, for the base's and the adapter's rollouts; measured likewise

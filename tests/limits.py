@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-SECONDS = 20.0  # of processor time, without the mark `slow`; a new interpreter alone takes about twelve
+SECONDS = 30.0  # of processor time, without the mark `slow`; a new interpreter alone takes about twelve
 OWN_SESSIONS = ("real/", "gpu/test_gpu.py")  # not part of the quick tests, with or without the mark
 LONGEST = (  # a worker gets whole files: those that take a minute must not come last
     "gpu/test_rehearsal.py",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import distill_config, make_student
+from conftest import distill_config, make_student, with_effect
 from twins import save_twin
 
 from vigos_cli.config.schema import RoutingConfig, SuperviseConfig, TeacherConfig, TeacherContext
@@ -89,3 +89,21 @@ def test_a_checkpoint_with_another_tokenizer_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="of big has another tokenizer") as told:
         load_other_checkpoints(weights, student, distill_config())
     assert "\n" not in str(told.value)
+
+
+def test_the_adapter_stays_off_after_a_block_inside_another():
+    student = with_effect(make_student())
+    ids = [[40, 41, 42]]
+
+    def read() -> Any:
+        with torch.no_grad():
+            return student.hidden({"input_ids": torch.tensor(ids), "attention_mask": torch.ones(1, 3)})
+
+    live, trained = read(), [name for name, p in student.net.named_parameters() if p.requires_grad]
+    with student.weights("initial"):
+        off = read()
+        with student.weights("initial"):
+            assert read().equal(off)
+        assert read().equal(off) and not off.equal(live)
+    assert read().equal(live)
+    assert [name for name, p in student.net.named_parameters() if p.requires_grad] == trained

@@ -122,7 +122,7 @@ class Student:
         match which:
             case "initial":
                 layers = [layer for layer in self.net.modules() if isinstance(layer, LoraLayer)]
-                if all(layer.disable_adapters for layer in layers):  # inside such a block already
+                if layers and all(layer.disable_adapters for layer in layers):  # inside such a block already
                     yield
                     return
                 # Not `net.disable_adapter()`, which examines the state of every tensor each time.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-SPIN = (
-    "1000"  # rounds that a thread of torch waits actively for work before it sleeps; the default is 300,000
-)
+SPIN = "1000"  # rounds that a waiting thread of torch spins before it sleeps; the default is 300,000
 
 
 def main() -> None:

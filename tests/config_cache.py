@@ -29,6 +29,13 @@ _kept: dict[Any, bytes] = {}  # as pickles, because the caller changes what it g
 _nodes: list[Any] = []  # keeps the nodes of the store alive whose ids are keys
 
 
+def _once(key: Any, make: Callable[[], Any]) -> Any:
+    """A copy of what `make` returned when this key was first asked for."""
+    if key not in _kept:
+        _kept[key] = pickle.dumps(make())
+    return pickle.loads(_kept[key])
+
+
 def _file(source: Any, path: str) -> Any:
     found = os.stat(os.path.join(source.path, source._normalize_file_name(path)))
     return found.st_mtime_ns, found.st_size, found.st_ino
@@ -53,9 +60,7 @@ def _reading(load: Callable[..., Any], state: Callable[[Any, str], Any]) -> Call
             key = (type(self), self.provider, self.path, config_path, state(self, config_path))
         except OSError:
             return load(self, config_path)  # it says what is wrong
-        if key not in _kept:
-            _kept[key] = pickle.dumps(load(self, config_path))
-        result = pickle.loads(_kept[key])
+        result = _once(key, lambda: load(self, config_path))
         result.read_as = key
         return result
 
@@ -68,9 +73,7 @@ def _merging(merge: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         if not all(hasattr(one, "read_as") for one in loaded):
             return merge(self, defaults, repo)
         key = tuple((repr(default), one.read_as) for default, one in zip(defaults, loaded, strict=True))
-        if key not in _kept:
-            _kept[key] = pickle.dumps(merge(self, defaults, repo))
-        return pickle.loads(_kept[key])
+        return _once(key, lambda: merge(self, defaults, repo))
 
     return compose_config
 
@@ -83,9 +86,7 @@ def _typing(typed: Callable[..., Any]) -> Callable[..., Any]:
         if not isinstance(out, str) or "${" in out:
             return typed(config, command)
         key = (command, repr(plain))
-        if key not in _kept:
-            _kept[key] = pickle.dumps(typed(config, command))
-        run = pickle.loads(_kept[key])
+        run = _once(key, lambda: typed(config, command))
         run.out = out
         return run
 

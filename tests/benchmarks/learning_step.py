@@ -19,13 +19,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from plan import save_model
 
-FORMAT = " A red cube. </description> <think>{} </think> \\boxed{{red}}"
+HEAD, TAIL = " A red cube. </description> <think>", " </think> \\boxed{red}"
 PHASES = ("rollout", "teachers", "learn")
 
 
@@ -51,12 +52,11 @@ def parser() -> argparse.ArgumentParser:
 
 def completion(tokenizer: Any, tokens: int) -> list[int]:
     """The ids of a completion in the required format, of this length with its end."""
-    around = len(tokenizer(FORMAT.format(""), add_special_tokens=False)["input_ids"]) + 1
-    filler = tokenizer(" the cube is red" * tokens, add_special_tokens=False)["input_ids"]
-    head, tail = FORMAT.split("{}")
-    ids = tokenizer(head, add_special_tokens=False)["input_ids"] + filler[: tokens - around]
-    tail_ids = tokenizer(tail.replace("{{", "{").replace("}}", "}"), add_special_tokens=False)["input_ids"]
-    return [*ids, *tail_ids, tokenizer.eos_token_id]
+    head, filler, tail = (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (HEAD, " the cube is red" * tokens, TAIL)
+    )
+    return [*head, *filler[: tokens - len(head) - len(tail) - 1], *tail, tokenizer.eos_token_id]
 
 
 def measure_inside(args: argparse.Namespace) -> dict[str, float]:
@@ -129,8 +129,9 @@ def measure_inside(args: argparse.Namespace) -> dict[str, float]:
     memory = peak_memory(one)
     one()
     best = min(steps, key=lambda seconds: seconds["teachers"] + seconds["learn"])
-    lengths = {name: sum(len(row.contexts[name].ids) for row in rows[-1] if name in row.contexts)
-               for name in ("student", "perception", "reasoning", "fallback")}  # fmt: skip
+    lengths: Counter[str] = Counter()
+    for row in rows[-1]:
+        lengths.update({name: len(context.ids) for name, context in row.contexts.items()})
     weights = sum(p.numel() for p in student.base.parameters())
     embedding = student.head_VH.numel()
     tower = sum(p.numel() for n, p in student.base.named_parameters() if "visual" in n)

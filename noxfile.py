@@ -16,7 +16,6 @@ OTHERS = (
     "--ignore=tests/config/test_config.py",
     "--ignore=tests/test_package.py",
     "--ignore=tests/gpu/test_gpu.py",
-    "--ignore=tests/real",
 )  # they have their own sessions
 
 
@@ -43,8 +42,8 @@ def configs(session: nox.Session) -> None:
 @nox.session
 def all_tests(session: nox.Session) -> None:
     """The tests of `configs`, `tests`, `slow` and `package`, which share two processes and their imports."""
-    without = ("--ignore=tests/gpu/test_gpu.py", "--ignore=tests/real")
-    session.run(PYTHON, "-m", "pytest", "-q", *without, *session.posargs, external=True)
+    without = "--ignore=tests/gpu/test_gpu.py"
+    session.run(PYTHON, "-m", "pytest", "-q", without, *session.posargs, external=True)
 
 
 @nox.session

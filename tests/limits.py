@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-SECONDS = 30.0  # of processor time, without the mark `slow`; a new interpreter alone takes about twelve
-OWN_SESSIONS = ("real/", "gpu/test_gpu.py")  # not part of the quick tests, with or without the mark
+SECONDS = 10.0  # of processor time, without the mark `slow`; the first test of a process also imports torch
 LONGEST = (  # a worker gets whole files: those that take a minute must not come last
     "gpu/test_rehearsal.py",
     "training/test_resume.py",
@@ -55,8 +54,7 @@ def timed(item: pytest.Item) -> Generator[None, Any, Any]:
     began = used()
     result = yield
     took = used() - began
-    exempt = item.get_closest_marker("slow") is not None or place(item).startswith(OWN_SESSIONS)
-    if took > SECONDS and not exempt:
+    if took > SECONDS and item.get_closest_marker("slow") is None:
         said = f"{took:.0f} s of processor time, at most {SECONDS:.0f}: make it smaller, or mark it `slow`"
         if not busy():
             pytest.fail(said, pytrace=False)

@@ -170,6 +170,7 @@ def write_examples(page: str, folder: Path) -> None:
         file.write_text(dedent(text), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)])
 def test_every_command_line_composes(page, tmp_path):
     """Like `vigos ... --cfg job`: Typer checks flags, Hydra overrides, and the schema values."""

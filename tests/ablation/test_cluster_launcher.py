@@ -36,6 +36,7 @@ def script(tmp_path, monkeypatch) -> Path:
     return kept
 
 
+@pytest.mark.slow
 def test_a_sweep_is_one_array_of_jobs(script, tmp_path, capsys):
     sweep = tmp_path / "sweep"
     asked = ["partition=gpu", "gpus_per_node=2", "tasks_per_node=2", "timeout_min=90", "signal_delay_s=60"]

@@ -6,6 +6,7 @@ from sweeps import cell, finish
 from vigos_cli.ablation.forecast import TINY, forecast
 
 
+@pytest.mark.slow
 def test_the_remaining_time_is_estimated_from_finished_cells(tmp_path):
     cells = [
         cell(f"seed={seed}", "trainer.steps=60", *more)

@@ -37,6 +37,7 @@ def test_a_statistic_over_seeds_and_rows():
     assert crossed_statistic([{}], share_by_answer) is None
 
 
+@pytest.mark.slow
 def test_the_report_of_palr(tmp_path, monkeypatch):
     monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])
     cells = [

@@ -20,6 +20,7 @@ from vigos_cli.config.routing_checks import why_no_palr
 ROUTINGS = [file.stem for file in (config_dir() / "routing").glob("*.yaml")]
 
 
+@pytest.mark.slow
 def test_which_routings_have_a_palr():
     routings = {name: cell(f"routing={name}", "rollout.n=2").config.routing for name in ROUTINGS}
     reasons = {name: why_no_palr(routing) for name, routing in routings.items()}
@@ -62,6 +63,7 @@ def test_palr_is_measured_if_it_is_requested_and_missing(tmp_path):
     assert found.remaining == pytest.approx(found.cells[1].seconds + 12)
 
 
+@pytest.mark.slow
 def test_untrained_rollouts_are_sampled_once_and_scored_once_per_routing(tmp_path, monkeypatch):
     sampled = []
 

@@ -43,6 +43,7 @@ def vigos(monkeypatch, capsys, tmp_path):
     return call
 
 
+@pytest.mark.slow
 def test_failed_and_killed_cells_do_not_stop_the_others_and_are_tried_again(vigos, tmp_path):
     (tmp_path / "broken").touch()
     ignored = ["routing=vcsd", "loss.clip=token"]

@@ -96,6 +96,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_the_main_process(number, tmp_path):
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join([SOURCE, str(Path(__file__).parent), *sys.path])}

@@ -62,6 +62,7 @@ def test_a_report_of_known_numbers(tmp_path):
     assert page.count("data:image/svg+xml") == 5  # four figures and the picture of the routings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [True, False])
 def test_any_benchmark_is_a_column(tmp_path, world):
     asked = () if world else ("bench=vilp_f",)
@@ -94,6 +95,7 @@ def test_any_benchmark_is_a_column(tmp_path, world):
     assert (tmp_path / "plots" / "score_prior.png").exists() == world
 
 
+@pytest.mark.slow
 def test_cells_that_are_not_done_are_listed_and_not_counted(tmp_path, no_plots):
     cells = pair(seeds=(1, 2))
     make(tmp_path, [*cells[:3], (cells[3][0], None)])

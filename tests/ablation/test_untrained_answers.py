@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 from sweeps import ROWS, cell, finish
 
 from vigos_cli.ablation.cells import cell_folder
 from vigos_cli.ablation.untrained_answers import has_untrained_answers
 
 
+@pytest.mark.slow
 def test_untrained_answers_are_copied_only_between_cells_with_the_same_key(tmp_path):
     done = finish(tmp_path, cell("seed=1", ROWS), steps=1)
     (done / "before.json").write_text('{"score": 0.0}')

@@ -202,6 +202,7 @@ def test_the_reference_has_no_effect_on_the_description_under_vigos(tiny):
     assert not scorer.counts
 
 
+@pytest.mark.slow
 def test_the_reference_affects_a_description_whose_teacher_reads_it(tiny):
     """Shows that c^A is 0 above only because the perception teacher does not read the reference."""
     leaky = "routing.teachers.perception.told=[question,answer]"

@@ -148,6 +148,7 @@ def test_a_reference_can_be_graded_if_it_is_an_option_or_short(reference, option
 # ---- the loss's own numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("clipped", "silent", "overrides"),
     [

@@ -36,6 +36,7 @@ def rollouts(rows: int = ROWS, /, **values: Callable[[int], Any]) -> Lines:
     return [line(i, **{name: value(i) for name, value in (usual | values).items()}) for i in range(rows)]
 
 
+@pytest.mark.slow
 def test_training_can_start():
     found = report(rollouts())
     assert (found["verdict"], found["line"]) == ("start", "training can start")
@@ -160,6 +161,7 @@ def test_there_is_no_verdict_without_rollouts():
     assert (found["verdict"], found["line"]) == ("unknown", "no row of the data could be used")
 
 
+@pytest.mark.slow
 def test_the_divergences_and_the_clip_are_named():
     tiny = "divergence: forward_kl; on invalid rollouts: reverse_kl; no clip"
     assert report(rollouts())["loss"] == tiny

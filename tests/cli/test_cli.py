@@ -58,6 +58,7 @@ def ran(monkeypatch):
 NAMES = ["a b", "a%20b", "a[1]", "{a}", "a=b", "a,b", "a@b", "a'b", "a(b)", "äb", "a#b", "a;b", "a~b", "a:b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_with_any_name_can_be_the_data(vigos, ran, tmp_path, name):
     (tmp_path / name).write_text("{}")
@@ -65,6 +66,7 @@ def test_a_file_with_any_name_can_be_the_data(vigos, ran, tmp_path, name):
     assert [config.data.path for config in ran.configs] == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_does_not_exist_is_taken_as_a_name_or_the_quotes_are_shown(vigos, ran, name):
     got = vigos("rollout", "data=jsonl", f"data.path={name}")
@@ -117,6 +119,9 @@ def test_a_file_that_does_not_exist_is_taken_as_a_name_or_the_quotes_are_shown(v
         (["eval", "trainer.steps=3"], "does not use trainer"),
         (["distill", "routing.student=plain"], "routing.student.format=structured or think"),
         (["distill", "routing=vcsd", "loss.clip=none"], "set routing.supervise.all.clip"),
+        (["distill", "routing=vgs", "routing.supervise.all.clip=token"], "supervise.all.0.clip"),
+        (["distill", "routing=vgs", "routing.supervise.all.x.clip=token"], "supervise.all.0.x.clip"),
+        (["distill", "routing.teachers.reasoning.told.x=3"], "routing.teachers.reasoning.told is a list"),
         (["distill", "--mulitrun"], "--multirun"),
         (["distill", "--cfg", "jobb"], "'job'"),
         (["distill", "--cfg", "job", "-m"], "cannot be used together"),
@@ -151,6 +156,7 @@ def test_the_default_folder_is_named_after_the_command_and_the_time(vigos, ran):
     assert re.search(r"/outputs/eval/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d$", ran.configs[0].out)
 
 
+@pytest.mark.slow
 def test_the_flag_m_may_come_after_overrides(vigos, ran):
     assert vigos("distill", "seed=1,2", *QUIET, "-m", "out=s").code == 0
     assert [config.seed for config in ran.configs] == [1, 2]
@@ -174,6 +180,7 @@ def test_a_sweep_writes_a_folder_for_each_combination_named_after_the_swept_keys
     assert {config.trainer.lr for config in ran.configs} == {1e-4}
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_says_which_key_of_the_loss_its_routing_ignores(vigos, ran):
     result = vigos("distill", "-m", "routing=vcsd,vigos", "loss.clip=token", "out=s", *QUIET)
     assert result.code == 0 and [config.routing.name for config in ran.configs] == ["vcsd", "vigos"]

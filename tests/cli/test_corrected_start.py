@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from vigos_cli.cli.launch import Flags, launch
 from vigos_cli.data.priorworld import PriorWorld
 
@@ -29,6 +31,7 @@ def vigos(command: str, *overrides: str) -> int:
         return int(stopped.code or 0)
 
 
+@pytest.mark.slow
 def test_rollout_with_data_that_could_not_be_read(tmp_path, capsys):
     write_rows(tmp_path, answers=False)
     out, few = f"out={tmp_path / 'run'}", ("data=jsonl", "limit=2", "rollout.max_new_tokens=4")
@@ -41,6 +44,7 @@ def test_rollout_with_data_that_could_not_be_read(tmp_path, capsys):
     assert "is not empty (it contains rollouts.html)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_distill_whose_first_evaluation_failed(tmp_path, monkeypatch, capsys):
     """Before the second start the settings and the data are changed."""
     from vigos_cli.evaluation.training_evaluation import TrainingEvaluation

@@ -76,6 +76,7 @@ def test_every_experiment_composes_with_the_papers_own_set_up(experiment):
     assert {"vilp_f", "vilp_p"} <= run.bench.tasks.keys() and "priorworld" not in run.bench.tasks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["authors_code", "divergences", "privilege", "rollout"])
 def test_arms_are_distinct_under_the_papers_own_set_up(experiment):
     fixed, (arms,) = split_off_arms(said(experiment))
@@ -152,6 +153,7 @@ def test_request_options_of_a_judge_can_be_added_and_removed():
     assert (run.judge.url, run.judge.key_env) == ("https://api.openai.com/v1", "OPENAI_API_KEY")
 
 
+@pytest.mark.slow
 def test_the_command_line_overrides_the_options_of_a_model():
     run = compose(
         "distill", "model=qwen2vl", "adapter=lora", "data=priorworld", "trainer=paper", "prompt=short"

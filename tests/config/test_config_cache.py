@@ -27,6 +27,7 @@ def composed(command: str, overrides: list[str]) -> tuple[Any, ...]:
     return OmegaConf.to_container(config), flags, compose.typed(config, command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "overrides"), CASES)
 def test_a_configuration_is_that_of_hydra(command, overrides):
     with config_cache.switched_off():

@@ -71,6 +71,7 @@ IGNORED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", IGNORED, ids=" ".join)
 def test_an_override_that_the_routing_states_itself_is_found(words):
     routing, override = words
@@ -165,3 +166,10 @@ def test_a_file_that_is_not_yaml_is_one_line(tmp_path):
         yaml.safe_load(stream)
     said = explain(caught.value, "distill", [])
     assert said == f"{file}, line 3, column 1: not YAML (expected ',' or '}}', but got '<stream end>')"
+
+
+def test_a_profile_of_a_routing_that_takes_no_step_is_found():
+    found = ignored_keys(distill_config("routing=two_pass", "trainer.profile=true"), ["trainer.profile=true"])
+    assert found == ["trainer.profile: routing=two_pass takes no training step that could be recorded"]
+    assert ignored_keys(distill_config("trainer.profile=true"), ["trainer.profile=true"]) == []
+    assert ignored_keys(distill_config("routing=two_pass"), []) == []

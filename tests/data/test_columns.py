@@ -148,6 +148,7 @@ def test_pictures_of_a_column_are_repaired_and_counted_like_the_others(folder):
         usable_sample(data, 1, {})
 
 
+@pytest.mark.slow
 def test_parquet_files_have_bytes_structs_and_lists(folder):
     datasets = pytest.importorskip("datasets")
     path = folder / "data.parquet"

@@ -93,6 +93,7 @@ def test_near_bits_of_different_drawings_do_not_make_them_the_same():
         assert not looks_same([ours[i] for i, _ in near], [ours[j] for _, j in near]).any()
 
 
+@pytest.mark.slow
 def test_priorworld_pictures_of_training_and_test_do_not_match():
     rows = [marks(i, "?", *sample.images) for i, sample in enumerate(PriorWorld(size=200))]
     items = [marks(i, "?", *sample.images) for i, sample in enumerate(question_rows("heldout", rows=40))]

@@ -181,6 +181,7 @@ def change(file: Path) -> None:
     file.write_text(file.read_text().replace('"answer": "red"', '"answer": "pink"'))
 
 
+@pytest.mark.slow
 def test_distill_refuses_to_resume_with_other_data(tmp_path):
     from vigos_cli.training.distill import distill
 

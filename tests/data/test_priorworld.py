@@ -211,6 +211,7 @@ def test_a_caption_describes_every_thing_and_can_be_parsed():
     assert list(read_caption("junk hat: red plain top left. tail")["hat"]) == ["red", "plain", "top", "left"]
 
 
+@pytest.mark.slow
 def test_only_the_asked_attribute_decides_if_a_description_is_true(rows):
     judged = 0
     for sample in rows:
@@ -413,6 +414,7 @@ def test_a_thing_has_the_colour_that_its_name_says():
             assert seen(alone(kind, colour, "plain", background, i + n)) == colour, (kind, background)
 
 
+@pytest.mark.slow
 def test_pictures_show_their_scene_cell_by_cell():
     checked = Counter()
     for sample in PriorWorld("train", 150, 8, 0.5):

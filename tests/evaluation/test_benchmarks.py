@@ -743,6 +743,7 @@ def test_mathvision_letter_or_value():
     assert verdict("mathvision", "6", "12") == "right"
 
 
+@pytest.mark.slow
 def test_mathvision_rows_like_the_published_ones():
     """Several marks in one text, options that are letters in the picture, and a letter without options."""
     bench = registry.get("mathvision")

@@ -93,6 +93,7 @@ def test_responses_of_other_programs_are_read(folder):
     assert {v["answers"] for v in lines(folder / "out" / "verdicts.jsonl")} == {"saved"}
 
 
+@pytest.mark.slow
 def test_a_run_is_graded_again_from_its_own_responses(folder, capsys):
     asked = run(folder, "bench.samples=2", "bench.max_new_tokens=12")["plain"]
     own = folder / "out" / "responses.jsonl"
@@ -116,6 +117,7 @@ def test_impossible_settings_are_refused_before_a_model_is_loaded(folder, monkey
     assert not (folder / "o").exists()
 
 
+@pytest.mark.slow
 def test_answers_of_a_changed_item_are_sampled_again(folder, capsys):
     few = ("bench.samples=1", "bench.max_new_tokens=8", "resume=auto")
     run(folder, *few)
@@ -156,6 +158,7 @@ def test_tokens_and_cut_off_answers_are_in_the_scores_of_a_run_and_of_its_resump
     assert run(folder, *few, "resume=auto")["plain"] == scores
 
 
+@pytest.mark.slow
 def test_priorworld_has_the_figures_of_its_draws(folder):
     few = ("bench.samples=2", "limit=2", f"out={folder / 'w'}")
     scores = evaluate(job("eval", ["bench=priorworld", *few]))["priorworld"]  # type: ignore[arg-type]
@@ -165,6 +168,7 @@ def test_priorworld_has_the_figures_of_its_draws(folder):
     assert scores["sampled"]["vote"]["n"] == scores["sampled"]["agreement"]["n"] == 2
 
 
+@pytest.mark.slow
 def test_the_progress_bar_knows_the_number_of_rows(folder, monkeypatch):
     totals, advance = [], Bar.advance
 
@@ -179,6 +183,7 @@ def test_the_progress_bar_knows_the_number_of_rows(folder, monkeypatch):
     assert totals == [(1, 3), (2, 3), (3, 3), (1, 2), (2, 2)]
 
 
+@pytest.mark.slow
 def test_grading_saved_responses_needs_no_torch(folder):
     code = (
         "import sys; from vigos_cli.__main__ import main; sys.argv = ['vigos', *sys.argv[1:]]\n"
@@ -285,6 +290,7 @@ def test_two_processes_give_the_same_answers_as_one(folder):
     assert sorted(one, key=str) == sorted(two, key=str)
 
 
+@pytest.mark.slow
 def test_only_missing_answers_of_an_item_are_sampled(folder):
     few = ("bench.samples=2", "bench.max_new_tokens=12", "bench.batch=2")
     run(folder, *few)

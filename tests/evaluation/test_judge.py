@@ -229,6 +229,7 @@ def test_a_judge_can_be_added_to_a_finished_run(stage, folder):
 # ---------------------------------------------------------------- errors of the server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "least"),
     [
@@ -249,6 +250,7 @@ def test_a_temporary_error_is_retried(stage, folder, first, least):
     assert time.monotonic() - began >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "says", "requests"),
     [
@@ -281,6 +283,7 @@ def test_a_missing_verdict_is_null_and_requested_again(stage, folder, capsys, ba
     assert column(folder)[:2] == [0, 1] and len(stage.asked) == before + 1
 
 
+@pytest.mark.slow
 def test_the_last_error_is_reported_when_the_retries_end(stage, folder, capsys):
     write(folder / "said.jsonl", [{"id": "0", "response": "0"}])
     stage.play = lambda _, number: reply(b"", 503) if number == 1 else None
@@ -308,6 +311,7 @@ def test_an_unreachable_server_is_one_line(stage, folder, capsys):
     assert column(folder) == [None] * 4 and scores["accuracy"]["mean"] == 0.5
 
 
+@pytest.mark.slow
 def test_the_judge_stops_after_16_errors_in_a_row(stage, folder, capsys):
     many(folder, 60)
     stage.play = lambda *_: reply(b"", 400)

@@ -119,6 +119,7 @@ def test_the_pre_fill_is_continued_if_the_server_can(serve, tmp_path, strict):
     assert {body["temperature"] for body in asked(server)} == {0, 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "refused"),
     [
@@ -175,6 +176,7 @@ def texts(out: Path) -> dict[tuple[str, int], str]:
     return {(line["sample_id"], line["draw"]): line["text"] for line in lines(out / "responses.jsonl")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defaults", DEFAULTS, ids=lambda defaults: next(iter(defaults)))
 def test_a_generation_config_on_the_server_changes_no_answer(serve, tmp_path, defaults, without_defaults):
     server = serve(defaults=defaults)
@@ -187,6 +189,7 @@ def test_a_generation_config_on_the_server_changes_no_answer(serve, tmp_path, de
     assert [server.colours(body) for body in bare] != [server.colours(body) for body in asked(server)]
 
 
+@pytest.mark.slow
 def test_what_could_not_be_excluded_is_recorded_and_holds_for_the_whole_run(
     serve, tmp_path, without_defaults
 ):
@@ -217,6 +220,7 @@ def test_a_lower_limit_of_the_server_is_named_once(serve, tmp_path, capsys):
     assert len(said) == 1
 
 
+@pytest.mark.slow
 def test_prefill_none_and_prefill_continue_are_followed(serve, tmp_path):
     scores = run(tmp_path / "none", serve(), "rollout.prefill=none")
     assert scores["engine"]["prefill"] == "not sent: by choice"
@@ -227,6 +231,7 @@ def test_prefill_none_and_prefill_continue_are_followed(serve, tmp_path):
     assert run(tmp_path / "plain", serve(), "prompt.prefill_structured=''")["engine"]["prefill"] == "none"
 
 
+@pytest.mark.slow
 def test_resume_refuses_a_server_with_another_pre_fill_rule(serve, tmp_path):
     first = run(tmp_path, serve())
     assert json.loads((tmp_path / FILE).read_text()) == first["engine"]
@@ -298,6 +303,7 @@ def test_an_incomplete_reply_is_an_error(content):
 # ---------------------------------------------------------------- errors of the server
 
 
+@pytest.mark.slow
 def test_temporary_errors_are_retried(serve, tmp_path):
     server = serve()
     replies = {
@@ -313,6 +319,7 @@ def test_temporary_errors_are_retried(serve, tmp_path):
     assert server.most <= 2
 
 
+@pytest.mark.slow
 def test_a_lasting_error_stops_the_run_and_resume_sends_only_the_rest(serve, tmp_path):
     chunks = ("bench.batch=1", "bench.samples=2", "limit=4", "bench.tasks.priorworld.rows=2", "resume=auto")
     whole = serve()
@@ -336,6 +343,7 @@ def test_a_lasting_error_stops_the_run_and_resume_sends_only_the_rest(serve, tmp
         assert (str(body["messages"][0]), body["temperature"], body["seed"]) in seeds
 
 
+@pytest.mark.slow
 def test_answers_are_saved_before_an_error_stops_the_run(serve, tmp_path):
     server = serve()
     server.play = lambda path, body, number: refusal(500, "dead") if number > 10 else None
@@ -477,6 +485,7 @@ def test_only_the_prompt_of_an_adapter_is_used(form, serve, tmp_path):
         assert body["messages"][1]["content"] == "<think>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "overrides", "says"),
     [

@@ -90,6 +90,7 @@ def test_every_family_draws_the_same_tokens(name, temperature, twin, monkeypatch
         assert len({r.ids for r in ours}) > 8, "the draws of a prompt differ"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [(), ("adapter=qlora",), ("model.dtype=bfloat16",)], ids=str)
 def test_turns_of_different_lengths_leave_the_batch(overrides, requests, monkeypatch):
     student, kept = with_effect(make_student(*overrides), 0.02), []
@@ -101,12 +102,14 @@ def test_turns_of_different_lengths_leave_the_batch(overrides, requests, monkeyp
     assert kept and max(kept) < len(requests)
 
 
+@pytest.mark.slow
 def test_buffers_grow(requests, monkeypatch):
     monkeypatch.setattr(decode_loop, "ROOM", 5)
     ours, theirs = both(with_effect(make_student(), 0.02), requests, Sampling(40), monkeypatch)
     check(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["initial", "ema"])
 def test_a_teachers_weights_are_used_inside_their_block(weights, requests, monkeypatch):
     student = with_effect(make_student(), 0.05)

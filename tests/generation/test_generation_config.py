@@ -82,6 +82,7 @@ def plain(tiny, requests) -> dict[float, list[tuple[int, ...]]]:
     return {temperature: drawn(tiny, requests, temperature) for temperature in (0.0, 1.1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.1])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_no_setting_of_the_checkpoint_changes_the_samples(

@@ -32,6 +32,7 @@ def jobs(tiny):
     return lambda: SamplingJob(requests, Sampling(24), ("test",), batch=2)
 
 
+@pytest.mark.slow
 def test_a_job_reports_inside_its_batches_and_in_total_what_it_sampled(tiny, jobs, monkeypatch):
     told: list[tuple[int, float]] = []
     monkeypatch.setattr(job_progress, "sampled", lambda tokens, answers: told.append((tokens, answers)))

@@ -106,6 +106,7 @@ def test_greedy_answers_are_those_of_the_student_in_process(vllm, tmp_path, here
     assert (max(sent) < 10_000) is content_parts
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_is_resumed_has_the_same_scores(vllm, tmp_path):
     run(tmp_path, *over_http(vllm))
     scores = (tmp_path / "scores.json").read_bytes()
@@ -115,6 +116,7 @@ def test_a_finished_run_that_is_resumed_has_the_same_scores(vllm, tmp_path):
     assert (tmp_path / "scores.json").read_bytes() == scores
 
 
+@pytest.mark.slow
 def test_an_adapter_is_loaded_under_its_own_name_and_unloaded(vllm, tmp_path, adapter, here):
     given = f"adapter.path={adapter}"
     run(tmp_path / "hf", given)
@@ -128,6 +130,7 @@ def test_an_adapter_is_loaded_under_its_own_name_and_unloaded(vllm, tmp_path, ad
     assert not (tmp_path / "vllm" / "served").exists()
 
 
+@pytest.mark.slow
 def test_samples_depend_only_on_key_item_and_draw(vllm, tiny, tmp_path):
     requests = priorworld_requests(tiny, 2, draws=3)
     sampling = Sampling(12, temperature=3.0, top_p=0.9, top_k=20)
@@ -169,6 +172,7 @@ def test_pictures_are_rendered_once_per_item(vllm, tiny, tmp_path):
     assert not vllm.asked[0][1].get("features") and vllm.asked[0][1]["token_ids"] == list(blind.prompt.ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content_parts", [True, False])
 def test_pictures_between_words_are_sampled_as_in_process(vllm, tiny, tmp_path, content_parts):
     vllm.content_parts = content_parts
@@ -189,12 +193,14 @@ def test_pictures_between_words_are_sampled_as_in_process(vllm, tiny, tmp_path, 
         assert ("like" in tiny.tokenizer.decode(between)) == bool(places)
 
 
+@pytest.mark.slow
 def test_pictures_go_another_way_if_the_server_makes_other_tokens_of_content_parts(vllm, tmp_path, here):
     vllm.traps.add("other")
     there = run(tmp_path, *over_http(vllm))
     assert there["priorworld"]["engine"]["pictures"] == "features" and answers(tmp_path) == answers(here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trap", "says"), [("other", "images of a prompt to other tokens"), ("slots", "prompt tokens, but")]
 )
@@ -209,6 +215,7 @@ def test_every_later_picture_is_checked_too(vllm, tiny, tmp_path, trap, says):
     engine.close()
 
 
+@pytest.mark.slow
 def test_diagnostics_work_with_vllm(vllm, tmp_path):
     for diagnostic in ("description_only", "blank"):
         extra = (f"diagnostic={diagnostic}",)
@@ -218,6 +225,7 @@ def test_diagnostics_work_with_vllm(vllm, tmp_path):
         assert there == answers(tmp_path / f"hf-{diagnostic}")
 
 
+@pytest.mark.slow
 def test_vigos_rollout_scores_what_the_server_sampled(vllm, tmp_path):
     made = sample(
         job("rollout", ["limit=2", "rollout.max_new_tokens=20", f"out={tmp_path}", *over_http(vllm)])
@@ -255,6 +263,7 @@ def test_each_training_step_samples_with_its_own_adapter(vllm, tmp_path):
 # ---------------------------------------------------------------- wrong servers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trap", "says"),
     [
@@ -280,6 +289,7 @@ def test_a_server_with_wrong_behaviour_is_a_one_line_error(vllm, tmp_path, adapt
         assert len(vllm.models) == 1 and not (tmp_path / "served").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "status", "says"),
     [
@@ -327,6 +337,7 @@ def test_no_server_is_said_first(tmp_path, adapter, monkeypatch):
     assert "adapter" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_server_that_lost_the_adapter_was_started_again(vllm, tiny, tmp_path):
     engine = engine_of(distill_config(*over_http(vllm), f"out={tmp_path}"), tiny)
     job_ = SamplingJob(priorworld_requests(tiny, 1), Sampling(2, temperature=0), key=(0,), batch=1)
@@ -344,6 +355,7 @@ def student_of_family(name: str, folder: Path, *overrides: str):
     )
 
 
+@pytest.mark.slow
 def test_families_that_vllm_cannot_serve_are_refused_before_anything_is_sent(vllm, tmp_path):
     smol = student_of_family("smolvlm", tmp_path / "smolvlm")
     config = distill_config(*over_http(vllm), f"out={tmp_path / 'run'}")
@@ -365,6 +377,7 @@ def test_an_adapter_of_the_vision_tower_is_refused_at_once(command):
         job(command, ["rollout=vllm", "adapter.vision=true", "out=unused"])
 
 
+@pytest.mark.slow
 def test_temporary_errors_are_retried(vllm, tmp_path, here):
     def play(path, body, number) -> Reply | None:
         if path != GENERATE or number > 12:
@@ -385,6 +398,7 @@ def test_temporary_errors_are_retried(vllm, tmp_path, here):
     assert vllm.most <= 2
 
 
+@pytest.mark.slow
 def test_a_lasting_error_stops_the_run_and_resume_completes_it(vllm, tmp_path):
     chunks = ("bench.batch=1", "limit=6", "bench.tasks.priorworld.rows=2", "resume=auto")
     run(tmp_path / "hf", *chunks)
@@ -409,6 +423,7 @@ def test_a_lasting_error_stops_the_run_and_resume_completes_it(vllm, tmp_path):
 # ---------------------------------------------------------------- log-probabilities of the sampled tokens
 
 
+@pytest.mark.slow
 def test_a_step_reports_the_gap_between_server_and_trainer(vllm, tmp_path):
     steps = ("trainer.steps=2", "trainer.batch=4", "bench.samples=0", "bench.tasks.priorworld.rows=1")
     steps = (*steps, "bench.max_new_tokens=8")  # the evaluations are not what is tested

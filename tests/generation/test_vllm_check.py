@@ -49,6 +49,7 @@ def scaled(checked, factor: float) -> torch.Tensor:
     return vllm_check.student_logprobs(student, prompt, "live", range(len(base_N)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-6, 0.01, 0.05])
 def test_the_check_tolerates_rounding_but_no_part_of_an_adapter(checked, size):
     _, _, base_N, live_N = checked

@@ -99,6 +99,7 @@ def no_records(seconds: float = 10) -> bool:
 # ---------------------------------------------------------------- one server
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("ways", ["plain", "stubborn", "stubborn+apart"])
 def test_closing_ends_the_server_and_its_child_in_whatever_session(ways, tmp_path, capsys):
@@ -123,6 +124,7 @@ def test_a_server_that_ends_at_once_is_named_with_the_end_of_its_own_messages(tm
     assert tail[1:] == ["INFO: loading weights", "ValueError: [/red] no such model"]
 
 
+@pytest.mark.slow
 @linux
 def test_a_server_that_never_answers_is_ended_after_the_patience(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(vllm_process, "EVERY", 0.2)
@@ -135,6 +137,7 @@ def test_a_server_that_never_answers_is_ended_after_the_patience(tmp_path, monke
     assert len(shown) > 2 and re.fullmatch(r"vllm: starting, \d s so far  PIDS \d+ \d+", shown[-1])
 
 
+@pytest.mark.slow
 def test_requests_stop_at_once_if_the_server_ends(tmp_path):
     process = begin(tmp_path, "hangs", "d")
     process.wait_until_ready(60)
@@ -172,6 +175,7 @@ def run(tmp_path) -> Iterator[Callable[[str, str], subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_the_server_ends_if_its_run_is_killed_or_interrupted(number, run, tmp_path):
@@ -181,6 +185,7 @@ def test_the_server_ends_if_its_run_is_killed_or_interrupted(number, run, tmp_pa
     assert gone(pids(tmp_path), 5) and no_records()
 
 
+@pytest.mark.slow
 @linux
 def test_the_next_start_names_and_ends_a_server_that_outlived_run_and_keeper(run, tmp_path, capsys):
     killed = run("stubborn+apart", "f")
@@ -224,6 +229,7 @@ def test_a_process_that_has_the_number_of_a_server_is_not_touched(tmp_path, caps
 # ---------------------------------------------------------------- in a run
 
 
+@pytest.mark.slow
 def test_a_run_whose_server_dies_ends_with_its_log_and_is_resumed_with_a_new_server(
     tmp_path, monkeypatch, capsys
 ):

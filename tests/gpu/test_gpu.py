@@ -10,6 +10,7 @@ from gpu.check_gpu import run_checks
 from gpu.sizes import TRUE
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device with 16 GB or more")
 def test_the_checks_pass_on_the_first_visible_card():
     file = Path("gpu-report.md").absolute()

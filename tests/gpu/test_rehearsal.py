@@ -104,6 +104,7 @@ def checks(tmp_path) -> Checks:
     return Checks(TWIN, tmp_path, tmp_path / "gpu-report.md")
 
 
+@pytest.mark.slow
 def test_a_process_that_takes_too_long_is_stopped(tmp_path):
     checks = Checks(replace(TWIN, minutes=0.03), tmp_path, tmp_path / "gpu-report.md")
     with pytest.raises(Failed, match=r"it was stopped, because the 0\.03 minutes are over: no output"):

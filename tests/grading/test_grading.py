@@ -391,6 +391,7 @@ def test_bombs_are_decided_in_a_second(bomb: str) -> None:
         assert time.process_time() - start < 1, choices[0][:20]
 
 
+@pytest.mark.slow
 def test_a_bomb_in_math_verify_ends_its_process_and_the_next_pair_is_answered() -> None:
     pool = Pool(processes=1)
     assert grade("x^2-1", "(x+1)(x-1)", pool=pool).rule == "math"
@@ -408,6 +409,7 @@ def test_a_bomb_in_math_verify_ends_its_process_and_the_next_pair_is_answered() 
     pool.close()
 
 
+@pytest.mark.slow
 def test_memory_is_capped() -> None:
     pool = Pool(processes=1)
     assert pool.equal("x+1", "1+x").equal
@@ -424,6 +426,7 @@ def test_memory_is_capped() -> None:
     pool.close()
 
 
+@pytest.mark.slow
 def test_threads_share_the_workers() -> None:
     pairs = [
         ("x+1", "1+x", "right"),
@@ -444,6 +447,7 @@ def test_threads_share_the_workers() -> None:
     assert len(seen) == len(pairs) and all(got == wanted for got, wanted in seen)
 
 
+@pytest.mark.slow
 def test_nothing_imports_torch_and_no_process_outlives_the_program() -> None:
     program = (
         "import sys; from vigos_cli.grading import grade; from vigos_cli.grading.grade import SHARED\n"

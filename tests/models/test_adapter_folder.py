@@ -63,6 +63,7 @@ def test_a_damaged_prompt_file_is_one_line(folder, tmp_path):
         use_trained_prompt(distill_config(f"adapter.path={tmp_path}"), frozenset())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_can_be_loaded_as_an_adapter(tmp_path):
     from dataclasses import asdict
 

@@ -156,6 +156,7 @@ def make(run: Any, out: Path, **shape: Any) -> Tensor:
     return hidden(student)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_lora_is_loaded_completely(kind: str, run: Any, tmp_path: Path, capfd: Any):
     expected = make(run, tmp_path, **KINDS[kind])
@@ -225,6 +226,7 @@ DIFFERENCES: dict[str, tuple[Callable[[Tensors], Tensors], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", DIFFERENCES)
 def test_tensors_that_do_not_fit_are_refused(fault: str, run: Any, good: Any, tmp_path: Path, capfd: Any):
     change, words = DIFFERENCES[fault]
@@ -321,6 +323,7 @@ TARGETS: dict[str, Any] = {
 OLD_QWEN = rename(r"\.model\.language_model\.", ".model.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("targets", TARGETS)
 def test_a_qwen_adapter_with_names_from_before_transformers_4_52(
     targets: str, run: Any, good: Any, tmp_path: Path, capfd: Any
@@ -338,6 +341,7 @@ def test_a_qwen_adapter_with_names_from_before_transformers_4_52(
     refused(lambda: load(run, changed(folder, tmp_path / "more", add(A, 4, 128))), "an old and a new name")
 
 
+@pytest.mark.slow
 def test_ranks_and_alphas_under_old_names_are_found(run: Any, tmp_path: Path):
     """A rank that is not found fails on the shape; an alpha that is not found would change the scale."""
     patterns = {
@@ -429,6 +433,7 @@ FAULTS: dict[str, tuple[Callable[[Tensors], Tensors], tuple[str, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_checkpoint_that_does_not_fit_is_refused(fault: str, run: Any, student: Student, tmp_path: Path):
     change, words = FAULTS[fault]

@@ -521,6 +521,7 @@ def test_an_unknown_target_is_an_error_that_lists_the_possible_ones(config):
         load(config("smolvlm", "adapter.targets=[c_attn]"))
 
 
+@pytest.mark.slow
 def test_every_model_option_names_a_checkpoint():
     for name in set(options("model")) - {"tiny", "custom"}:
         run = of_option(name)

@@ -57,6 +57,7 @@ def test_a_shipped_configuration_has_the_published_number_of_parameters(option):
     assert total == published if precision == "exact" else round(total, -8) == published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", REAL)
 def test_the_plan_of_every_model_needs_no_hub_and_fits_24_gb(option, monkeypatch, capsys):
     monkeypatch.setattr(planned_config, "fetch", no_hub)

@@ -32,6 +32,7 @@ def test_the_sizes_equal_those_of_the_model(shape):
     assert (shape.hidden, shape.layers, shape.mlp) == (128, 4, 256)
 
 
+@pytest.mark.slow
 def test_every_part_of_the_estimate_grows_with_its_settings(shape):
     def parts(*overrides: str):
         return estimate_memory(distill_config(*overrides), shape)
@@ -67,6 +68,7 @@ def test_a_budget_of_tokens_is_estimated_as_the_rows_that_fill_it(shape):
     assert learn(tokens=10**9) == learn(64), "no more than the batch"
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_of_tokens_is_suggested(shape, capsys):
     few = ("trainer.gradient_checkpointing=true", "rollout.batch=1", "bench.batch=1")
     row = row_tokens(distill_config(), shape)
@@ -113,6 +115,7 @@ def test_a_large_evaluation_is_the_peak_and_is_suggested_to_be_smaller(shape):
     assert suggestion(config, shape, room) == "try rollout.batch=16 bench.batch=16"
 
 
+@pytest.mark.slow
 def test_the_plan_says_which_precision_a_card_without_bfloat16_gets(capsys):
     print_plan(distill_config("card=t4"))
     assert "bfloat16" not in capsys.readouterr().out

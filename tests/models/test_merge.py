@@ -29,6 +29,7 @@ def adapter(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_merged_model_gives_the_same_logits_and_differs_from_the_base(adapter, tmp_path):
     report = merge(job("merge", [f"adapter.path={adapter}", f"out={tmp_path / 'm'}", "model.dtype=float32"]))
     assert report.tokens > 100 and report.largest_kl < 1e-5
@@ -41,12 +42,14 @@ def test_the_merged_model_gives_the_same_logits_and_differs_from_the_base(adapte
     assert (base - merged).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_merge_that_changed_the_model_is_refused(adapter, tmp_path, monkeypatch):
     monkeypatch.setattr(merging, "TOLERANCE", {torch.float32: -1.0})
     with pytest.raises(UserError, match="differs by"):
         merge(job("merge", [f"adapter.path={adapter}", f"out={tmp_path / 'm'}", "model.dtype=float32"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["a weight", "an activation"])
 def test_a_saved_model_that_differs_is_refused(adapter, tmp_path, monkeypatch, damage):
     """The files differ from the merged model in one weight; or they are equal and give something else."""
@@ -66,6 +69,7 @@ def test_a_saved_model_that_differs_is_refused(adapter, tmp_path, monkeypatch, d
         merge(job("merge", [f"adapter.path={adapter}", f"out={tmp_path / 'm'}", "model.dtype=float32"]))
 
 
+@pytest.mark.slow
 def test_only_one_copy_of_the_weights_is_on_the_device(adapter, tmp_path, monkeypatch):
     """The merged model's weights are dropped before those that were read back move to the device."""
     moves: list[tuple[str, int]] = []

@@ -121,6 +121,7 @@ def followed(config: Any, phase: str) -> list[str]:
     return re.findall(r"(?:trainer|rollout|bench|loss)\.\w+=\w+", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["distill", "rollout", "eval", "ablate"])
 @pytest.mark.parametrize("phase", ["load", "rollout", "teachers", "learn", "loss", "evaluate"])
 def test_every_suggested_key_may_change_on_resume_and_saves_memory(command, phase):
@@ -152,6 +153,7 @@ def test_the_first_suggested_key_is_that_of_the_phase():
     assert "qlora" not in advice(distill_config("adapter=qlora"), "load")
 
 
+@pytest.mark.slow
 def test_with_a_budget_of_tokens_the_budget_is_halved_until_each_long_row_is_alone():
     for phase in ("teachers", "learn", "loss"):
         assert followed(distill_config("trainer.micro_tokens=8192"), phase)[0] == "trainer.micro_tokens=4096"
@@ -161,6 +163,7 @@ def test_with_a_budget_of_tokens_the_budget_is_halved_until_each_long_row_is_alo
         assert not any("micro_" in override for override in followed(alone, phase))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "place", "phase", "key"),
     [

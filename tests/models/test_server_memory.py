@@ -31,6 +31,7 @@ def qwen():
     return shape_of(distill_config("model=qwen2vl", *SERVE))
 
 
+@pytest.mark.slow
 def test_qwen2vl_and_its_server_fit_a_card_of_24_gb(qwen, capsys, monkeypatch):
     monkeypatch.setattr(plan_report, "shape_of", lambda _: qwen)
     config = distill_config("model=qwen2vl", *SERVE, "card=rtx4090")
@@ -45,6 +46,7 @@ def test_qwen2vl_and_its_server_fit_a_card_of_24_gb(qwen, capsys, monkeypatch):
     assert not re.search("│ rollout|│ evaluation", said)
 
 
+@pytest.mark.slow
 def test_a_smaller_run_is_suggested_if_both_do_not_fit(capsys):
     config = distill_config("model=qwen3vl_4b", *SERVE, "card=rtx4090")
     shape = shape_of(config)
@@ -67,6 +69,7 @@ def test_a_run_whose_server_does_not_fit_is_refused_with_what_to_change(qwen):
     assert share_for_server(config, qwen, total=200 * GIB, room=200 * GIB) == 0.9
 
 
+@pytest.mark.slow
 def test_every_part_of_the_servers_estimate_follows_its_settings(qwen):
     def parts(*overrides: str):
         return estimate_server(distill_config("model=qwen2vl", *SERVE, *overrides), qwen, CARD)

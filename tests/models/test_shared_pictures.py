@@ -52,6 +52,7 @@ def test_a_step_encodes_its_pictures_once_for_the_sampler_both_teachers_and_the_
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_the_pictures_of_each_step_are_new():
     student = make_student()
     seen = passes(student)
@@ -62,6 +63,7 @@ def test_the_pictures_of_each_step_are_new():
     assert len(seen) == 2
 
 
+@pytest.mark.slow
 def test_loss_and_gradient_are_those_of_a_pass_for_each(monkeypatch):
     shared_line, shared = step(make_student(), "trainer.micro_batch=2")
     monkeypatch.setattr(SharedPictures, "_keep", lambda self, shown, output: None)
@@ -74,6 +76,7 @@ def test_loss_and_gradient_are_those_of_a_pass_for_each(monkeypatch):
     assert all(torch.allclose(shared[name], apart[name], rtol=1e-5, atol=1e-6) for name in shared)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_encoded_again(monkeypatch):
     monkeypatch.setattr(shared_pictures, "ROOM", 3 * 9 * 128 * 4)  # three pictures of 9 tokens in float32
     student = make_student()
@@ -82,6 +85,7 @@ def test_what_does_not_fit_is_encoded_again(monkeypatch):
     assert 1 < len(seen) < 1 + 4 * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_sees_the_same_with_parts_of_earlier_passes(name, tmp_path):
     path = f"model.path={save_twin(name, tmp_path)}"
@@ -112,6 +116,7 @@ def test_each_family_sees_the_same_with_parts_of_earlier_passes(name, tmp_path):
         assert torch.allclose(states_TH, alone[at], atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", ["noise_image", "vcsd"])
 def test_a_teacher_that_looks_at_another_picture_gets_its_own_pass(routing):
     student = make_student()
@@ -120,6 +125,7 @@ def test_a_teacher_that_looks_at_another_picture_gets_its_own_pass(routing):
     assert len(seen) == 1 + 4, "one pass for the rollouts, whose pictures the student knows, and one a row"
 
 
+@pytest.mark.slow
 def test_other_rows_of_the_same_pictures_are_not_mistaken():
     student, config = make_student(), distill_config(*SMALL)
     prompter = Prompter(student.processor, config.prompt, config.routing)
@@ -140,6 +146,7 @@ def make_fresh(student: Any) -> Any:
     return student
 
 
+@pytest.mark.slow
 def test_a_trained_tower_is_not_shared():
     student = make_student("adapter.vision=true")
     assert student.pictures is None

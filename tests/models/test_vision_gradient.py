@@ -137,6 +137,7 @@ def test_a_remaining_hook_of_a_library_is_an_error():
         step(student, config)
 
 
+@pytest.mark.slow
 def test_a_trained_vision_tower_gets_gradients():
     overrides = (*SMALL, CHECKPOINTED, "adapter.vision=true", "adapter.targets=[q_proj,qkv,fc1]")
     student = make_student(*overrides)

@@ -18,6 +18,7 @@ from runs import adapter, same, steps_logged
 from smollm_vl import gguf, load_smollm
 from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
+pytestmark = pytest.mark.slow
 FLOAT32, NF4 = ("adapter=lora",), ("adapter=qlora",)
 ADAMW = "trainer.optimizer=adamw"  # the recipe's 8-bit AdamW with pages is for GPUs
 FEW = (ADAMW, "trainer.batch=2", "trainer.micro_batch=1", "bench.tasks.priorworld.rows=1", "bench.samples=0")

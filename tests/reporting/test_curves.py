@@ -54,6 +54,7 @@ def points(axis: Any, label: str) -> list[list[float]]:
     return [list(line.get_xdata()), list(line.get_ydata())]
 
 
+@pytest.mark.slow
 def test_every_figure_of_a_step_has_its_panel(figure):
     axes = figure({0: {}, 4: {}})
     assert len(axes) == 8
@@ -68,6 +69,7 @@ def test_every_figure_of_a_step_has_its_panel(figure):
     assert points(axes["Loss by teacher"], "my own teacher") == [[3, 4], [0.75, 0.75]]
 
 
+@pytest.mark.slow
 def test_scores_have_intervals_and_the_best_step_is_marked(figure):
     held_out = {0: {"benches": {"a": accuracy(0.5)}}, 2: {"benches": {"a": accuracy(0.7)}}}
     axis = figure(held_out, best=2)["Held out, greedy, 95 % intervals"]
@@ -78,6 +80,7 @@ def test_scores_have_intervals_and_the_best_step_is_marked(figure):
     assert [pytest.approx(end) for end in ends] == [[0.4, 0.7], [0.6, 0.9]]
 
 
+@pytest.mark.slow
 def test_several_benchmarks_have_their_mean(figure):
     benches = {"benches": {"a": accuracy(0.5), "b": accuracy(0.7)}}
     axis = figure({0: benches, 2: benches})["Held out, greedy, 95 % intervals"]

@@ -203,6 +203,7 @@ def test_pictures_of_a_bounded_number_of_items_are_kept():
     assert kept.of("w") == [0, 1] and kept.of("none") == [] and len(kept.uris) == 2
 
 
+@pytest.mark.slow
 def test_a_page_of_4000_items_is_written_fast_and_small(tmp_path):
     text = [("thought " * 500, Kind.REASONING), ("so it is blue", Kind.ANSWER)]
     items = [replace(ITEM, id=f"q{i}", answers=[replace(ANSWER, pieces=text)] * 5) for i in range(4000)]

@@ -32,6 +32,7 @@ def gradient(*overrides: str) -> tuple[dict[str, torch.Tensor], float]:
     return grads, line["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", ["vigos", "no_reasoning", "opsd", "vigos_code", "sdft"])
 def test_what_is_left_unread_changes_nothing(routing, monkeypatch):
     short, loss = gradient(f"routing={routing}")

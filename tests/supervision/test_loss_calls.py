@@ -163,6 +163,7 @@ def test_a_target_of_three_contexts_equals_the_plain_computation(tiny):
         assert loss_of(tiny, config, rows, size)[0] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_visual_target_of_vgs_equals_the_plain_computation(tiny):
     """The student sees black here, so that it is not its own teacher."""
     config = routed("vgs", "routing.student.sees=black")

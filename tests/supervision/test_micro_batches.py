@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from written_rollouts import BROKEN, RIGHT, written
@@ -49,6 +50,7 @@ def test_a_row_counts_with_its_longest_context(tiny):
     assert [len(group) for group in micro_batches([row, row], 1, 2 * longest)] == [2]
 
 
+@pytest.mark.slow
 def test_a_row_without_a_term_is_in_no_micro_batch(tiny):
     rows = [one.row for one in written(tiny, "sdpo", [RIGHT, RIGHT.replace("yellow", "orange"), BROKEN])]
     taught = [row for row in rows if row.terms]

@@ -96,6 +96,7 @@ def test_every_routing_has_the_same_states(routing: str, monkeypatch: pytest.Mon
         assert torch.allclose(states_NH, apart[teacher], atol=1e-5), teacher
 
 
+@pytest.mark.slow
 def test_another_picture_has_its_own_prefix(monkeypatch: pytest.MonkeyPatch):
     student = make_student()
     rows, weights = supervised(student, "routing=noise_image", draws=1)
@@ -132,6 +133,7 @@ def test_teachers_with_other_weights_do_not_share(monkeypatch: pytest.MonkeyPatc
     assert all(torch.allclose(together[name], apart[name], atol=1e-5) for name in apart)
 
 
+@pytest.mark.slow
 def test_loss_and_gradient_of_a_step_are_the_same(monkeypatch: pytest.MonkeyPatch):
     small = ("trainer.batch=4", "rollout.n=2", "trainer.micro_batch=3", "rollout.max_new_tokens=60")
 

@@ -109,6 +109,7 @@ def divergences(student: Any, rows: Sequence[Supervised], head_VH: Tensor) -> di
     return found
 
 
+@pytest.mark.slow
 def test_the_quantile_is_of_all_tokens_of_the_batch(tiny):
     config = quantile_config()
     rows = rows_of(tiny, config)

@@ -119,6 +119,7 @@ def test_the_other_processes_leave_out_what_the_first_one_found(files, tmp_path,
     assert not list((tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 def test_a_short_run_compares_only_the_rows_that_it_uses(files, tmp_path):
     for seed in range(4):
         config = distill_config(*files, "trainer.steps=1", f"seed={seed}")
@@ -175,6 +176,7 @@ def test_a_comparison_that_was_interrupted_goes_on(files, tmp_path, monkeypatch)
     assert not decoded and numbers and numbers["matching_rows"]["both"] == 1
 
 
+@pytest.mark.slow
 def test_other_settings_in_the_same_folder_are_compared_again(files, tmp_path):
     out = tmp_path / "run"
     assert len(compared(out, *files)[0]) == 6
@@ -231,6 +233,7 @@ def test_an_unreachable_benchmark_does_not_hide_another_one(files, tmp_path, no_
     assert numbers["matching_rows"]["both"] == 1
 
 
+@pytest.mark.slow
 def test_drawn_pictures_are_not_compared(files, tmp_path, capsys):
     data = [key for key in files if key.startswith("data")]
     bench = [key for key in files if key.startswith("bench")]

@@ -76,6 +76,7 @@ def check_routing(students, turns, routing):
     check(*steps, CLOSE if routing == "no_reasoning" else TINY)
 
 
+@pytest.mark.slow
 def test_a_step_has_the_gradient_of_float32(students, turns):
     check_routing(students, turns, "vigos")
 
@@ -96,6 +97,7 @@ def test_a_step_of_every_family_has_the_gradient_of_float32(family, tmp_path):
         check(*both_steps(pair, turns, *where, routing), RANDOM)
 
 
+@pytest.mark.slow
 def test_a_new_adapter_and_the_same_prompt_have_no_loss():
     """Student and teacher then read the same batch with the same weights, so their states are equal."""
     overrides = ("routing=opsd_structured", "routing.teachers.privileged.told=[question]", "seed=1")

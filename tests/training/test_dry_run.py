@@ -58,6 +58,7 @@ def test_every_teacher_of_the_routing_scores_rows_of_full_length(routing, monkey
     assert f"teachers: {', '.join(sorted(supervising)) or 'none'}" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_dry_run_prints_memory_by_phase_and_the_time_of_the_whole_run(monkeypatch, capsys):
     batches: list[list[int]] = []
 
@@ -81,6 +82,7 @@ def test_the_dry_run_prints_memory_by_phase_and_the_time_of_the_whole_run(monkey
     assert learner.student.stop_ids.isdisjoint(learner.student.banned_ids)
 
 
+@pytest.mark.slow
 def test_the_answers_to_rows_that_the_run_would_hold_back_are_counted(tmp_path, monkeypatch, capsys):
     world = PriorWorld(size=30)
     for index in range(30):

@@ -81,6 +81,7 @@ def failing(
     monkeypatch.setattr(target, name, wrapped)
 
 
+@pytest.mark.slow
 @ways
 def test_if_the_last_evaluation_fails_only_that_is_repeated(error, tmp_path, monkeypatch, closed):
     config = distill_config(*SMALL, f"out={tmp_path / 'run'}", "resume=auto")
@@ -173,6 +174,7 @@ def test_the_time_of_a_phase_includes_pending_work_of_the_gpu(tiny, monkeypatch)
     assert learner.seconds["rollout"] >= 0.05 and learner.seconds["learn"] < 0.04
 
 
+@pytest.mark.slow
 def test_allowed_changes_of_keys_are_in_the_summary(tmp_path):
     first = distill_config(*SMALL, "trainer.steps=2", "trainer.checkpoint_every=1", f"out={tmp_path / 'run'}")
     with pytest.MonkeyPatch.context() as patch:

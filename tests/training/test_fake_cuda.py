@@ -94,6 +94,7 @@ def test_the_fake_device_has_the_rules_of_a_gpu():
         assert x.new_zeros(1).device == x.to(torch.float16).device == torch.zeros_like(x).device == x.device
 
 
+@pytest.mark.slow
 def test_student_and_teachers_read_their_contexts(on_cpu, on_cuda, rows):
     found = []
     for student in (on_cpu, on_cuda):
@@ -146,6 +147,7 @@ def test_the_sampler_draws_the_same_tokens(on_cpu, on_cuda, rows, sampling):
     assert found[0] == found[1] and all(found[0])
 
 
+@pytest.mark.slow
 def test_the_diagnostics_score_tokens(on_cpu, on_cuda, rows):
     config = distill_config()
     found = []
@@ -171,6 +173,7 @@ def test_the_diagnostics_score_tokens(on_cpu, on_cuda, rows):
         assert there == pytest.approx(here, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [(), ("teacher=ema",), ("routing=sft",)], ids=["base", "ema", "sft"])
 def test_a_whole_step_computes_the_same_gradient(on_cpu, settings, monkeypatch):
     """On a fake `meta` device, where the backward pass, the clip of the norm and the optimizer run too.

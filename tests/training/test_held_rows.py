@@ -43,6 +43,7 @@ def table(config: Any) -> TableData:
 # ---------------------------------------------------------------- which benchmark a run has
 
 
+@pytest.mark.slow
 def test_own_data_choose_holdout_and_priorworld_keeps_its_own():
     def names(*overrides: str) -> set[str]:
         return set(distill_config(*overrides).bench.tasks)
@@ -82,6 +83,7 @@ def test_the_share_of_the_run_bounds_the_answers():
     assert rows_in_share(often, 100) == asked // 2, "two evaluations more; none at the last step"
 
 
+@pytest.mark.slow
 def test_the_note_says_how_many_rows_are_asked_and_why(tmp_path):
     own = own_rows(tmp_path / "data")
 
@@ -101,6 +103,7 @@ def test_the_note_says_how_many_rows_are_asked_and_why(tmp_path):
     assert len(held("e", "bench.tasks.holdout.rows=6").rows) == 6
 
 
+@pytest.mark.slow
 def test_the_number_is_written_once(tmp_path):
     own = own_rows(tmp_path / "data")
     config = distill_config(*own, "trainer.steps=11")
@@ -139,6 +142,7 @@ def ids(folder: Path) -> list[str]:
     return [json.loads(line)["id"] for line in (folder / "verdicts.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_same_rows_are_asked_before_and_after_and_none_is_trained_on(run):
     out, _, summary, used = run
     content = json.loads((out / "holdout.json").read_text())
@@ -167,6 +171,7 @@ def test_the_summary_has_every_figure_with_its_interval_and_the_paired_test(run)
     assert "| holdout, accuracy | greedy |" in card and "| holdout, answers in the required format |" in card
 
 
+@pytest.mark.slow
 def test_eval_finds_all_rows_of_the_run_by_the_adapter(run, tmp_path):
     out, own, _, _ = run
     config = job("eval", ["bench=holdout", f"adapter.path={out / 'adapter'}", f"out={tmp_path}", *SMALL[3:]])
@@ -179,6 +184,7 @@ def test_eval_finds_all_rows_of_the_run_by_the_adapter(run, tmp_path):
     assert [one.row for one in again.rows] == [row["row"] for row in content["rows"]]
 
 
+@pytest.mark.slow
 def test_eval_warns_if_the_run_did_not_hold_these_rows_back(run, tmp_path):
     out, _, _, _ = run
     adapter = f"adapter.path={out / 'adapter'}"
@@ -255,6 +261,7 @@ def test_a_copy_of_a_held_out_picture_in_training_is_found(tmp_path):
         assert numbers["matching_rows"]["both"] >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [(), ("routing=two_pass",), ("diagnostic=description_only",)])
 def test_rows_without_pictures_are_asked_as_in_training(tmp_path, changed):
     own = own_rows(tmp_path / "data", 60)

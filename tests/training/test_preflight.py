@@ -14,6 +14,7 @@ from vigos_cli.utils.errors import ConfigError, UserError
 BENCH = ("bench.tasks.priorworld.rows=1", "bench.samples=0", "bench.max_new_tokens=4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "batch", "working"),
     [(64, 32, [64]), (2, 1, [2]), (8, 4, [8]), (8, 12, [8, 16]), (5, 32, [30, 35]), (3, 4, [3, 6])],
@@ -83,6 +84,7 @@ def test_a_run_without_usable_rows_stops(tmp_path, steps):
     assert not (tmp_path / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_with_fewer_rows_than_a_step_prints_a_line_and_learns(tmp_path, capsys):
     from vigos_cli.training.distill import distill
 

@@ -41,6 +41,7 @@ class Other(InProcess):
             return roll_out(self.student, job)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 1.7])
 def test_in_process_and_in_float32_there_is_no_gap_but_rounding(temperature):
     line = one_line(
@@ -87,6 +88,7 @@ def test_nobody_pays_for_log_probabilities_that_were_not_asked_for(tiny):
     assert rollout.ids and rollout.log_p == ()
 
 
+@pytest.mark.slow
 def test_completions_that_were_not_sampled_have_no_gap():
     assert not [key for key in one_line(make_student(), "routing=sft") if key.startswith("sampler_gap")]
 

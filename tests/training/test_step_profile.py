@@ -43,6 +43,7 @@ def steps_of(out: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if not key.startswith(changing)} for line in lines]
 
 
+@pytest.mark.slow
 def test_a_profile_does_not_change_the_results(runs):
     assert same(adapter(runs[True]), adapter(runs[False]))
     assert steps_of(runs[True]) == steps_of(runs[False]) and len(steps_of(runs[True])) == 2

@@ -26,6 +26,7 @@ def track(name: str, out, **options) -> None:
     assert json.loads((out / "metrics.jsonl").read_text()) == LINE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["offline", "online"])  # online mode without a key becomes offline
 def test_wandb_keeps_config_metrics_and_completions(tmp_path, monkeypatch, mode, capsys):
     for name in ("WANDB_API_KEY", "NETRC"):
@@ -57,6 +58,7 @@ def stores(out) -> dict[str, str]:
     return {run.name: run.name.rsplit("-", 1)[1] for run in out.glob("wandb/offline-run-*")}
 
 
+@pytest.mark.slow
 def test_a_restarted_run_continues_the_same_wandb_run(tmp_path, alone):
     first, other = tmp_path / "first", tmp_path / "other"
     for out in (first, other, first):

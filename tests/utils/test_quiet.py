@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # a new interpreter
+
 # The evaluation comes first: nobody has called `quieten` before it, and it imports the libraries.
 SCRIPT = """
 import logging, sys

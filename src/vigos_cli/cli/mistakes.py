@@ -129,10 +129,25 @@ def explain(error: BaseException, command: str, overrides: list[str]) -> str | N
             or _in_a_file(error, command)
             or _shorten(error)
         )
+    if isinstance(error, ValueError | TypeError) and (line := _word_in_a_list(error, overrides)):
+        return line
     if type(error).__module__.startswith("submitit.") or "are you indeed on a slurm cluster" in str(error):
         return f"hydra/launcher: {one_line(error, 600)}"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    return None
+
+
+def _word_in_a_list(error: BaseException, overrides: list[str]) -> str | None:
+    """The message for `supervise.all.clip` where `all` is a list; OmegaConf's error names only `clip`."""
+    word = re.search(r"(?:base 10: |Index )'(.*?)'", str(error))
+    if word is None:
+        return None
+    for override in overrides:
+        before, found, after = split_override(override)[1].rpartition(f".{word[1]}")
+        if found and (not after or after.startswith(".")):
+            entry = f"{before}.0{found}{after}"
+            return f"{override}: {before} is a list; write the number of an entry, as in {entry}"
     return None
 
 

@@ -15,14 +15,14 @@ from collections.abc import Iterator, Sequence
 
 from vigos_cli.config.routing_group import WITHOUT_TEACHER, RoutingConfig
 from vigos_cli.config.schema import DistillRun, RunConfig
-from vigos_cli.config.supervision_terms import WEIGHTS, WHOLE, Rule, supervision_rules
+from vigos_cli.config.supervision_terms import WEIGHTS, WHOLE, Rule, supervision_rules, trains
 
 OF_EVERY_TEACHER = ("clip", "clip_value", "temperature", "beta", "alpha", "top_k", "top_k_of", "tail")
 
 
 def ignored_keys(run: RunConfig, overrides: Sequence[str]) -> list[str]:
     """One line for each override that the run does not read."""
-    return [*_ignored_loss_keys(run, overrides), *_ignored_rows(run, overrides)]
+    return [*_ignored_loss_keys(run, overrides), *_ignored_rows(run, overrides), *_ignored_profile(run)]
 
 
 def _ignored_rows(run: RunConfig, overrides: Sequence[str]) -> list[str]:
@@ -33,6 +33,13 @@ def _ignored_rows(run: RunConfig, overrides: Sequence[str]) -> list[str]:
         return []
     budget = f"trainer.micro_tokens={run.trainer.micro_tokens}"
     return [f"trainer.micro_batch: {budget} takes its place; leave out one of them"]
+
+
+def _ignored_profile(run: RunConfig) -> list[str]:
+    """One line if a step is to be profiled, and the routing takes no step."""
+    if not isinstance(run, DistillRun) or not run.trainer.profile or trains(run.routing):
+        return []
+    return [f"trainer.profile: routing={run.routing.name} takes no training step that could be recorded"]
 
 
 def _key(override: str) -> str:

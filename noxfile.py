@@ -83,6 +83,13 @@ def real(session: nox.Session) -> None:
 
 
 @nox.session
+def campaign(session: nox.Session) -> None:
+    """Make faults on purpose (kills, full disks, malformed rows, hostile texts) and write docs/reliability.md."""
+    session.chdir("tests")
+    session.run(PYTHON, "-m", "campaign", *session.posargs, external=True)
+
+
+@nox.session
 def reference(session: nox.Session) -> None:
     """Write the generated files: conf/README.md, the lists of files, docs/routing.svg."""
     text = session.run(PYTHON, "-m", "vigos_cli.cli.explain", external=True, silent=True)

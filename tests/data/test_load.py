@@ -162,7 +162,7 @@ def test_a_truncated_file_is_reported_when_its_row_is_read(folder):
 
 def test_a_decompression_bomb_is_not_decoded(folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # fewer than half of PICTURE's
-    with pytest.raises(BadRow, match=r"^image_unreadable$"):
+    with pytest.raises(BadRow, match=r"^image_too_large$"):
         read_image("a.png", folder)
 
 

@@ -18,7 +18,7 @@ class ModelConfig:
     dtype: str = "auto"  # auto (CPU: float32; GPU: bfloat16, else float16), float32, bfloat16, float16
     device: str = "auto"  # auto (CUDA if available), cpu, cuda, cuda:1
     max_pixels: int | None = None  # larger images are scaled down to it; null: the processor's own limit
-    max_prompt: int = 32768  # samples whose prompt has more tokens are left out and counted
+    max_prompt: int = 32768  # tokens; rows with a longer prompt are left out, items are not asked
 
     def __post_init__(self) -> None:
         check_choice("model.dtype", self.dtype)

@@ -26,6 +26,7 @@ from typing import Any, TypeGuard
 
 from PIL import Image
 
+from vigos_cli.data.cell_text import plain_text
 from vigos_cli.data.images import BadRow, usable
 from vigos_cli.data.priorworld import evidence
 from vigos_cli.data.read_image import read_image, stored_picture
@@ -140,20 +141,6 @@ def _pictures(stored: Any, folder: Path) -> Pictures:
 def listed(pictures: Any) -> list[Any]:
     """The pictures of a row as a list: a single one, a list, or none."""
     return pictures if isinstance(pictures, list) else [] if pictures is None else [pictures]
-
-
-def plain_text(value: Any) -> str:
-    """A text or a number as text; None and NaN become an empty text."""
-    if value is None or value != value:
-        return ""
-    if not isinstance(value, str | int | float):
-        raise BadRow("not_text")
-    text = str(value).strip()
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # half a surrogate pair, which no tokenizer accepts
-        raise BadRow("not_text") from error
-    return text
 
 
 # ---- before a run

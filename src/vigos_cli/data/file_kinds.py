@@ -69,7 +69,7 @@ def kind_of_file(path: Path) -> str | None:
     if start.startswith(b"PAR1"):
         return None if ending in PARQUET else "a parquet file: end its name in .parquet"
     if ending in LINES:
-        if b"\0" in start:
+        if b"\0" in start.lstrip().split(b"\n", 1)[0]:  # in a later line it is the mistake of a row
             return "text in UTF-16, or a binary file: save it as text in UTF-8"
         return None if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[", b"") else _text(start)
     if ending in PARQUET:

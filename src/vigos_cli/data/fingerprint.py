@@ -32,7 +32,7 @@ from vigos_cli.data.columns import listed
 from vigos_cli.data.images import BadRow
 from vigos_cli.data.load import TableData
 from vigos_cli.data.read_image import picture_bytes
-from vigos_cli.data.rows import Arrow, Lines
+from vigos_cli.data.rows import Arrow, Lines, Unreadable, readable
 from vigos_cli.types import Sample
 from vigos_cli.utils import rng
 from vigos_cli.utils.errors import ConfigError
@@ -183,7 +183,18 @@ def _sizes(array: Any) -> list[Any]:
         flat = iter(_sizes(array.flatten()))
         lengths = compute.call_function("list_value_length", [array]).to_pylist()
         return [None if n is None else list(islice(flat, n)) for n in lengths]
-    return array.to_pylist()
+    try:
+        return array.to_pylist()
+    except (ValueError, OverflowError):  # values that have no form in Python
+        return [_scalar(value) for value in array]
+
+
+def _scalar(value: Any) -> Any:
+    """A value of an Arrow table in Python's form, or the bytes of a text that is not UTF-8."""
+    found = readable(value)
+    if isinstance(found, Unreadable):
+        return value.as_buffer().to_pybytes() if hasattr(value, "as_buffer") else "unreadable"
+    return found
 
 
 def _outline(raw: Any, root: str) -> Any:

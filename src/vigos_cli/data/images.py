@@ -10,8 +10,8 @@ Each repair is counted under its name. The pictures of training rows and of benc
     image_reduced      a side is longer than MAX_SIDE
     image_enlarged     a side is shorter than MIN_SIDE, such as in a picture that is one pixel high
 
-A picture is not used if its long side is more than MAX_RATIO times its short side (`image_strip`), or if
-Pillow cannot decode it (`image_unreadable`).
+A picture is not used if its long side is more than MAX_RATIO times its short side (`image_strip`), if it has
+more than MAX_PIXELS pixels (`image_too_large`), or if Pillow cannot decode it (`image_unreadable`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 MIN_SIDE = 28  # one visual token of the Qwen models
 MAX_RATIO = 100  # longest side / shortest side of a usable picture; the Qwen processors refuse a ratio of 200
 MAX_SIDE = 4096  # larger pictures are reduced before the processor sees them
+MAX_PIXELS = 90_000_000  # a picture of this size takes 1 GB and two seconds; a file of 100 kB may claim more
 FULL_SCALES = (1, 255, 1023, 4095, 16383, 65535)  # largest value of 0..1 and of 8, 10, 12, 14 and 16 bits
 FLAT = 1 / 8  # greys that use a smaller share of their scale are stretched
 EXIF_ORIENTATION = 0x0112
@@ -33,11 +34,19 @@ class BadRow(ValueError):
     """A row that cannot be used; the message is the name of the rule that it breaks."""
 
 
+def check_size(image: Image.Image) -> None:
+    """Raise BadRow `image_too_large` for a picture that would take too much memory to decode."""
+    if image.width * image.height > MAX_PIXELS:
+        raise BadRow("image_too_large")
+
+
 def usable(image: Image.Image, counts: dict[str, int]) -> Image.Image:
     """The picture in RGB and of a usable size. Repairs are counted in `counts`.
 
-    Raises BadRow with the rule `image_strip` (too long and narrow) or `image_unreadable` (Pillow fails).
+    Raises BadRow with the rule `image_strip` (too long and narrow), `image_too_large` or `image_unreadable`
+    (Pillow fails).
     """
+    check_size(image)
     if max(image.size) > MAX_RATIO * max(1, min(image.size)):
         raise BadRow("image_strip")
     found: list[str] = []
@@ -87,6 +96,10 @@ def _rgb(image: Image.Image, found: list[str]) -> Image.Image:
     """The picture in RGB; greys of more than 8 bits are scaled, transparent pixels become white."""
     if image.mode.startswith("I") or image.mode == "F":
         found.append("image_grey_scaled")
+        if max(image.size) > MAX_SIDE:  # `_scaled` needs 40 bytes for each pixel
+            image = image.convert("F")
+            image.thumbnail((MAX_SIDE, MAX_SIDE))
+            found.append("image_reduced")
         return Image.fromarray(_scaled(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -95,7 +108,7 @@ def _rgb(image: Image.Image, found: list[str]) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode == "CMYK":
         found.append("image_cmyk")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled(greys: Any) -> Any:

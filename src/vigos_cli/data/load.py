@@ -8,13 +8,15 @@ Files are JSON lines, a JSON array or parquet. Rows and pictures are read when t
 that cannot be used raises BadRow with the name of a rule; all other rows stay usable:
 
     not_json          the line is not a JSON object
-    not_text          the question, answer, solution or id is a list, an object or invalid Unicode
+    not_text          the question, answer, solution or id is a list, an object, an infinite number or
+                      invalid Unicode
     missing_question  the question is empty (one that holds only the mark `<image>` is accepted)
     missing_image     an entry of the images is empty (a row without pictures has an empty list of images)
     image_marks       the question has marks `<image>`, but not as many as the row has pictures
     image_not_found   the image is a text that is neither a file nor base64
     image_outside     the path of the image leaves the folder of the data (links inside it are followed)
     image_unreadable  Pillow cannot decode the whole picture
+    image_too_large   it has more pixels, or its file more bytes, than can be read
     chat_...          the row is a conversation that cannot be asked; see `vigos_cli.data.chat_rows`
     no_column_..., column_...  a further column that the run needs; see `vigos_cli.data.columns`
 """
@@ -28,13 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.config.schema import DataConfig
+from vigos_cli.data.cell_text import plain_text
 from vigos_cli.data.chat_rows import CHATS, Exchange, chat_of, read_chat
 from vigos_cli.data.columns import (
     NeededColumns,
     check_columns_of_priorworld,
     check_columns_of_table,
     listed,
-    plain_text,
     read_columns,
 )
 from vigos_cli.data.image_marks import read_marks

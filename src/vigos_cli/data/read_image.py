@@ -5,7 +5,8 @@
 >>> read_image({"bytes": png, "path": None}, Path("data")).size
 (640, 480)
 
-`vigos_cli.data.images` then makes it usable.
+`vigos_cli.data.images` then makes it usable. Only formats that Pillow decodes itself are read: for PostScript
+(EPS) it would start another program, which runs what the file says.
 """
 
 from __future__ import annotations
@@ -13,13 +14,21 @@ from __future__ import annotations
 import base64
 import io
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from vigos_cli.data.images import BadRow
+from vigos_cli.data.images import BadRow, check_size
+
+FORMATS = (
+    "BMP", "GIF", "JPEG", "PPM", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000",
+    "DIB", "ICO", "DDS", "PCX", "PSD", "QOI", "SGI", "TGA",
+)  # fmt: skip
+MAX_BYTES = 1 << 30  # of a file; MAX_PIXELS pixels of 16 bits without compression have 0.7 GB
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` has a limit of its own
 
 
 def read_image(raw: Any, folder: Path) -> Image.Image:
@@ -28,10 +37,15 @@ def read_image(raw: Any, folder: Path) -> Image.Image:
     if not raw:
         raise BadRow("missing_image")
     try:
-        image = raw if isinstance(raw, Image.Image) else Image.open(io.BytesIO(picture_bytes(raw, folder)))
+        image = raw
+        if not isinstance(raw, Image.Image):
+            image = Image.open(io.BytesIO(picture_bytes(raw, folder)), formats=FORMATS)
+        check_size(image)
         image.load()
     except BadRow:
         raise
+    except Image.DecompressionBombError as error:
+        raise BadRow("image_too_large") from error
     except Exception as error:  # the decoders of Pillow raise many types of errors
         raise BadRow("image_unreadable") from error
     return image
@@ -48,7 +62,9 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
     root = Path(os.path.abspath(folder))
     path = Path(os.path.abspath(root / raw.removeprefix("file://")))  # without `..`
     inside = path.is_relative_to(root)
-    if inside and os.path.isfile(path):
+    if inside and os.path.isfile(path):  # no pipe and no device
+        if path.stat().st_size > MAX_BYTES:
+            raise BadRow("image_too_large")
         return path.read_bytes()
     try:
         return base64.b64decode("".join(raw.split("base64,")[-1].split()), validate=True)

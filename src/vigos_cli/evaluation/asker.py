@@ -15,7 +15,9 @@ from vigos_cli.config.provenance import claim
 from vigos_cli.config.schema import EvalRun
 from vigos_cli.data.controls import with_control_images
 from vigos_cli.data.images import BadRow
+from vigos_cli.evaluation.graded import TOO_LONG
 from vigos_cli.evaluation.item_responses import PreparedItem, answer, describe, prepare_item
+from vigos_cli.evaluation.row_parsing import shown
 from vigos_cli.generation.engine import Engine, engine_of
 from vigos_cli.generation.vllm_command import check_room
 from vigos_cli.method.prompts import Prompter
@@ -85,6 +87,7 @@ class Asker:
         draws = range(1 + bench.samples)
         file = ResponseFile(folder / "responses.jsonl", self.config.resume == "auto") if folder else None
         known = file.known if file else {}
+        unasked: set[str] = set()
         size = max(1, CHUNK * bench.batch // len(draws)) if file else None
         keep, changed = file.add if file and process_group.size() == 1 else None, 0
         with Bar(name, total(0), answers=self._sampled_for(len(draws)), quiet=not first) as bar:
@@ -101,10 +104,18 @@ class Asker:
                 if file and first and process_group.size() > 1:
                     file.add(*made)
                 fresh |= {(response.sample_id, response.draw): response for response in made}
+                unasked |= {one.sample_id for one in made if one.refused.startswith(TOO_LONG)}
                 for sample in chunk:
                     yield from ((sample, fresh[sample.id, draw]) for draw in draws)
                 bar.skip(len(chunk) - len(todo))
                 bar.advance(by=len(todo), total=total(bar.done + len(todo)))
+        if unasked and first:
+            print(
+                f"{name}: {len(unasked)} items were not asked and count as wrong, such as "
+                f"{shown(min(unasked))}: {TOO_LONG} "
+                f"(more than model.max_prompt={self.config.model.max_prompt} tokens)",
+                file=sys.stderr,
+            )
         if file and changed and first:
             file.drop_replaced()
             print(
@@ -123,12 +134,23 @@ class Asker:
     ) -> list[Response]:
         config = self.config
         items = [replace(self._item(s, put[s.id]), asked=asked[s.id]) for s in samples]
+        most, draws = config.model.max_prompt, range(1 + config.bench.samples)
+        long = [item for item in items if len(item.prompt.ids) > most]  # one such item may fill the memory
+        items = [item for item in items if len(item.prompt.ids) <= most]
+        unasked = [
+            item.too_long(most, draw)
+            for item in long
+            for draw in draws
+            if (item.sample.id, draw) not in known
+        ]
+        samples = [item.sample for item in items]
         if config.diagnostic == "description_only":
             questions = [put[sample.id] for sample in samples]
             with in_phase("evaluate"):
                 items = describe(self.engine, self.prompter, items, questions, config.bench)
         with in_phase("evaluate"):
-            return answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
+            made = answer(self.engine, self.prompter, items, config.routing, config.bench, known, keep)
+        return [*made, *unasked]
 
     def _sampled_for(self, draws: int) -> int:
         """The number of texts that are sampled for one item with so many responses."""
@@ -148,7 +170,7 @@ class Asker:
         try:
             return prepare_item(self.prompter, sample, question)
         except BadRow as rule:
-            raise UserError(f"item {sample.id}: {rule}") from rule
+            raise UserError(f"item {shown(sample.id)}: {rule}") from rule
 
 
 class ResponseFile:

@@ -29,13 +29,14 @@ from typing import Any
 
 from vigos_cli.config.schema import BenchTask
 from vigos_cli.data.file_kinds import LINES, PARQUET, refuse_other_kind
-from vigos_cli.data.rows import Arrow, Lines
+from vigos_cli.data.rows import Arrow, Lines, refuse_empty_table, table_fault
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.keyed_rows import KeyedRows, keyed_rows
+from vigos_cli.evaluation.row_parsing import shown
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample
 from vigos_cli.utils.errors import ConfigError, UserError, nearest, one_line
-from vigos_cli.utils.quiet import quieten_hub
+from vigos_cli.utils.quiet import quieten_hub, quieten_tables
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 PATIENCE = 10  # seconds to wait for the hub before it counts as unreachable
@@ -96,7 +97,7 @@ def samples_with_ids(
     seen: set[str] = set()
     for sample in samples:
         if sample.id in seen:
-            raise UserError(f"{name}: two items have the {id_column} {sample.id}")
+            raise UserError(f"{name}: two items have the {id_column} {shown(sample.id)}")
         seen.add(sample.id)
         if not ids or sample.id in ids:
             yield sample
@@ -119,6 +120,8 @@ def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], RowReader]:
     else:
         rows, folder = bench.own_rows()
         return rows, RowReader(folder)
+    if not rows.names:
+        raise UserError(f"{bench.name}: {task.path or task.hub}: the data has no rows")
     absent = [column for column in bench.columns if column not in rows.names]
     if absent:
         there = ", ".join(rows.names[:12])
@@ -131,6 +134,10 @@ def open_rows(bench: Bench, task: BenchTask) -> tuple[Sequence[Row], RowReader]:
 
 
 def _local(bench: Bench, task: BenchTask, path: Path) -> tuple[Chain, Path]:
+    try:
+        there = path.exists()
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError(f"{bench.name}: {str(path)[:200]}: {error.strerror}") from error
     if path.is_dir():
         if bench.rows_file:
             for file in (path / bench.rows_file, path / Path(bench.rows_file).name):
@@ -140,14 +147,19 @@ def _local(bench: Bench, task: BenchTask, path: Path) -> tuple[Chain, Path]:
         files = _files(bench.name, path, _splits(task), _configs(task))
         return Chain([_file(file) for file in files]), path
     if not path.is_file():
-        raise ConfigError(f"{bench.name}: {path}: there is no such file or folder")
+        what = "a pipe or a device is no file of rows" if there else "there is no such file or folder"
+        raise ConfigError(f"{bench.name}: {path}: {what}")
     return Chain([_file(path)]), path.parent
 
 
 def _file(path: Path) -> Lines | Arrow | KeyedRows:
     refuse_other_kind("bench.path", path)
     if path.suffix.lower() in LINES:
-        return keyed_rows(path) or Lines(path)
+        rows = keyed_rows(path) or Lines(path)
+        if not rows.names and isinstance(rows, Lines) and rows.fault:
+            raise UserError(f"{path}: {rows.fault}")
+        return rows
+    refuse_empty_table("bench.path", path)
     pattern = glob.escape(str(path))
     return _table(
         f"{path}", lambda datasets: datasets.load_dataset("parquet", data_files=pattern, split="train")
@@ -289,7 +301,8 @@ def _table(what: str, load: Callable[[Any], Any]) -> Arrow:
     import datasets
     from datasets.exceptions import DatasetsError
 
+    quieten_tables()
     try:
         return Arrow(load(datasets))
     except (OSError, ConnectionError, ValueError, RuntimeError, DatasetsError) as error:
-        raise UserError(f"{what} could not be read: {one_line(error, 160)}") from error
+        raise UserError(f"{what} could not be read: {table_fault(error)}") from error

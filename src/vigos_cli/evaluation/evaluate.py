@@ -28,7 +28,7 @@ from vigos_cli.evaluation import benchmark_rows, registry
 from vigos_cli.evaluation.draw_figures import draw_figures
 from vigos_cli.evaluation.evaluation_report import write_report
 from vigos_cli.evaluation.figures import cluster, mean_figure
-from vigos_cli.evaluation.graded import Graded
+from vigos_cli.evaluation.graded import TOO_LONG, Graded
 from vigos_cli.evaluation.interface import Bench
 from vigos_cli.evaluation.item_pictures import ItemPictures
 from vigos_cli.evaluation.result import ASKED, Result, save_result, save_scores
@@ -345,10 +345,11 @@ def _asked(sample: Sample, response: Response, verdict: Verdict) -> Graded:
 
 
 def _refused(response: Response) -> Verdict | None:
-    """The verdict on a response that the server refused; None otherwise."""
+    """The verdict on a response that the server refused, or whose item was not asked; None otherwise."""
     if not response.refused:
         return None
-    return Verdict("unparsed", None, "missing", f"the server {response.refused}")
+    own = response.refused.startswith(TOO_LONG)
+    return Verdict("unparsed", None, "missing", response.refused if own else f"the server {response.refused}")
 
 
 def _collect(verdicts: Iterable[Graded]) -> tuple[list[Graded], ItemPictures]:

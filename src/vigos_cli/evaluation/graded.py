@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from vigos_cli.types import Sample, Verdict
 
+TOO_LONG = "the prompt is too long"  # how the reason begins why an item was not asked
+
 # The name of a figure -> a function that returns the group, or the groups, of a sample.
 Groups = Mapping[str, Callable[[Sample], str | Sequence[str]]]
 

@@ -21,7 +21,14 @@ from typing import Any, Protocol
 from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.figures import summary
 from vigos_cli.evaluation.graded import Graded, Groups
-from vigos_cli.evaluation.row_parsing import labelled, letters_in_another_order, number_marks, paragraphs
+from vigos_cli.evaluation.row_parsing import (
+    MOST_OPTIONS,
+    labelled,
+    letters_in_another_order,
+    number_marks,
+    paragraphs,
+    shown,
+)
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import UserError
@@ -134,11 +141,13 @@ class Adapter:
                 row = rows[index]
                 named = str(row.get(self.id_column) or named)
                 for sample in self.row(row, index, reader):
+                    if len(sample.options) > MOST_OPTIONS:
+                        raise BadRow("too_many_options")
                     yield _with_numbered_marks(sample)
             except BadRow as error:
                 reader.left_out.setdefault(str(error), []).append(named)
             except UserError as error:
-                raise UserError(f"{self.name}, item {error}") from error
+                raise UserError(f"{self.name}, item {shown(str(error))}") from error
 
     def prompt(self, sample: Sample) -> str:
         """See Bench."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vigos_cli.config.routing_group import CAPTION, STUDENT
 from vigos_cli.config.schema import BenchConfig, RoutingConfig
 from vigos_cli.data.images import usable
+from vigos_cli.evaluation.graded import TOO_LONG
 from vigos_cli.generation.engine import Engine
 from vigos_cli.generation.sampler import Request, Sampling, SamplingJob
 from vigos_cli.method.prompts import EncodedImages, Prompter
@@ -32,6 +33,13 @@ class PreparedItem:
     prompt: Prompt
     asked: str = ""  # the fingerprint of the item; see Response
     plain: bool = False  # asked without a description, whatever the form of the student
+
+    def too_long(self, most: int, draw: int) -> Response:
+        """The response to an item that is not asked, because its prompt has more than `most` tokens."""
+        refused = f"{TOO_LONG}: {len(self.prompt.ids)} tokens, model.max_prompt={most}"
+        return Response(
+            self.sample.id, draw, "", "", "", False, False, 0, False, asked=self.asked, refused=refused
+        )
 
 
 def prepare_item(prompter: Prompter | TextPrompter, sample: Sample, question: str) -> PreparedItem:

@@ -15,25 +15,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from vigos_cli.data.cell_text import plain_text
 from vigos_cli.data.images import BadRow
 from vigos_cli.grading.question_options import letter
+from vigos_cli.grading.response_verdicts import LETTER
 from vigos_cli.utils.errors import UserError
 
 if TYPE_CHECKING:
     from vigos_cli.evaluation.row_reader import RowReader
 
+MOST_OPTIONS = 26  # their labels are the letters from A to Z
 PLACE = re.compile(r"<image[\s_]*(\d{1,3})>")
 MARKS = re.compile(r"(?<![ \t])[ \t]*(?:<image>[ \t]*)+")  # without a number, and the blanks around them
 
 
 def text_field(row: Mapping[str, Any], column: str) -> str:
     """A column as stripped text; "" for a missing value. Raises BadRow if it is not text or a number."""
-    value = row.get(column)
-    if value is None or value != value:
-        return ""
-    if not isinstance(value, str | int | float):
-        raise BadRow("not_text")
-    return str(value).strip()
+    return plain_text(row.get(column))
 
 
 def required_field(row: Mapping[str, Any], column: str) -> str:
@@ -47,7 +45,8 @@ def required_field(row: Mapping[str, Any], column: str) -> str:
 def list_field(value: Any, column: str = "options") -> list[str]:
     """Texts from a list, or from a list written as a Python literal. Raises BadRow `COLUMN_unreadable`.
 
-    `ast.literal_eval` parses the text; it accepts only literals and runs no code.
+    `ast.literal_eval` parses the text; it accepts only literals and runs no code. An entry that is no text
+    and no number is unreadable too: its form in Python, such as `None`, would be shown as an option.
     """
     if isinstance(value, str):
         if not value.strip():
@@ -60,7 +59,13 @@ def list_field(value: Any, column: str = "options") -> list[str]:
         return []
     if not isinstance(value, list | tuple):
         raise BadRow(f"{column}_unreadable")
-    return [str(item).strip() for item in value]
+    try:
+        texts = [plain_text(item) for item in value]
+    except BadRow as error:
+        raise BadRow(f"{column}_unreadable") from error
+    if any(item is None or item != item for item in value):
+        raise BadRow(f"{column}_unreadable")
+    return texts
 
 
 def mapping_field(value: Any) -> Mapping[str, Any]:
@@ -71,6 +76,22 @@ def mapping_field(value: Any) -> Mapping[str, Any]:
         except (ValueError, RecursionError):
             return {}
     return value if isinstance(value, Mapping) else {}
+
+
+def texts_field(value: Any, column: str) -> tuple[str, ...]:
+    """The texts of a list, or of one text with commas; none for a missing value.
+
+    Raises BadRow `COLUMN_unreadable` for anything else.
+    """
+    if isinstance(value, str):
+        value = value.split(",")
+    return tuple(text for text in list_field(value, column) if text)
+
+
+def shown(text: str) -> str:
+    """A text of the data as a part of a message: one line, without control characters and not too long."""
+    line = " ".join(text[:2000].split())
+    return "".join(sign for sign in line if sign.isprintable())[:300]
 
 
 def paragraphs(*parts: str) -> str:
@@ -91,6 +112,17 @@ def letters_in_another_order(options: Sequence[str]) -> bool:
     labels = [letter(i) for i in range(len(options))]
     texts = [option.strip("() .").upper() for option in options]
     return any(text in labels and text != label for text, label in zip(texts, labels, strict=True))
+
+
+def check_letter(golds: Iterable[str], options: Sequence[str]) -> None:
+    """Raise BadRow `answer_not_an_option` if a gold answer is a letter that no option has or is.
+
+    Such a row cannot be answered: every response would be wrong.
+    """
+    labels = [letter(i) for i in range(min(len(options), MOST_OPTIONS))]
+    for gold in golds if options else ():
+        if LETTER.fullmatch(gold) and gold.strip("()") not in labels and gold not in options:
+            raise BadRow("answer_not_an_option")
 
 
 # ---------------------------------------------------------------- pictures

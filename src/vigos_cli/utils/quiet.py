@@ -35,8 +35,14 @@ def _is_other_message(record: logging.LogRecord) -> bool:
 
 def quieten_hub() -> None:
     """Silence the notices of `datasets` and `huggingface_hub` about retries and the cache."""
-    from datasets.utils import logging as datasets_logging
     from huggingface_hub.utils import logging as hub_logging
 
-    datasets_logging.set_verbosity_error()
+    quieten_tables()
     hub_logging.set_verbosity_error()
+
+
+def quieten_tables() -> None:
+    """Silence the notices of `datasets`, also those about a file that cannot be read: vigos says that."""
+    from datasets.utils import logging as datasets_logging
+
+    datasets_logging.set_verbosity(logging.CRITICAL)

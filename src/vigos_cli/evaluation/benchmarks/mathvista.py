@@ -15,8 +15,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.row_parsing import list_field, mapping_field, required_field, text_field
+from vigos_cli.evaluation.row_parsing import (
+    check_letter,
+    list_field,
+    mapping_field,
+    required_field,
+    text_field,
+    texts_field,
+)
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.grading.response_verdicts import answer_of, by_grading
 from vigos_cli.types import Sample, Verdict
@@ -55,8 +63,11 @@ class MathVista(Adapter):
             "unit": text_field(row, "unit") or None,
             "precision": _places(row.get("precision")),
             "task": str(metadata.get("task") or "unknown"),
-            "skills": tuple(skills) if isinstance(skills, list | tuple) else (),
+            "skills": texts_field(skills, "skills") if isinstance(skills, list | tuple) else (),
         }
+        if known["answer_type"] not in HINTS:
+            raise BadRow("unknown_answer_type")
+        check_letter([known["answer"]], known["choices"])
         picture = row.get("decoded_image") or row.get("image")
         yield Sample(
             id=pid,
@@ -93,11 +104,12 @@ class MathVista(Adapter):
 
 
 def _places(precision: Any) -> int | None:
-    """The number of decimal places; None if the column has no number."""
+    """The number of decimal places; None if the column has no number that a float can have."""
     try:
-        return int(float(precision))
+        places = int(float(precision))
     except (TypeError, ValueError, OverflowError):
         return None
+    return places if 0 <= places <= 15 else None
 
 
 BENCH = MathVista("mathvista", "pid", COLUMNS)

@@ -17,7 +17,7 @@ from typing import Any
 from vigos_cli.evaluation.figures import by_item, cluster, mean_figure, split_by_group
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.evaluation.interface import Adapter
-from vigos_cli.evaluation.row_parsing import required_field, text_field
+from vigos_cli.evaluation.row_parsing import required_field, text_field, texts_field
 from vigos_cli.evaluation.row_reader import Row, RowReader
 from vigos_cli.grading.response_verdicts import answer_of
 from vigos_cli.types import Sample, Verdict
@@ -30,15 +30,13 @@ class MMVet(Adapter):
 
     def row(self, row: Row, index: int, reader: RowReader) -> Iterator[Sample]:
         """One sample; only the judge uses its gold answer."""
-        name, capability = required_field(row, "question_id"), row.get("capability") or ""
-        if isinstance(capability, str):
-            capability = capability.split(",")
+        name = required_field(row, "question_id")
         yield Sample(
             id=name,
             question=required_field(row, "question"),
             answer=text_field(row, "answer"),
             images=reader.image(row.get("image"), name),
-            fields={"capabilities": tuple(part.strip() for part in capability if part.strip())},
+            fields={"capabilities": texts_field(row.get("capability"), "capability")},
         )
 
     def hint(self, sample: Sample) -> str:

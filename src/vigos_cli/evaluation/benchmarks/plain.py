@@ -28,6 +28,7 @@ from vigos_cli.data.images import BadRow
 from vigos_cli.evaluation.benchmarks.options import read_options
 from vigos_cli.evaluation.interface import Adapter
 from vigos_cli.evaluation.row_parsing import (
+    check_letter,
     labelled,
     list_field,
     paragraphs,
@@ -68,6 +69,7 @@ class Plain(Adapter):
             there = ", ".join(list(row)[:12])
             raise UserError(f"{name}: no column 'answer'; {nearest('answer', row)}there are {there}")
         golds = _golds(row)
+        check_letter(golds, options)
         if not pictures:
             marked = any(map(NUMBERED.search, (question, *options)))
             if marked or any(map(PICTURE.fullmatch, (*reader.columns, *row))):
@@ -112,7 +114,7 @@ class Plain(Adapter):
 def _golds(row: Row) -> list[str]:
     answer = row.get("answer")
     if isinstance(answer, list | tuple):
-        return [str(gold).strip() for gold in answer]
+        return list_field(answer, "answer")
     whole = text_field(row, "answer")
     return list_field(whole, "answer") if TEXTS.match(whole) else [whole]
 

@@ -106,15 +106,15 @@ class ViLP(Adapter):
         parts = FIRST_END.split(question, maxsplit=1)
         if not self.fact and len(parts) > 1 and parts[1]:
             question = parts[1]
-        usual = required_field(row, "answer1")
+        answers = {place: required_field(row, f"answer{place}") for place in PLACES}
         for place in PLACES:
             name = f"{index}:{place}"
             yield Sample(
                 id=name,
                 question=question,
-                answer=required_field(row, f"answer{place}"),
+                answer=answers[place],
                 images=reader.image(row.get(f"image{place}"), name),
-                prior=Prior(usual, agrees=place == 1, fact_stated=self.fact),
+                prior=Prior(answers[1], agrees=place == 1, fact_stated=self.fact),
                 group=str(index),
                 fields={"place": place},
             )

@@ -56,7 +56,9 @@ class VLind(Adapter):
         true, false = required_field(row, "true_statement"), required_field(row, "false_statement")
         nouns = [required_field(row, "existent_noun"), required_field(row, "non-existent_noun")]
         votes = row.get("aggregated_human_label_good_images")
-        if not isinstance(votes, Mapping):
+        if not isinstance(votes, Mapping) or not all(
+            isinstance(n, int | float | None) for n in votes.values()
+        ):
             raise BadRow("votes_unreadable")
         good = [str(image) for image, count in votes.items() if count is not None and count >= VOTES]
         if not good:

@@ -198,3 +198,18 @@ def test_resume_refuses_another_configuration(lines):
 
     with pytest.raises(ConfigError, match=r"rollout\.temperature"):
         roll(lines[0], "rollout.temperature=0.5")
+
+
+def test_a_batch_that_was_interrupted_while_it_was_written_is_sampled_again_as_a_whole():
+    from vigos_cli.analysis.rollout_run import _whole_batches
+
+    batches, wanted = [(0, 1), (2, 3), (4,)], dict.fromkeys(range(5), 2)
+
+    def rows(*written):
+        return [{"row": row} for row in written]
+
+    assert _whole_batches([], batches, wanted) == set()
+    assert _whole_batches(rows(0, 0, 1, 1, 2, 2), batches, wanted) == {0, 1}
+    assert _whole_batches(rows(0, 0, 1, 1, 2, 2, 3), batches, wanted) == {0, 1}
+    assert _whole_batches(rows(0, 0, 1, 1, 2, 2, 3, 3), batches, wanted) == {0, 1, 2, 3}
+    assert _whole_batches(rows(1, 1, 2, 2, 3, 3), batches, wanted) == {1, 2, 3}  # row 0 could not be used

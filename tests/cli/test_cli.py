@@ -292,6 +292,13 @@ def test_a_user_error_raised_by_the_task_is_one_line(vigos, ran, error, code):
     assert (result.code, result.err) == (code, f"vigos: {error}\n")
 
 
+def test_a_fault_of_the_machine_in_the_task_is_one_line(vigos, ran):
+    ran.fails[0] = OSError(28, "No space left on device")
+    result = vigos("distill", "out=here", *QUIET)
+    assert result.code == 1 and result.err.startswith("vigos: ") and result.err.count("\n") == 1
+    assert "/here: the disk is full" in result.err
+
+
 def test_a_library_error_in_the_task_is_not_reported_as_a_users_mistake(vigos, ran):
     ran.fails[0] = FileNotFoundError(2, "No such file", "weights.bin")
     result = vigos("distill", *QUIET)

@@ -22,10 +22,11 @@ from vigos_cli.config.provenance import CHANGES, claim
 from vigos_cli.config.schema import SAME_BYTES, SAME_UP_TO_ROUNDING, AnyRun, on_resume
 from vigos_cli.evaluation import asker
 from vigos_cli.method.loss_chunk import FEWEST
-from vigos_cli.models.out_of_memory import OutOfMemory, advice, in_phase, is_out_of_memory, with_advice
+from vigos_cli.models.out_of_memory import OutOfMemory, advice, in_phase, with_advice
 from vigos_cli.supervision import loss_calls
 from vigos_cli.training import step
 from vigos_cli.utils.errors import ConfigError, UserError
+from vigos_cli.utils.machine_errors import is_out_of_memory
 
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

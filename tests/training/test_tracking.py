@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from vigos_cli.config.schema import TrackingConfig
+from vigos_cli.training import tracking
 from vigos_cli.training.tracking import Tracker
 from vigos_cli.types import Response, Sample
 from vigos_cli.utils.errors import ConfigError, UserError
@@ -161,3 +163,50 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
 def test_an_unknown_tracker_is_named():
     with pytest.raises(ConfigError, match="did you mean wandb"):
         TrackingConfig(name="wandbb")
+
+
+class BrokenStore:
+    """A store that fails from its second step on."""
+
+    def log(self, step, values):
+        if step > 1:
+            raise TimeoutError("no answer")
+
+    def completions(self, name, step, rows): ...
+
+    def close(self, failed):
+        raise AssertionError("a store that has failed is left alone")
+
+
+def test_a_run_goes_on_without_a_store_that_fails(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "open_store", lambda *_: BrokenStore())
+    with Tracker(TrackingConfig(name="wandb"), tmp_path, {}, from_step=0) as tracker:
+        for step in (1, 2, 3):
+            tracker.log({"step": step, "loss": 0.5})
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+    assert capsys.readouterr().err.count("tracking=wandb failed (no answer): the run goes on without it") == 1
+
+
+def test_wandb_gives_up_uploading_at_the_end(tmp_path, alone):
+    tracker = Tracker(TrackingConfig(name="wandb"), tmp_path, {}, from_step=0)
+    assert tracker._store._run.settings.finish_timeout == tracking.FINISH  # type: ignore[attr-defined]
+    tracker.close()
+
+
+def test_wandb_is_offline_if_its_server_does_not_answer(tmp_path, alone, monkeypatch, capsys):
+    import wandb
+
+    calls = []
+
+    def refuse(**options):
+        calls.append(options["mode"])
+        if options["mode"] == "online":
+            raise wandb.errors.CommError("timed out")
+        return SimpleNamespace(define_metric=lambda *_, **__: None, log=calls.append, finish=lambda **_: None)
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    monkeypatch.setattr(wandb, "teardown", lambda: calls.append("teardown"))
+    with Tracker(TrackingConfig(name="wandb", mode="online"), tmp_path, {}, from_step=0) as tracker:
+        tracker.log({"step": 1, "loss": 0.5})
+    assert calls == ["online", "teardown", "offline", {"loss": 0.5, "step": 1}]
+    assert "wandb runs offline (timed out)" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from vigos_cli.config.schema import AblateRun
 from vigos_cli.models.out_of_memory import with_advice
 from vigos_cli.utils.errors import FolderInUse
 from vigos_cli.utils.heavy_imports import heavy_imports
+from vigos_cli.utils.machine_errors import explained
 from vigos_cli.utils.quiet import quieten
 
 
@@ -50,8 +51,12 @@ def run_cell(config: AblateRun) -> float | None:
         print(f"vigos: {out.name} is being run already: {error}", file=sys.stderr)
         return None
     except Exception as error:
-        (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
-        print(f"vigos: {out.name} failed: {error} (traceback in {out / ERROR})", file=sys.stderr)
+        where = f" (traceback in {out / ERROR})"
+        try:
+            (out / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+        except OSError:  # the disk is full, or the folder is gone; the cell has no results either way
+            where = ""
+        print(f"vigos: {out.name} failed: {explained(error, out)}{where}", file=sys.stderr)
         if torchrun.several_processes():
             raise
         return None

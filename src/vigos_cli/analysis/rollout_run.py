@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from itertools import pairwise
@@ -81,17 +81,16 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
 
     path = out / "rollouts.jsonl"
     lines = read_lines(path)
-    known = Counter(line["row"] for line in lines)
-    whole = {row for row, n in known.items() if n == len(earlier.get(row, range(config.rollout.n)))}
+    rows, order = max(1, config.rollout.batch // config.rollout.n), sorted(earlier) or range(len(data))
+    wanted = {row: len(earlier.get(row, range(config.rollout.n))) for row in order}
+    whole = _whole_batches(lines, [order[i : i + rows] for i in range(0, len(order), rows)], wanted)
     lines = [line for line in lines if line["row"] in whole]
-    write_lines(path, lines)  # drop rows with only a part of their rollouts: they are sampled again
+    write_lines(path, lines)  # drop a batch with only a part of its rollouts: it is sampled again
     weights = TeacherWeights.at_start(config.routing)
     if config.rollout.teachers:
         load_other_checkpoints(weights, student, config)
     scorer = CounterfactualScorer(student, prompter, data, config, weights) if config.looking else None
     counts: Counter[str] = Counter()
-    rows = max(1, config.rollout.batch // config.rollout.n)
-    order = sorted(earlier) or range(len(data))
     with (
         closing(engine_of(config, student)) as engine,
         Bar("rollout", len(order), answers=_sampled_per_row(config)) as bar,
@@ -120,6 +119,20 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
     write_json(out / "summary.json", summary)
     _page(out / PAGE, lines, data, config, summary, student.tokenizer)
     return lines
+
+
+def _whole_batches(
+    lines: Sequence[Mapping[str, Any]], batches: Sequence[Sequence[int]], wanted: Mapping[int, int]
+) -> set[int]:
+    """The rows with all their rollouts, without those of a batch that was interrupted while it was written.
+
+    Only the last batch of a file can be such a batch. All of it is sampled again, because the scores of a row
+    differ in their last digits if other rows are scored with it.
+    """
+    known = Counter(line["row"] for line in lines)
+    whole = {row for row, n in known.items() if n == wanted.get(row)}
+    last = next((batch for batch in reversed(batches) if any(row in known for row in batch)), ())
+    return whole if whole.issuperset(last) else whole.difference(last)
 
 
 def _sampled_per_row(config: RolloutRun) -> float:

@@ -34,6 +34,7 @@ from vigos_cli.config.ignored_keys import ignored_keys
 from vigos_cli.config.paths import config_dir
 from vigos_cli.config.run_folder import first_result
 from vigos_cli.utils.errors import ConfigError, RunRefused, Stopped, UserError
+from vigos_cli.utils.machine_errors import explained
 
 ONE_PROCESS = ("rollout", "merge")  # commands that do not share their work between processes
 
@@ -118,6 +119,7 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
         return error.code
     except (Exception, RunRefused) as error:
         cause = error.__cause__ if isinstance(error, RunRefused) and error.__cause__ else error
+        cause = explained(cause, mistakes.folder_of(overrides))
         message = mistakes.explain(cause, command, overrides)
         if message is None:  # not a mistake of the user
             traceback.print_exception(cause)
@@ -193,7 +195,8 @@ def _task(config: DictConfig) -> float | None:
         return _fail(error, mistakes.explain(error, command, list(hydra_config.overrides.task)))
     try:
         return importlib.import_module(f"vigos_cli.cli.commands.{command}").run(run)
-    except Exception as error:
+    except Exception as raised:
+        error = explained(raised, Path(run.out))
         return _fail(error, str(error) if isinstance(error, UserError) else None)
 
 

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from vigos_cli.config.removed_keys import IMPOSSIBLE, REMOVED
@@ -64,6 +65,12 @@ def split_override(override: str) -> tuple[str, str, str | None]:
     body = override.lstrip(_SIGNS)
     key, equals, value = body.partition("=")
     return override[: len(override) - len(body)], key.strip(), value if equals else None
+
+
+def folder_of(overrides: list[str]) -> Path:
+    """The folder that the overrides name with `out=`; the current one without it."""
+    named = [value for _, key, value in map(split_override, overrides) if key == "out" and value]
+    return Path(named[-1] if named else ".")
 
 
 def quoted(start: str, value: str) -> str:

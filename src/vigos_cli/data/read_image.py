@@ -22,6 +22,8 @@ from typing import Any
 from PIL import Image
 
 from vigos_cli.data.images import BadRow, check_size
+from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.machine_errors import OF_THE_MACHINE
 
 FORMATS = (
     "BMP", "GIF", "JPEG", "PPM", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000",
@@ -29,6 +31,7 @@ FORMATS = (
 )  # fmt: skip
 MAX_BYTES = 1 << 30  # of a file; MAX_PIXELS pixels of 16 bits without compression have 0.7 GB
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` has a limit of its own
+_folders: set[Path] = set()  # those that pictures were read from; if one is gone, no row of it is at fault
 
 
 def read_image(raw: Any, folder: Path) -> Image.Image:
@@ -42,11 +45,13 @@ def read_image(raw: Any, folder: Path) -> Image.Image:
             image = Image.open(io.BytesIO(picture_bytes(raw, folder)), formats=FORMATS)
         check_size(image)
         image.load()
-    except BadRow:
+    except (BadRow, UserError):
         raise
     except Image.DecompressionBombError as error:
         raise BadRow("image_too_large") from error
     except Exception as error:  # the decoders of Pillow raise many types of errors
+        if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:  # the row would be left out silently
+            raise
         raise BadRow("image_unreadable") from error
     return image
 
@@ -65,7 +70,10 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
     if inside and os.path.isfile(path):  # no pipe and no device
         if path.stat().st_size > MAX_BYTES:
             raise BadRow("image_too_large")
+        _folders.add(path.parent)
         return path.read_bytes()
+    if path.parent in _folders and not path.parent.is_dir():
+        raise UserError(f"data: the folder of pictures {path.parent} was removed while the run used it")
     try:
         return base64.b64decode("".join(raw.split("base64,")[-1].split()), validate=True)
     except ValueError as error:

@@ -73,12 +73,16 @@ class Lines:
         if self.array is not None:
             row = self.array[index]
         else:
-            with self.path.open("rb") as file:
-                file.seek(self.starts[index])
-                try:
-                    row = json.loads(file.readline())
-                except (ValueError, RecursionError) as error:
-                    raise BadRow("not_json") from error
+            try:
+                with self.path.open("rb") as file:
+                    file.seek(self.starts[index])
+                    text = file.readline()
+            except OSError as error:  # the file was there at the start
+                raise UserError(f"data.path={self.path}: {error.strerror}, while the run used it") from error
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise BadRow("not_json") from error
         if not isinstance(row, dict):
             raise BadRow("not_json")
         return row

@@ -290,7 +290,7 @@ class StreamedReply:
                 if "error" in part:
                     raise CutShort("broke its reply off with an error")
                 usage = part.get("usage") or {}
-                reply.tokens = usage.get("completion_tokens", reply.tokens)
+                reply.tokens = int(usage.get("completion_tokens") or reply.tokens)
                 reply.prompt_tokens = usage.get("prompt_tokens", reply.prompt_tokens)
                 for choice in part["choices"][:1]:
                     reply._add(choice.get("delta") or choice.get("message") or {})

@@ -57,6 +57,7 @@ class VllmEngine:
         self._file = out / FILE
         self._pictures = ""  # how they are sent: content_parts or features; empty: not decided yet
         self._slots = frozenset(student.banned_ids)
+        self._vocabulary: int = student.base.config.get_text_config().vocab_size
         if process_group.rank() == 0:  # remove the adapters of a run that was killed
             shutil.rmtree(self._served, ignore_errors=True)
         self._name = model  # the name under which the server has the current weights
@@ -92,7 +93,13 @@ class VllmEngine:
                     reply = await vllm_protocol.generate(server, self._name, request.prompt, shown, params)
                 except RequestRefused as error:
                     raise RequestRefused(error.status, f"{error} to item {request.sample_id}") from None
-                ids = vllm_protocol.completion_ids(reply, self._student.stop_ids, self._slots)
+                ids = vllm_protocol.completion_ids(
+                    reply,
+                    self._student.stop_ids,
+                    self._slots,
+                    vocabulary=self._vocabulary,
+                    most=job.sampling.max_new_tokens,
+                )
                 log_p = vllm_protocol.completion_log_probs(reply, ids) if job.log_probs else ()
                 rollouts[i] = as_rollout(self._student, request, ids, log_p)
                 progress.finished(rollouts[i])

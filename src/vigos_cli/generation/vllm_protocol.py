@@ -16,6 +16,7 @@ If the server refuses a request, its message is part of the error that ends the 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -28,8 +29,8 @@ from vigos_cli.types import Prompt
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.server import CutShort, NoModel, NoReply, NoServer, RequestRefused, Server, Unreachable
 
-LARGEST = 1 << 30  # bytes of a reply, which contains the features of images
 RENDER, GENERATE = "/chat/completions/render", "/inference/v1/generate"
+LARGEST = {RENDER: 1 << 30, GENERATE: 1 << 26}  # bytes of a reply; that of RENDER has the features of images
 LOAD, UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
 ADAPTER = "vigos-"  # how the names of our adapters on the server begin
 SCALE_OUT = "`vllm serve --enable-scale-out`"
@@ -136,12 +137,25 @@ async def generate(
     return reply
 
 
-def completion_ids(reply: dict[str, Any], stop_ids: frozenset[int], slots: frozenset[int]) -> tuple[int, ...]:
-    """The sampled ids, up to the end of the turn. Raises UserError for an image slot."""
-    choice = reply["choices"][0]
-    ids = choice.get("token_ids")
-    if ids is None:
+def completion_ids(
+    reply: dict[str, Any], stop_ids: frozenset[int], slots: frozenset[int], *, vocabulary: int, most: int
+) -> tuple[int, ...]:
+    """The sampled ids, up to the end of the turn.
+
+    Raises UserError for an image slot, an id outside the vocabulary, or more tokens than were asked for.
+    """
+    ids = (reply.get("choices") or [{}])[0].get("token_ids")
+    if not isinstance(ids, list):
         raise UserError(f"rollout: {GENERATE} returns no token ids: is the server vLLM?")
+    if others := [i for i in ids if type(i) is not int or not 0 <= i < vocabulary]:
+        raise UserError(
+            f"rollout: the server sampled the token {others[0]!r:.20}, but model.path has the ids 0 to "
+            f"{vocabulary - 1}: does the server have the same model?"
+        )
+    if len(ids) > most:
+        raise UserError(
+            f"rollout: the server sampled {len(ids)} tokens, although at most {most} were asked for"
+        )
     turn = until_stop(ids, stop_ids)
     if not slots.isdisjoint(turn):
         raise UserError("rollout: the server sampled an image slot: it ignores logit_bias")
@@ -151,7 +165,7 @@ def completion_ids(reply: dict[str, Any], stop_ids: frozenset[int], slots: froze
 def completion_log_probs(reply: dict[str, Any], ids: Sequence[int]) -> list[float]:
     """The server's log-probabilities of the sampled ids, before temperature and cuts; [] if it sends none.
 
-    Raises UserError if they belong to other tokens.
+    Raises UserError if they belong to other tokens or are no finite numbers.
     """
     entries = (reply["choices"][0].get("logprobs") or {}).get("content") or ()
     if not entries:
@@ -162,6 +176,11 @@ def completion_log_probs(reply: dict[str, Any], ids: Sequence[int]) -> list[floa
         found = [float(entry["logprob"]) for entry in entries[: len(ids)]]
     except (LookupError, TypeError, ValueError):
         return []
+    if not all(map(math.isfinite, found)):
+        raise UserError(
+            "rollout: the server's log-probabilities are no finite numbers (such as NaN): its model computes "
+            "none; give it another precision (vllm serve --dtype)"
+        )
     return found if len(found) == len(ids) else []
 
 
@@ -205,7 +224,7 @@ async def unload_lora(server: Server, name: str) -> None:
 
 async def _ask(server: Server, path: str, body: dict[str, Any]) -> dict[str, Any]:
     try:
-        return await server.ask(path, body, read=_whole, largest=LARGEST)
+        return await server.ask(path, body, read=_whole, largest=LARGEST[path])
     except NoModel as error:
         if not error.model.startswith(ADAPTER):
             raise
@@ -228,7 +247,13 @@ async def _ask(server: Server, path: str, body: dict[str, Any]) -> dict[str, Any
 def _whole(content: bytes) -> dict[str, Any]:
     """Parse a reply whose completions are finished. Raises CutShort for any other."""
     reply = as_object(content)
-    for choice in reply.get("choices", ()):
+    choices = reply.get("choices") or []
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise CutShort("sent a malformed reply")
+    for name, kind in (("usage", dict), ("prompt_token_ids", list), ("prompt_logprobs", list)):
+        if not isinstance(reply.get(name), kind | None):
+            raise CutShort("sent a malformed reply")
+    for choice in choices:
         if choice.get("finish_reason") not in ("stop", "length"):
             raise CutShort("aborted a completion")
     return reply

@@ -10,17 +10,14 @@ trainer.micro_batch=16 ...
 
 from __future__ import annotations
 
-import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vigos_cli.config.schema import AblateRun, DistillRun, EvalRun, RolloutRun, RunConfig
 from vigos_cli.method.loss_chunk import FEWEST
 from vigos_cli.utils.errors import UserError
+from vigos_cli.utils.machine_errors import is_out_of_memory
 
-# PyTorch's allocators, the GPU libraries and bitsandbytes raise RuntimeError with different messages.
-MESSAGE = re.compile(r"out of memory|(?:can't|cannot) allocate memory|bad_alloc|ALLOC_FAILED", re.I)
 SCORED_AT_ONCE = 8  # rows that `vigos rollout` scores at once; fewer if rollout.batch is smaller
 PHASES = {
     "load": "while the model was loaded",
@@ -38,15 +35,6 @@ class OutOfMemory(UserError):
     def __init__(self, phase: str):
         super().__init__(f"out of memory {PHASES[phase]}")
         self.phase = phase
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on the GPU or on the CPU."""
-    if isinstance(error, MemoryError):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and bool(MESSAGE.search(str(error)))
 
 
 @contextmanager

@@ -33,6 +33,8 @@ def fetch(load: Any, config: ModelConfig, **options: Any) -> Any:
         raise UserError(
             "model.path is empty: name a hub id or a folder, as in model.path=Qwen/Qwen2-VL-2B-Instruct"
         )
+    if Path(path).is_dir():
+        _check_readable(Path(path))
     # Checked first, because the hub's client retries for minutes if there is no network.
     options["local_files_only"] = Path(path).is_dir() or not hub_reachable()
     try:
@@ -46,6 +48,16 @@ def fetch(load: Any, config: ModelConfig, **options: Any) -> Any:
             f"the weights of {path} are not in the local cache and could not be fetched: "
             f"run `hf download {path}` while connected to a network, or set model.path= to a folder"
         ) from error
+
+
+def _check_readable(folder: Path) -> None:
+    """Raise UserError if the folder or a file in it cannot be read; transformers would say something else."""
+    try:
+        closed = [file for file in folder.iterdir() if file.is_file() and not os.access(file, os.R_OK)]
+    except OSError as error:
+        raise UserError(f"model.path={folder} cannot be read: {error.strerror}") from error
+    if closed:
+        raise UserError(f"model.path={folder}: this user has no permission to read {closed[0].name}")
 
 
 @cache

@@ -67,8 +67,12 @@ def _delete(place: Path) -> None:
 
 
 def saved_steps(folder: Path) -> list[Path]:
-    """The folders of all complete checkpoints, oldest first."""
-    places = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
+    """The folders of all complete checkpoints, oldest first; raises an OSError if `folder` cannot be read.
+
+    (Path.glob would find nothing in such a folder, and the run would begin again and drop its metrics.)
+    """
+    names = os.listdir(folder) if folder.exists() else []
+    places = [folder / name for name in names if re.fullmatch(r"step-\d+", name)]
     return sorted(places, key=lambda p: int(p.name.removeprefix("step-")))
 
 

@@ -12,7 +12,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from vigos_cli.types import Response, Sample
 from vigos_cli.utils.errors import UserError, one_line
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 
+FINISH = 300.0  # seconds that wandb may upload at the end of a run; `wandb sync` uploads the rest
 SHOWN = 32  # items in a table of completions
 RUN_ID = "wandb-run.json"
 STEP = "step"  # wandb: the metric of the optimizer step, which is the x axis of all others
@@ -52,7 +54,10 @@ class Tracker:
         self.lines = [line for line in read_lines(self.path) if line["step"] <= from_step]
         write_lines(self.path, self.lines)
         self._file = self.path.open("a")
-        self._store = open_store(config, out, run_config)
+        self._name = config.name
+        self._store: Store = NoStore()
+        with self._store_may_fail():
+            self._store = open_store(config, out, run_config)
 
     def __enter__(self) -> Tracker:
         return self
@@ -65,12 +70,12 @@ class Tracker:
         self.lines.append(dict(line))
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        if self._store:
+        with self._store_may_fail() as store:
             numbers = {k: v for k, v in line.items() if isinstance(v, int | float) and k != "step"}
             for name, value in line.get("eval", {}).items():
                 if isinstance(value, int | float):
                     numbers[f"eval/{name}"] = value
-            self._store.log(line["step"], numbers)
+            store.log(line["step"], numbers)
 
     def evaluation(
         self,
@@ -81,23 +86,51 @@ class Tracker:
         responses: Sequence[Response],
     ) -> None:
         """Record the figures of an evaluation, and some of its greedy answers with their pictures."""
-        if self._store:
+        with self._store_may_fail() as store:
             numbers = {f"{name}/{k}": v for k, v in report.items() if isinstance(v, int | float)}
-            self._store.log(step, numbers)
+            store.log(step, numbers)
             greedy = {response.sample_id: response for response in responses if response.draw == 0}
             rows = [(sample, greedy[sample.id]) for sample in samples[:SHOWN] if sample.id in greedy]
-            self._store.completions(name, step, rows)
+            store.completions(name, step, rows)
 
     def close(self, failed: bool = False) -> None:
         """Flush everything; a second call does nothing."""
         self._file.close()
-        store, self._store = self._store, None
-        if store:
+        with self._store_may_fail() as store:
             store.close(failed)
+        self._store = NoStore()
+
+    @contextmanager
+    def _store_may_fail(self) -> Iterator[Store]:
+        """The store; if it fails, one line says so and the run goes on without it."""
+        try:
+            yield self._store
+        except UserError:  # a package that is missing
+            raise
+        except Exception as error:  # those of the packages have no common base
+            self._store = NoStore()
+            print(
+                f"vigos: tracking={self._name} failed ({one_line(error, 100)}): the run goes on without it, "
+                "and metrics.jsonl has all metrics",
+                file=sys.stderr,
+            )
 
 
-def open_store(config: TrackingConfig, out: Path, run_config: Mapping[str, Any]) -> Store | None:
-    """Open the store that the config names; None for `jsonl`.
+class NoStore:
+    """Metrics go to metrics.jsonl only."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record nothing."""
+
+    def completions(self, name: str, step: int, rows: Sequence[tuple[Sample, Response]]) -> None:
+        """Record nothing."""
+
+    def close(self, failed: bool) -> None:
+        """Nothing is open."""
+
+
+def open_store(config: TrackingConfig, out: Path, run_config: Mapping[str, Any]) -> Store:
+    """Open the store that the config names; none for `jsonl`.
 
     Raises UserError if its package is not installed.
     """
@@ -110,7 +143,7 @@ def open_store(config: TrackingConfig, out: Path, run_config: Mapping[str, Any])
     except ImportError as error:
         hint = f"pip install {config.name}"
         raise UserError(f"tracking={config.name}: the package is not installed: {hint}") from error
-    return None
+    return NoStore()
 
 
 def run_id(out: Path) -> str:
@@ -133,7 +166,6 @@ class Wandb:
 
     def __init__(self, config: TrackingConfig, out: Path, run_config: Mapping[str, Any]):
         import wandb
-        from wandb.errors import CommError, UsageError
 
         def start(mode: Any) -> Any:
             return wandb.init(
@@ -143,14 +175,16 @@ class Wandb:
                 config=dict(run_config),
                 id=run_id(out),
                 resume="allow",
+                settings=wandb.Settings(finish_timeout=FINISH),
             )
 
         self._wandb: Any = wandb
         try:
             self._run = start(config.mode)
-        except (UsageError, CommError) as error:
+        except (wandb.Error, OSError, ValueError) as error:  # no key, or no answer, or one that is no JSON
             reason = one_line(error, 100)
             print(f"vigos: wandb runs offline ({reason}); upload later with: wandb sync", file=sys.stderr)
+            wandb.teardown()  # its service still has the run that did not start, and would refuse the same id
             self._run = start("offline")
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)

@@ -63,10 +63,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU; raises a UserError if the file is damaged."""
+    """The tensors of a safetensors file, on the CPU; UserError if it is damaged or cannot be read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    try:
+        file.open("rb").close()  # safetensors says of every file that cannot be opened that there is none
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
     try:
         return load_file(file)
     except (SafetensorError, OSError) as error:

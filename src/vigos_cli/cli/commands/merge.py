@@ -5,6 +5,7 @@ from __future__ import annotations
 from vigos_cli.config.schema import MergeRun
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.heavy_imports import heavy_imports
+from vigos_cli.utils.machine_errors import is_out_of_memory
 from vigos_cli.utils.quiet import quieten
 
 
@@ -13,7 +14,6 @@ def run(config: MergeRun) -> None:
     with heavy_imports():
         quieten()
         from vigos_cli.models.merge import merge
-        from vigos_cli.models.out_of_memory import is_out_of_memory
 
     try:
         report = merge(config)

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from campaign import malformed_files, malformed_items, malformed_rows, malformed_runs
+from campaign import (
+    hostile_terminal,
+    hostile_texts,
+    machine_faults,
+    malformed_files,
+    malformed_items,
+    malformed_rows,
+    malformed_runs,
+    memory_of_evaluations,
+    opened_pages,
+)
 from campaign.trial import Trial
 
-MODULES = (malformed_rows, malformed_items, malformed_files, malformed_runs)
+MODULES = (
+    machine_faults,
+    malformed_rows,
+    malformed_items,
+    malformed_files,
+    malformed_runs,
+    hostile_texts,
+    hostile_terminal,
+    opened_pages,
+    memory_of_evaluations,
+)
 
 
 def trials(seed: int) -> list[Trial]:

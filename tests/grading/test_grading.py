@@ -7,13 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vigos_cli.grading import extract, grade
+from vigos_cli.grading import extract, grade, worker
 from vigos_cli.grading.extract import framed
+from vigos_cli.grading.normal import plain, words
+from vigos_cli.grading.number import quantity
 from vigos_cli.grading.symbolic import latex
 from vigos_cli.grading.worker import LONGEST, Answer, Pool
 
@@ -545,3 +549,44 @@ def test_a_plain_pair_takes_well_under_a_millisecond() -> None:
     for i in range(1000):
         grade(f"{i} cm", f"{i * 10} mm")
     assert (time.process_time() - start) / 1000 < 1e-3
+
+
+def test_long_answers_are_not_kept_in_memory():
+    """The caches of the graders hold what is read of a text, and not the text itself."""
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            text = f"{number} " + "x" * 1_000_000
+            assert plain(text) and words(text) and quantity(text) is None
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 5_000_000
+
+
+@pytest.mark.parametrize(
+    "response", ["The answer is 42? No, 17.", "The answer is > 42", "Answer: > 42", "The answer is >= 42"]
+)
+def test_an_answer_that_is_denied_or_an_inequality_is_not_the_number(response):
+    assert grade("42", response).verdict != "right"
+    assert grade("42", response, choices=("17", "42", "8")).verdict != "right"
+
+
+@pytest.mark.parametrize("response", ["Answer:\n> 42", "> **Answer:** 42", "The answer is 42>"])
+def test_a_quotation_mark_of_markdown_is_not_part_of_the_answer(response):
+    assert grade("42", response).verdict == "right"
+
+
+def test_a_process_is_renewed_after_many_pairs(monkeypatch):
+    """Math-verify's process grows with each pair, and one without memory would decide less."""
+    answers = ["sh", "-c", 'while read x; do echo "{\\"equal\\": true, \\"left\\": 0.5}"; done']
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+    monkeypatch.setattr(worker, "_start", lambda: subprocess.Popen(answers, **pipes))
+    monkeypatch.setattr(worker, "PAIRS", 2)
+    one, ids = worker.Worker(), []
+    for _ in range(5):
+        assert one.equal("1", "1", 0.5).equal
+        assert one.process
+        ids.append(one.process.pid)
+    one.close()
+    assert [ids.index(id) for id in ids] == [0, 0, 2, 2, 4]

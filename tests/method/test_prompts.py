@@ -23,7 +23,7 @@ from transformers import AutoProcessor
 from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.config.schema import PromptConfig, RoutingConfig, StudentContext, TeacherContext
 from vigos_cli.method.decode import Decoder
-from vigos_cli.method.instructions import fill_template, instruction, load_prompts
+from vigos_cli.method.instructions import fill_and_cut, fill_template, instruction, load_prompts
 from vigos_cli.method.plain_text import PlainText
 from vigos_cli.method.prompts import EncodedImages, Prompter
 from vigos_cli.method.reference_text import reference_text
@@ -133,6 +133,11 @@ def check_structure(name: str, question: str, reference: str) -> None:
 @given(question=hostile, reference=hostile)
 def test_data_does_not_change_the_structure_of_a_prompt(name: str, question: str, reference: str):
     check_structure(name, question, reference)
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark():
+    parts = fill_and_cut("{question} {reference}", "a\ud83d b\udc00", "\ud800", ())
+    assert parts == [[("", False), ("a? b?", True), (" ", False), ("?", True), ("", False)]]
 
 
 def test_only_instructions_produce_added_tokens():

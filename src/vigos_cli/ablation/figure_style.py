@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigos_cli.ablation.arms import Arm
+from vigos_cli.utils.control_characters import visible
 from vigos_cli.utils.files import drafted
 from vigos_cli.utils.stats import IntervalEstimate
 
@@ -65,6 +66,7 @@ def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> t
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    pyplot.rcParams["text.parse_math"] = False  # a `$` in the label of an arm is no formula
     pyplot.rcParams["svg.fonttype"] = "none"  # text is stored as text: the file is small and can be searched
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(11, height), layout="constrained", squeeze=False, sharey=sharey
@@ -72,6 +74,12 @@ def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> t
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, list(axes.flat)
+
+
+def legend_label(arm: Arm) -> str:
+    """An arm's label in a figure. Matplotlib leaves one that begins with `_` out of the legend."""
+    shown = visible(arm.label)
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def error_bars(*estimates: IntervalEstimate) -> list[list[float]]:
@@ -87,7 +95,7 @@ def draw_line(axis: Axes, points: Mapping[int, float], arm: Arm, looks: Mapping[
     axis.plot(
         list(points),
         list(points.values()),
-        label=arm.label,
+        label=legend_label(arm),
         color=look.colour,
         linestyle=look.dash,
         linewidth=1.4,

@@ -20,6 +20,7 @@ from vigos_cli.ablation.figure_style import (
     arm_styles,
     draw_line,
     error_bars,
+    legend_label,
     panels,
     save_plot,
     shared_legend,
@@ -74,7 +75,7 @@ def score_against_prior(rows: Sequence[ArmRow], looks: Mapping[str, ArmStyle]) -
                 linestyle="none",
                 linewidth=1,
                 capsize=2.5,
-                label=row.arm.label,
+                label=legend_label(row.arm),
             )
         axis.set(
             title=f"{kind} answers",
@@ -118,7 +119,7 @@ def all_measures(rows: Sequence[ArmRow], looks: Mapping[str, ArmStyle]) -> tuple
         axis.grid(axis="x", linewidth=0.5, color="#dddddd")
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
-    axes[0].set_yticks(range(len(rows)), [row.arm.label for row in rows])
+    axes[0].set_yticks(range(len(rows)), [legend_label(row.arm) for row in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     text = "Means over seeds with 95 % intervals. Filled markers: greedy; hollow markers: sampled at T = 1."
     return figure, "All measures", text
@@ -194,7 +195,7 @@ def palr_by_segment(measured: Sequence[PalrRow], looks: Mapping[str, ArmStyle]) 
                 linestyle="none",
                 linewidth=1.2,
                 capsize=2.5,
-                label=one.arm.label,
+                label=legend_label(one.arm),
             )
         for place in range(1, len(SHOWN_GROUPS)):
             axis.axvline(place - 0.5, linewidth=0.5, color="#dddddd")

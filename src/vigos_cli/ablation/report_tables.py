@@ -24,7 +24,8 @@ from vigos_cli.ablation.report_text import (
     palr_text,
     run_seconds,
 )
-from vigos_cli.reporting.markdown import markdown_table
+from vigos_cli.reporting.csv_rows import csv_row
+from vigos_cli.reporting.markdown import as_code, literal, markdown_table
 from vigos_cli.reporting.terminal_tables import print_wide
 
 
@@ -33,12 +34,16 @@ def report_markdown(context: Mapping[str, Any]) -> str:
     rows: list[ArmRow] = context["rows"]
     base: Arm = context["base"]
     cells = context["results"].cells
-    lines = [f"# {context['title']}", "", f"{context['done']} of {len(cells)} cells are done."]
-    lines += [f"Differences are from `{base.label}`.", ""]
-    lines += [f"- {line}" for line in context["main_results"]] + [""]
+    lines = [f"# {literal(context['title'])}", "", f"{context['done']} of {len(cells)} cells are done."]
+    lines += [f"Differences are from {as_code(base.label)}.", ""]
+    lines += [f"- {literal(line)}" for line in context["main_results"]] + [""]
     if context["warnings"]:
-        lines += [f"- note: {line}" for line in context["warnings"]] + [""]
-    lines += ["## Varied", ""] + [f"- `{key}`: {values}" for key, values in context["varied"].items()] + [""]
+        lines += [f"- note: {literal(line)}" for line in context["warnings"]] + [""]
+    lines += (
+        ["## Varied", ""]
+        + [f"- {as_code(key)}: {literal(values)}" for key, values in context["varied"].items()]
+        + [""]
+    )
     for kind in answer_kinds(rows):
         lines += [f"## {ANSWER_NAMES[kind]}", "", *_answer_table(rows, base, kind)]
     lines += [f"{measure_name(m)}: {measure_meaning(m)}." for m in context["shown"]]
@@ -48,12 +53,16 @@ def report_markdown(context: Mapping[str, Any]) -> str:
         lines += [f"## {plot.title}", "", f"![{plot.title}](plots/{plot.name}.png)", "", plot.text, ""]
     if context["palr"]:
         lines += palr_table(context["palr"].rows)
-        lines += [f"- {note}" for note in context["palr"].notes] + [""]
+        lines += [f"- {literal(note)}" for note in context["palr"].notes] + [""]
     if failed := [cell for cell in cells if cell.state == "failed"]:
         lines += ["## Failed", ""]
-        lines += [f"- `{cell.name}`: {cell.error.strip().splitlines()[-1]}" for cell in failed] + [""]
+        lines += [f"- {as_code(cell.name)}: {literal(_last_line(cell.error))}" for cell in failed] + [""]
     lines += ["## What this report does not show", "", *(f"- {line}" for line in context["limitations"])]
     return "\n".join(lines) + "\n"
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def _answer_table(rows: Sequence[ArmRow], base: Arm, kind: str) -> list[str]:
@@ -104,7 +113,7 @@ def write_cells(path: Path, results: SweepResults) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         heads = ["cell", "arm", "seed", "state", *keys, "steps", "seconds", "valid_rate", "fallback_rate"]
-        writer.writerow([*heads, *(f"{kind}_{measure}" for kind, measure in columns)])
+        writer.writerow(csv_row([*heads, *(f"{kind}_{measure}" for kind, measure in columns)]))
         for cell in results.cells:
             arm, run = runs.get(cell.folder, (None, None))
             line: list[Any] = [cell.folder, cell.arm, cell.seed, cell.state]
@@ -114,7 +123,7 @@ def write_cells(path: Path, results: SweepResults) -> None:
                 line += [summary["steps"], round(run_seconds(summary), 1)]
                 line += [summary.get("valid_rate"), summary.get("fallback_rate")]
                 line += [_share(run.kinds[kind].get(measure, {})) for kind, measure in columns]
-            writer.writerow(line)
+            writer.writerow(csv_row(line))
 
 
 def _share(items: Mapping[str, tuple[Any, list[float]]]) -> float | str:
@@ -137,7 +146,7 @@ def write_arms(path: Path, rows: Sequence[ArmRow]) -> None:
                     line += [e.mean, e.low, e.high, e.n]
                     if d := row.differences[kind].get(measure):
                         line += [d.mean, d.low, d.high, d.p, d.p_holm, verdict_on(d)]
-                    writer.writerow(line)
+                    writer.writerow(csv_row(line))
 
 
 def write_palr(path: Path, rows: Sequence[PalrRow]) -> None:
@@ -151,7 +160,7 @@ def write_palr(path: Path, rows: Sequence[PalrRow]) -> None:
                     if e is not None:
                         line = [row.arm.label, row.rollouts, row.runs, measure, tokens]
                         pull = row.pull[tokens] if measure == "palr" else ""
-                        writer.writerow([*line, e.mean, e.low, e.high, e.n, pull])
+                        writer.writerow(csv_row([*line, e.mean, e.low, e.high, e.n, pull]))
 
 
 def print_arms(sweep: Path, rows: Sequence[ArmRow], base: Arm) -> None:

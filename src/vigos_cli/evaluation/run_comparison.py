@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from vigos_cli.grading.text_equality import same_text
+from vigos_cli.reporting.csv_rows import in_cell
 from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import read_lines
@@ -190,13 +191,13 @@ def write_comparison(differences: Sequence[Difference], out: Path) -> str:
     """Write compare.csv, compare.md and compare.json, and return the text of compare.md."""
     out.mkdir(parents=True, exist_ok=True)
     rows = [difference_row(difference) for difference in differences]
-    with (out / "compare.csv").open("w", newline="") as file:
+    with (out / "compare.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
-        table.writerows(rows)
+        table.writerows({name: in_cell(value) for name, value in row.items()} for row in rows)
     (out / "compare.json").write_text(json.dumps(rows, indent=1) + "\n")
     text = comparison_markdown(differences)
-    (out / "compare.md").write_text(text)
+    (out / "compare.md").write_text(text, encoding="utf-8")
     return text
 
 

@@ -83,7 +83,9 @@ HEAD = re.compile(  # `Final answer:`, a heading `Answer`, `the answer to the qu
 )
 STOP = re.compile(r"[.!?](?=[*_\"')\]]*(?:\s|$))|[。।؟۔\n]|，(?=[^\W\d_a-zA-Z])")
 UNPAIRED = re.compile(r"\$+(?!\s?-?[\d.])[^$]*$|[^$]*\$$")
-SURROUNDED = re.compile(r"^(?:[\s:：>}]|\*\*(?=[\s:：])|[*_](?=\s))*")  # belongs to the words in front
+SURROUNDED = re.compile(  # belongs to the words in front; `> 42` in a line is an inequality
+    r"^(?:[\s:：}]|(?<=\n)>|>(?!=?\s*[-+−$\\]*[\d.])|\*\*(?=[\s:：])|[*_](?=\s))*"
+)
 NOT_BUT = re.compile(r"^not [^.]{1,60}? but (?:rather )?", re.IGNORECASE)  # `not (D) but (B)`
 BULLET = re.compile(r"^[-*•]\s+(?=[*(])")
 ALTERNATIVE = re.compile(r"[\s$,*]*\b(?:or|and|或|oder|ou|o)\b[\s$*]*$", re.IGNORECASE)  # between two boxes
@@ -216,7 +218,7 @@ def _statement(text: str, match: re.Match[str]) -> Statement | None:
 
 def _clean(said: str) -> str:
     r"""A statement without what belongs to its surroundings: `C} \]`, `$B`, a verb at the end."""
-    said = FINAL_VERB.sub("", said.strip(" \t\r\n>»」』】#"))
+    said = FINAL_VERB.sub("", said.strip(" \t\r\n»」』】#").rstrip(" \t\r\n>»」』】#"))
     said = BULLET.sub("", NOT_BUT.sub("", said))
     for opening, closing in (("{", "}"), ("\\[", "\\]"), ("\\(", "\\)")):
         while said.endswith(closing) and said.count(opening) < said.count(closing):

@@ -67,13 +67,17 @@ _STARTS = " \t\r\n,;:'\""  # without the full stop: `.5` is a number
 _ENDS = " \t\r\n.。!,;:'\""
 
 
-@lru_cache(maxsize=4096)
 def plain(text: str) -> str:
     r"""The text without markup: NFKC, LaTeX's plain signs, no emphasis, single blanks. Never raises.
 
     The braces of a set, `\{` and `\}`, become `⦃` and `⦄`. Braces that group stay.
     """
-    text = _MATRIX.sub(lambda m: _rows(m[2]), text[:LONGEST])
+    return _plain(text[:LONGEST])
+
+
+@lru_cache(maxsize=1024)  # its texts are short: a full cache needs a few megabytes
+def _plain(text: str) -> str:
+    text = _MATRIX.sub(lambda m: _rows(m[2]), text)
     if not text.isascii():
         text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
     text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m[0]), text)
@@ -112,12 +116,16 @@ def _rows(body: str) -> str:
     return "[" + ", ".join(f"[{', '.join(row)}]" for row in rows) + "]"
 
 
-@lru_cache(maxsize=4096)
 def words(text: str) -> str:
     """A text answer as it is compared: in lower case, without lead-in ("it is"), article or end punctuation.
 
     `10 to 15` becomes `10-15`, and `CO_2` becomes `co2`. Infinity, angle and triangle become signs.
     """
+    return _words(text[:LONGEST])
+
+
+@lru_cache(maxsize=1024)
+def _words(text: str) -> str:
     text = plain(text).casefold().rstrip(_ENDS).lstrip(_STARTS)
     text = _FIGURE.sub(lambda m: "△" if m[1] or m[2] else "∠", text)
     text = _INFINITY.sub("∞", _RANGE.sub("-", _SUBSCRIPT.sub(lambda m: m[1] or m[2], text)))

@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from vigos_cli.grading.expression import NotClosed, TooLarge, Value, equal, power, prefix, rational, times
-from vigos_cli.grading.normal import plain, words
+from vigos_cli.grading.normal import LONGEST, plain, words
 from vigos_cli.grading.units import NAMES, Unit, bare, unit
 
 SMALL = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -53,9 +53,13 @@ class Quantity:
     name: str = ""
 
 
-@lru_cache(maxsize=4096)
 def quantity(text: str) -> Quantity | None:
     """The quantity that a whole text stands for; None if it is anything else. Never raises."""
+    return _quantity(text[:LONGEST])
+
+
+@lru_cache(maxsize=1024)
+def _quantity(text: str) -> Quantity | None:
     text = plain(text).lstrip(" ;!\"'").rstrip(" .;\"'")
     name = ""
     if COMPARES.search(text) or TWICE.search(text):

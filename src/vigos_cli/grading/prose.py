@@ -90,6 +90,9 @@ RETRACTED = any_of(
 )
 
 
+DOUBTED_AFTER = re.compile(r"^\s*\?[\W_]*no\b", re.IGNORECASE)  # `The answer is 42? No, 17`
+
+
 def sentences(text: str) -> list[str]:
     """The sentences that say something, without the questions and courtesies at the end."""
     found = [part.strip() for part in SENTENCE.split(text[-LONGEST:].strip()) if any(map(str.isalnum, part))]
@@ -145,7 +148,7 @@ def declines(text: str) -> str | None:
 def withdrawn(after: str) -> str | None:
     """Why what follows a stated answer takes it back; None if it does not."""
     after = after.replace("’", "'")
-    if RETRACTED.search(after):
+    if RETRACTED.search(after) or DOUBTED_AFTER.search(after):
         return "the response takes its answer back"
     return "the response says that it cannot be answered" if DECLINED.search(after) else _no_fit(after)
 

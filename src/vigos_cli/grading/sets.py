@@ -47,7 +47,7 @@ class Group:
     ordered: bool = True
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def group(text: str) -> tuple[Group, ...]:
     """The ways to read a text as parts, none for a text of one part. Never raises.
 

@@ -28,6 +28,7 @@ SECONDS = 0.9  # processor time of a pair; a busy machine does not change a verd
 LONGEST = 300  # number of characters of an expression
 DEEPEST = 25  # number of brackets inside one another
 PROCESSES = 2
+PAIRS = 2_000  # of a process, which math-verify makes larger with each pair; then a new one is started
 NO_VERDICT: dict[int | None, str] = {  # by the process's exit code, which is minus the signal that ended it
     -signal.SIGPROF: "comparing them took longer than the processor time allowed",
     -signal.SIGALRM: "math-verify's process did not answer in time",
@@ -52,12 +53,14 @@ class Worker:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
+        self.asked = 0  # pairs that this process was given
 
     def equal(self, gold: str, answer: str, seconds: float) -> Answer:
         """Ask the process, and start it if necessary. It ends itself if it takes too long."""
         question = json.dumps({"pair": [gold, answer], "seconds": seconds}).encode() + b"\n"
-        if self.process and self.process.poll() is not None:
+        if self.process and (self.asked >= PAIRS or self.process.poll() is not None):
             self.close()
+        self.asked += 1
         try:
             process = self.process = self.process or _start()
             assert process.stdin and process.stdout
@@ -77,7 +80,7 @@ class Worker:
 
     def close(self) -> int | None:
         """End the process and wait for it. Returns its exit code; None without a process."""
-        process, self.process = self.process, None
+        process, self.process, self.asked = self.process, None, 0
         if process is None:
             return None
         process.kill()

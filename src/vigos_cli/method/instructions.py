@@ -145,7 +145,9 @@ def fill_and_cut(
     """Like `fill_template`, cut at the question's marks at `places`, which are left out.
 
     The result is one list of parts if the instruction does not hold the question, or if there are no places.
+    Half of a surrogate pair, which no tokenizer and no server accepts, becomes a question mark.
     """
+    question, reference = (text.encode("utf-8", "replace").decode() for text in (question, reference))
     cut = split_at_marks(question, places)
     messages: list[list[tuple[str, bool]]] = [[]]
     for i, part in enumerate(SLOT.split(instruction.strip())):  # text, name, text, name, ..., text

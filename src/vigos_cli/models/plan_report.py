@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from vigos_cli.config.schema import CARDS, WITHOUT_BFLOAT16, DistillRun
@@ -18,6 +17,7 @@ from vigos_cli.models.server_memory import (
     share_for_server,
     trainer_beside_server,
 )
+from vigos_cli.utils.console import Terminal
 
 SHORT_PROMPT = 4096  # tokens; the server must hold the keys and values of the longest prompt
 
@@ -33,7 +33,7 @@ def print_plan(config: DistillRun) -> bool:
         table.add_row(name, f"{value / GIB:.1f}", end_section=name.endswith("peak"))
     fits = _fits(config, shape, room)
     print(f"{config.model.path} on {config.card} ({room} GiB), estimated")
-    Console().print(table)
+    Terminal().print(table)
     for line in (shape.note, _about_pictures(config, shape), _about_dtype(config)):
         if line:
             print(line)

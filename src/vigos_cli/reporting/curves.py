@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.reporting.measures import Spread, held_out
+from vigos_cli.utils.control_characters import visible
 from vigos_cli.utils.files import drafted
 
 SHARE = "share"  # a unit: the axis goes from 0 to 1
@@ -67,7 +68,7 @@ def draw_curves(
     taught = {key: key.removeprefix("loss/") for line in lines for key in line if key.startswith("loss/")}
     for axis, (name, (unit, metrics)) in zip(axes.flat[1:], PANELS.items(), strict=True):
         _draw_metrics(axis, lines, name, unit, metrics or dict(sorted(taught.items())))
-    figure.suptitle(title)
+    figure.suptitle(visible(title), parse_math=False)
     with drafted(path) as draft:
         figure.savefig(draft, dpi=110, format=path.suffix[1:])
 

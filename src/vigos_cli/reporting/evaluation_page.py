@@ -11,7 +11,6 @@ each long one is left out.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +21,7 @@ from vigos_cli.reporting.html import page_environment
 from vigos_cli.reporting.measures import DRAW_FIGURES, LABELS, format_figure, format_measure
 from vigos_cli.reporting.rollouts_page import TEXT_LIMIT, Text, clip
 from vigos_cli.types import Kind
+from vigos_cli.utils.control_characters import visible
 from vigos_cli.utils.files import drafted
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 TEXTS = 8_000_000  # characters of JSON for the responses and questions of a page
 FIELD_LIMIT = 500  # characters of any other text
 BARS = 40  # groups in one chart
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories whose characters are shown by their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +217,6 @@ def clip_pieces(pieces: Sequence[tuple[str, Kind]], limit: int) -> list[tuple[Te
             shown.append((head or tail, kind))
         start += len(text)
     return shown
-
-
-def visible(text: str) -> str:
-    """The text with invisible characters, and those that change the direction, replaced by their number."""
-    return "".join(f"U+{ord(c):04X}" if unicodedata.category(c) in UNSEEN else c for c in text)
 
 
 @cache

@@ -1,22 +1,44 @@
-"""Write a Markdown table.
+r"""Write Markdown: tables, and texts of others in a form that stays text.
 
 >>> print(markdown_table(("arm", "n"), [("vigos", 3)]))
 | arm | n |
 |---|---|
 | vigos | 3 |
+>>> print(literal("<b> *x* | y"))
+\<b> \*x\* \| y
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+from vigos_cli.utils.control_characters import visible
+
+MARKS = re.compile(
+    r"^[#>]|[\\`*|<~$]|\](?=[(:])|\[(?=\^)|&(?=[#a-zA-Z])"
+)  # what makes markup; `_` in a word does not
+FENCE = re.compile("`+")
 
 
 def markdown_table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """The table as text without a final newline. `|` is escaped, and a line break becomes a space."""
+    """The table as text without a final newline. Each cell is text, whatever it contains."""
     heads = list(header)
     return "\n".join([_line(heads), "|---" * len(heads) + "|", *map(_line, rows)])
 
 
 def _line(cells: Iterable[object]) -> str:
-    texts = (" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(texts)} |"
+    return f"| {' | '.join(literal(str(cell)) for cell in cells)} |"
+
+
+def literal(text: str) -> str:
+    """A text that Markdown shows as it is, on one line; invisible characters become their numbers."""
+    return MARKS.sub(r"\\\g<0>", visible(" ".join(text.splitlines())))
+
+
+def as_code(text: str) -> str:
+    """A text as code on one line, between more backticks than it contains."""
+    line = visible(" ".join(text.splitlines()))
+    fence = "`" * (max(map(len, FENCE.findall(line)), default=0) + 1)
+    space = " " if "`" in line else ""
+    return f"{fence}{space}{line}{space}{fence}"

@@ -16,6 +16,7 @@ from typing import Any
 from vigos_cli.config.routing_checks import used_teachers
 from vigos_cli.config.routing_group import RoutingConfig, TeacherContext
 from vigos_cli.config.supervision_terms import Rule, supervision_rules
+from vigos_cli.utils.control_characters import visible
 
 WIDTH, LEFT, ROW, GAP = 1060, 400, 44, 8
 PARTS = {  # of the student's turn: width, label, and what opens it
@@ -164,4 +165,4 @@ def _box(x: float, top: int, width: int, style: str, colour: str = "") -> str:
 
 def _text(x: float, y: float, text: str, style: str, *, middle: bool = False) -> str:
     anchor = ' text-anchor="middle"' if middle else ""
-    return f'<text x="{x:g}" y="{y:g}" class="{style}"{anchor}>{escape(text)}</text>'
+    return f'<text x="{x:g}" y="{y:g}" class="{style}"{anchor}>{escape(visible(text))}</text>'

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from vigos_cli.reporting.measures import (
@@ -17,6 +16,7 @@ from vigos_cli.reporting.measures import (
     format_share,
     readiness_rows,
 )
+from vigos_cli.utils.console import Terminal
 
 
 def print_priorworld_table(reports: Mapping[str, Mapping[str, Any]], title: str) -> None:
@@ -178,7 +178,7 @@ def print_readiness(report: Mapping[str, Any]) -> None:
 
 def print_wide(renderable: Any, least: int = 100) -> None:
     """Print on the terminal, at least `least` columns wide, so that no number is cut off."""
-    Console(width=max(Console().width, least)).print(renderable)
+    Terminal(width=max(Terminal().width, least)).print(renderable)
 
 
 def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:

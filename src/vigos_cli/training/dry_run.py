@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
-from rich.console import Console
 from rich.table import Table
 
 from vigos_cli.config.routing_group import WITHOUT_TEACHER, SupervisedRollouts
@@ -38,6 +37,7 @@ from vigos_cli.training.schedule import total_steps
 from vigos_cli.training.step import train_step
 from vigos_cli.types import Prompt, Sample
 from vigos_cli.utils import process_group
+from vigos_cli.utils.console import Terminal
 from vigos_cli.utils.errors import UserError
 from vigos_cli.utils.progress import duration
 
@@ -164,7 +164,7 @@ def _print(learner: Learner, config: DistillRun, tokens: int, teachers: Sequence
     print(f"one step, {tokens} + {config.rollout.max_new_tokens} tokens a row, every row of full length")
     print(f"micro-batches of {min(config.trainer.micro_batch, config.trainer.batch)} rows")
     print(f"teachers: {', '.join(teachers) or 'none'}")
-    Console().print(table)
+    Terminal().print(table)
     device = learner.student.device
     what = "of the device" if device.type == "cuda" else "resident"
     print(f"peak {max(max(peaks.values()) / GIB, peak_gib(device)):.2f} GiB {what}")

@@ -25,7 +25,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from vigos_cli.config.schema import DistillRun
@@ -34,6 +33,7 @@ from vigos_cli.training.learner import Learner
 from vigos_cli.training.phase_times import PREFIX, Event, phase_times
 from vigos_cli.training.profile_report import profile_report
 from vigos_cli.utils import process_group
+from vigos_cli.utils.console import Terminal
 from vigos_cli.utils.files import drafted
 
 WARM = 3  # the step of this process that is recorded
@@ -77,7 +77,7 @@ class StepProfile:
         _write_trace(self.found, out / TRACE)
         self.found = self.recorded = self.learner.peaks = None
         text = StringIO()
-        console = Console(file=text, width=110)
+        console = Terminal(file=text, width=110)
         seconds = time.perf_counter() - began
         for part in profile_report(self.learner, self.config, times, peaks, (self.before, line), seconds):
             console.print(part, highlight=False, markup=False)

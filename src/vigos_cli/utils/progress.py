@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,6 +29,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from vigos_cli.utils.console import Terminal
+from vigos_cli.utils.control_characters import visible
 
 EVERY = 15.0  # seconds between lines if stderr is no terminal
 _open: list[Bar] = []  # the bars that are shown now, the innermost last
@@ -66,16 +68,16 @@ class Bar:
         self._bar = None
         if sys.stderr.isatty() and not quiet:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Console(stderr=True),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=Terminal(stderr=True),
             )
-            self._task = self._bar.add_task(title, total=total, completed=start, rate="", note="")
+            self._task = self._bar.add_task(visible(title), total=total, completed=start, rate="", note="")
 
     def __enter__(self) -> Bar:
         _open.append(self)
@@ -124,7 +126,7 @@ class Bar:
     def _show(self) -> None:
         if self._bar:
             done = {"completed": self.done + self._part, "total": self.total}
-            self._bar.update(self._task, **done, rate=self._rate(), note=self._phase or self._note)
+            self._bar.update(self._task, **done, rate=self._rate(), note=visible(self._phase or self._note))
 
     def _write_lines(self) -> None:
         """Write a line every `EVERY` seconds until the bar is closed."""

@@ -20,16 +20,15 @@ def run(config: RolloutRun) -> None:
         raise ConfigError("data.decontaminate is a key of vigos distill: vigos rollout asks no benchmark")
     with heavy_imports():
         quieten()
-        from rich.console import Console
-
         from vigos_cli.analysis.palr_table import print_palr_table
         from vigos_cli.analysis.rollout_run import PAGE, sample
         from vigos_cli.models.out_of_memory import with_advice
         from vigos_cli.reporting.terminal_tables import print_readiness
+        from vigos_cli.utils.console import Terminal
 
     with with_advice(config):
         lines = sample(config)
-    console = Console()
+    console = Terminal()
     for line in lines[:SHOWN]:
         verdict = "right" if line["correct"] else "wrong" if line["valid"] else f"invalid ({line['reason']})"
         console.print(f"{line['question']}  reference: {line['reference']}", style="bold", markup=False)

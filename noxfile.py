@@ -84,7 +84,7 @@ def real(session: nox.Session) -> None:
 
 @nox.session
 def campaign(session: nox.Session) -> None:
-    """Make faults on purpose (kills, full disks, malformed rows, hostile texts) and write docs/reliability.md."""
+    """Kill runs, fill disks, read malformed rows and hostile texts; write docs/reliability.md."""
     session.chdir("tests")
     session.run(PYTHON, "-m", "campaign", *session.posargs, external=True)
 

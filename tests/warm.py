@@ -18,14 +18,19 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src"
+# `multiprocessing` looks at all processes whenever it starts one, and two threads must not do that at once:
+# the exit code can be read once only.
+ONE_THREAD = threading.RLock()
 
 
 def vigos(arguments: Sequence[str]) -> None:
@@ -49,7 +54,8 @@ def server() -> Any:
     """The context whose processes are forks; the server inherits the environment of its start."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["warm_imports"])
-    changed = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(SOURCE), str(TESTS), *sys.path])}
+    changed = {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    changed |= {"PYTHONPATH": os.pathsep.join([str(SOURCE), str(TESTS), *sys.path])}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:
@@ -101,11 +107,12 @@ class Process:
 
     def poll(self) -> int | None:
         """The exit code, or None while the process runs; -9 after SIGKILL."""
-        return self.process.exitcode
+        with ONE_THREAD:
+            return self.process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, as soon as the process has ended."""
-        self.process.join(timeout)
+        connection.wait([self.process.sentinel], timeout)
         code = self.poll()
         if code is None:
             raise subprocess.TimeoutExpired("a process of the tests", timeout or 0.0, self.printed(1))
@@ -142,11 +149,12 @@ def start(
         file.touch()  # a test may read it before the process writes
     named = str(outputs[0]), str(outputs[1])
     environment = {**(os.environ if env is None else env), "OMP_NUM_THREADS": "1"}
-    made = server().Process(
-        target=_in_process,
-        args=(function, arguments, environment, str(cwd or Path.cwd()), named, own_session),
-    )
-    made.start()
+    with ONE_THREAD:
+        made = server().Process(
+            target=_in_process,
+            args=(function, arguments, environment, str(cwd or Path.cwd()), named, own_session),
+        )
+        made.start()
     process = Process(made, named)
     atexit.register(process.kill)  # a failed test may leave it running, and Python would wait for it
     return process

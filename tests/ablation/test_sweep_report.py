@@ -10,6 +10,7 @@ from sweeps import SHARES, ask, cell, make, pair
 from vigos_cli.ablation.arms import read_sweep
 from vigos_cli.ablation.cells import ERROR, cell_folder
 from vigos_cli.ablation.compare_arms import compare_arms, verdict_on
+from vigos_cli.ablation.figure_style import panels, save_plot
 from vigos_cli.ablation.sweep_report import write_report
 
 
@@ -142,3 +143,14 @@ def test_model_output_is_escaped(tmp_path, no_plots):
     assert "&lt;script&gt;alert(1)" in page and "&lt;i&gt;vigos" in page
     assert "<script" not in page and "<img src=x" not in page and "<i>vigos" not in page
     assert "default-src 'none'" in page
+
+
+def test_the_same_figure_has_the_same_bytes(tmp_path):
+    for folder in ("one", "two"):
+        figure, (axis,) = panels(1, 1, height=2)
+        axis.plot([0, 1], [1, 0], marker="o")
+        save_plot(tmp_path / folder, "line", figure, "", "")
+    for form in ("png", "svg"):
+        assert (tmp_path / "one" / f"line.{form}").read_bytes() == (
+            tmp_path / "two" / f"line.{form}"
+        ).read_bytes()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 from conftest import make_student
+from PIL import Image
 
 from vigos_cli.config.compose import job
 from vigos_cli.utils.quiet import quieten
@@ -191,6 +193,25 @@ def test_a_row_that_was_interrupted_twice_is_written_once(lines, tmp_path, monke
     assert [(line["row"], line["draw"]) for line in roll(again)] == [
         (r, d) for r in range(3) for d in range(2)
     ]
+
+
+def test_what_was_counted_of_rows_stays_in_the_summary_of_a_resumed_run(tmp_path):
+    for number, size in enumerate([(20, 20), (84, 84), (20, 40), (900, 1)]):
+        Image.new("RGB", size, "grey").save(tmp_path / f"{number}.png")
+    rows = [{"question": "Grey?", "answer": "yes", "images": [f"{number}.png"]} for number in range(4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("data=jsonl", f"data.path={tmp_path / 'rows.jsonl'}", "limit=4", "rollout.max_new_tokens=4")
+
+    def counts(out):
+        roll(out, *asked, "rollout.teachers=false", "resume=auto")
+        return json.loads((out / "summary.json").read_text())["counts"]
+
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert counts(whole) == {"image_enlarged": 2, "image_strip": 1}
+    shutil.copytree(whole, again)
+    lines = (whole / "rollouts.jsonl").read_text().splitlines(keepends=True)
+    (again / "rollouts.jsonl").write_text("".join(lines[:3]))  # one row, and a part of the next
+    assert counts(again) == counts(whole) == {"image_enlarged": 2, "image_strip": 1}
 
 
 def test_resume_refuses_another_configuration(lines):

@@ -1,8 +1,8 @@
 """Run the campaign of faults, and write its tables into docs/reliability.md.
 
-    cd tests && python -m campaign                       # everything, an hour at most on two cores
-    cd tests && python -m campaign --only "kills of"     # the groups or trials whose names contain this
-    cd tests && python -m campaign --seed 7 --keep       # other random moments; keep the folders of all trials
+    cd tests && python -m campaign                      # everything, an hour at most on two cores
+    cd tests && python -m campaign --only "kills of"    # the groups or trials whose names contain this
+    cd tests && python -m campaign --seed 7 --keep      # other random moments; keep the folders of all trials
 
 A campaign that was stopped goes on where it was: results are in FOLDER/results.jsonl, one line for each trial.
 Trials with a fault keep their folders, and are run again by the next call.
@@ -63,10 +63,12 @@ def run_all(trials: list[Trial], folder: Path, seed: int, keep: bool, workers: i
 
 def main() -> int:
     """Run the trials that have no right result yet, print what was wrong, and write the page."""
-    parser = argparse.ArgumentParser(prog="python -m campaign", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m campaign", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seed", type=int, default=0, help="of all random moments and texts")
     parser.add_argument("--only", default="", help="part of the name of a group or trial")
-    parser.add_argument("--folder", type=Path, default=Path("../outputs/campaign"), help="results and folders")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("../outputs/campaign"), help="results and folders"
+    )
     parser.add_argument("--workers", type=int, default=2, help="trials at the same time")
     parser.add_argument("--keep", action="store_true", help="keep the folders of right trials too")
     options = parser.parse_args()

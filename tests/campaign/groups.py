@@ -5,6 +5,7 @@ from __future__ import annotations
 from campaign import (
     hostile_terminal,
     hostile_texts,
+    kills,
     machine_faults,
     malformed_files,
     malformed_items,
@@ -16,6 +17,7 @@ from campaign import (
 from campaign.trial import Trial
 
 MODULES = (
+    kills,
     machine_faults,
     malformed_rows,
     malformed_items,

@@ -18,9 +18,11 @@ def cell(text: str) -> str:
 
 def tables(results: list[dict], seed: int) -> str:
     """The tables of all groups, with the number of cases, the seed and the time."""
-    cases, wrong = sum(r["cases"] for r in results), sum(not r["right"] for r in results)
+    count, cases, wrong = len(results), sum(r["cases"] for r in results), sum(not r["right"] for r in results)
     total = duration(sum(r["seconds"] for r in results))
-    lines = [f"Seed {seed}: {len(results)} trials, {cases:,} cases, {wrong} faults; the trials took {total} together."]
+    lines = [
+        f"Seed {seed}: {count} trials, {cases:,} cases, {wrong} faults; the trials took {total} together."
+    ]
     for group, members in groupby(results, key=lambda r: r["group"]):
         lines += ["", f"### {group[0].upper()}{group[1:]}", ""]
         lines += ["| moment or kind | what was done | what came back | cases |", "|---|---|---|---|"]

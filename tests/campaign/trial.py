@@ -15,7 +15,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What a trial may use: an empty folder, random numbers of its own, and a folder that its group shares."""
+    """What a trial may use: an empty folder, its own random numbers, and a folder that its group shares."""
 
     folder: Path
     rng: random.Random

@@ -35,9 +35,18 @@ def test_a_failed_start_has_no_results(failed, tmp_path):
     refuse_results(failed)
 
 
+@pytest.mark.parametrize("name", [".config.json.draft", ".data.json.draft"])
+def test_a_start_that_was_killed_while_it_wrote_has_no_results(failed, name):
+    (failed / name).write_text('{"seed": 0, "ou')
+    assert not has_results(failed)
+    refuse_results(failed)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        (".notes.txt.draft", "of the user"),
+        (".before.json.draft", "{"),
         ("before.json", "{}"),
         ("metrics.jsonl", '{"step": 1}\n'),
         ("before/plain/responses.jsonl", '{"sample_id": "a"}\n'),
@@ -65,3 +74,14 @@ def test_the_configuration_of_a_failed_start_is_replaced_and_that_of_a_run_is_no
     (failed / "before.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"started with trainer\.lr=1"):
         claim(failed, distill_config("trainer.lr=2", "resume=auto"))
+
+
+def test_a_change_is_recorded_once_if_the_run_was_killed_before_it_recorded_the_configuration(failed):
+    (failed / "before.json").write_text("{}")
+    old = (failed / "config.json").read_bytes()
+    for batch in (8, 8, 4):
+        claim(failed, distill_config(f"rollout.batch={batch}", "resume=auto"), step=2)
+        if batch == 8:
+            (failed / "config.json").write_bytes(old)
+    lines = [json.loads(line) for line in (failed / CHANGES).read_text().splitlines()]
+    assert [line["changed"]["rollout.batch"][1] for line in lines] == [8, 4]

@@ -20,6 +20,8 @@ from vigos_cli.training.checkpoint import (
     saved_steps,
     unflatten_optimizer,
 )
+from vigos_cli.training.learner import Learner
+from vigos_cli.training.loop import resume_learner
 from vigos_cli.utils.files import read_lines, write_json, write_lines
 
 FILES = {"adapter.safetensors", "optimizer.safetensors", "teachers.safetensors", "state.json"}
@@ -213,6 +215,31 @@ def test_a_kill_leaves_only_complete_checkpoints(tmp_path, monkeypatch, target, 
     assert [p.name for p in saved_steps(tmp_path)][-1] == "step-000004"
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in saved_steps(tmp_path)}
     assert len(saved_steps(tmp_path)) == 2 and all(map(whole, saved_steps(tmp_path)))
+
+
+class Kept:
+    """A student and the teachers' weights, which a resumed run loads."""
+
+    kept = ()
+
+    def load_adapter_state(self, *given: object) -> None: ...
+
+
+@pytest.mark.parametrize(("target", "name", "call"), MOMENTS)
+def test_a_run_killed_at_its_last_checkpoint_leaves_nothing_over(tmp_path, monkeypatch, target, name, call):
+    """It saves no further one: the rest of the killed one must be deleted when the run is resumed."""
+    folder = tmp_path / "checkpoints"
+    for step in (1, 2):
+        put(folder, step, counts={}, seconds={})
+    with monkeypatch.context() as patch:
+        dies(patch, target, name, call)
+        with pytest.raises(Killed):
+            put(folder, 3, counts={}, seconds={})
+    learner = Learner(Kept(), adamw(parameters()), Kept())  # type: ignore[arg-type]
+    resume_learner(learner, tmp_path)
+    assert learner.step in (2, 3)
+    there = {path.name for path in folder.iterdir()}
+    assert there == {f"step-{learner.step - 1:06d}", f"step-{learner.step:06d}"}
 
 
 @pytest.mark.parametrize(("name", "call"), [("rename", 1), ("rename", 2)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from conftest import distill_config
 from safetensors.torch import load_file
 
+from vigos_cli.__main__ import main
 from vigos_cli.analysis import rollout_run
 from vigos_cli.cli.launch import Flags, launch
 from vigos_cli.config.compose import job
@@ -145,6 +147,22 @@ def test_sigterm_ends_a_command_like_ctrl_c(tmp_path, monkeypatch, capsys):
     assert launch("distill", [f"out={tmp_path / 'run'}"], Flags()) == 130
     assert ended == ["run"] and "interrupted" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Interrupted:
+    """A module that Ctrl-C interrupts while it is imported."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("module", ["vigos_cli.cli.app", "vigos_cli.cli.launch"])
+def test_ctrl_c_during_the_first_imports_is_one_line(module, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, module, Interrupted())
+    monkeypatch.setattr(sys, "argv", ["vigos", "distill"])
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert capsys.readouterr().err == "vigos: interrupted\n"
 
 
 def test_the_time_of_a_phase_includes_pending_work_of_the_gpu(tiny, monkeypatch):

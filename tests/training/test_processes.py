@@ -26,6 +26,7 @@ from vigos_cli.ablation.run_cell import run_cell
 from vigos_cli.config.compose import job
 from vigos_cli.training.distill import distill
 from vigos_cli.utils import process_group
+from vigos_cli.utils.errors import UserError
 
 PATIENCE = 150  # seconds for two processes on a busy machine
 
@@ -208,6 +209,36 @@ def train_with(
     except KeyboardInterrupt:
         return [*saved, "interrupted"], None
     return saved, why
+
+
+def test_a_resumed_run_knows_how_many_steps_in_a_row_had_no_gradient(monkeypatch, tmp_path):
+    """Otherwise a run that is killed often takes many steps without a gradient before it says so."""
+    from vigos_cli.training import loop
+
+    def learn(learner: Any, *rest: Any) -> dict[str, Any]:
+        learner.step += 1
+        return {"step": learner.step, "grad_norm": None, "rollouts": 0}
+
+    class Batches:
+        data = range(8)
+
+    monkeypatch.setattr(loop, "train_step", learn)
+    monkeypatch.setattr(loop, "save_learner", lambda learner, out: None)
+    norms = (1.0, None, None)
+    lines = [{"step": n, "grad_norm": norm, "rollouts": 0} for n, norm in enumerate(norms, 1)]
+    learner = Learner()
+    learner.step = 3
+    with pytest.raises(UserError, match="no finite gradient for 3 steps up to step 4"):
+        loop.train(
+            learner,  # type: ignore[arg-type]
+            Batches(),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            distill_config("trainer.steps=8", f"out={tmp_path}"),
+            log=lines.append,
+            evaluate=dict,
+            before={},
+            lines=lines,
+        )
 
 
 def test_a_signal_to_any_process_stops_all(monkeypatch, tmp_path):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import timedelta
 
 import psutil
 import pytest
 import torch
 from conftest import distill_config
 from tools.two_nodes import Nodes, alive
+from torch import distributed
 
 from vigos_cli.cli.launch import Flags, launch
 from vigos_cli.config import torchrun
@@ -100,6 +102,40 @@ def test_a_process_that_does_not_start_is_counted(monkeypatch):
     monkeypatch.setattr(torchrun, "PATIENCE", 0.05)
     with pytest.raises(torchrun.UserError, match="2 of 3 processes did not start"):
         torchrun._name_of_attempt(Store())
+
+
+PEER = "[/build/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:40034"
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_loss_of_another_process_is_one_line(processes, monkeypatch, capsys, tmp_path):
+    def run(config: object) -> None:
+        raise RuntimeError(PEER)
+
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(torchrun, "agree_on_start_time", lambda: None)
+    monkeypatch.setattr("vigos_cli.cli.commands.distill.run", run)
+    with pytest.raises(SystemExit, match="1"):
+        launch("distill", [f"out={tmp_path / 'run'}"], Flags())
+    said = capsys.readouterr().err
+    if processes == 1:  # then there is no other process, and the error is ours
+        assert "Traceback" in said and PEER in said
+    else:
+        assert said.startswith("vigos: process 1 of 2 has lost another process of this run")
+        assert "resume=auto" in said and said.count("\n") == 1
+
+
+def test_a_process_that_ends_before_the_others_join_is_not_waited_for_long(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(process_group, "TO_START", timedelta(milliseconds=50))
+    store = distributed.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    monkeypatch.setattr(process_group._State, "store", store)
+    with pytest.raises(RuntimeError) as caught:
+        process_group.start(torch.device("cpu"))
+    assert "lost another process" in (torchrun.lost_process(caught.value) or "")
+    assert not distributed.is_initialized()
 
 
 def test_processes_that_read_other_numbers_of_rows_are_refused(monkeypatch, tmp_path):

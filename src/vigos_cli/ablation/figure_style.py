@@ -68,6 +68,7 @@ def panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> t
 
     pyplot.rcParams["text.parse_math"] = False  # a `$` in the label of an arm is no formula
     pyplot.rcParams["svg.fonttype"] = "none"  # text is stored as text: the file is small and can be searched
+    pyplot.rcParams["svg.hashsalt"] = "vigos"  # otherwise the file has random ids, other ones each time
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(11, height), layout="constrained", squeeze=False, sharey=sharey
     )

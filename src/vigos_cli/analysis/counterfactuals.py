@@ -13,7 +13,7 @@ All scores are of the same sampled tokens; only the prompt before them changes.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -67,7 +67,12 @@ class CounterfactualScorer:
     ):
         self.student, self.prompter, self.data, self.config = student, prompter, data, config
         self.weights = weights
-        self.counts: Counter[str] = Counter()
+        self._counts: defaultdict[int, Counter[str]] = defaultdict(Counter)  # by row
+
+    def take_counts(self) -> dict[int, Counter[str]]:
+        """Why rows have no counterfactuals, by row: those since the last call."""
+        taken, self._counts = self._counts, defaultdict(Counter)
+        return taken
 
     def score(
         self,
@@ -136,13 +141,14 @@ class CounterfactualScorer:
     def counterfactuals(self, item: Prepared) -> dict[str, list[Prepared]] | None:
         """The sample with each wrong answer as its reference, and with the next sample's images.
 
-        None if the data has no such answer or image; `counts` counts this.
+        None if the data has no such answer or image; `take_counts` tells of this.
         """
         told = answer_in_use(item, self.config.routing)
         wrong = wrong_answers(self.data, item.sample, told, self.config.seed)
         other = self._with_other_images(item)
         if not wrong or other is None:
-            self.counts["palr_no_wrong_answer" if not wrong else "palr_no_other_picture"] += 1
+            rule = "palr_no_wrong_answer" if not wrong else "palr_no_other_picture"
+            self._counts[int(item.key)][rule] += 1
             return None
         return {"answer": [replace(item, replaced=answer) for answer in wrong], "image": [other]}
 

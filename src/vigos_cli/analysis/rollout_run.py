@@ -99,15 +99,19 @@ def sample_settled(config: RolloutRun) -> list[dict[str, Any]]:
         for start in range(0, len(order), rows):
             places = order[start : start + rows]
             todo = [(i, i) for i in places if i not in whole]
-            prepared = prepare(data, todo, prompter, config, counts)
+            of_rows = {i: Counter[str]() for i, _ in todo}
+            prepared = [one for at in todo for one in prepare(data, [at], prompter, config, of_rows[at[0]])]
             made = _lines(engine, student, prepared, prompter, config, earlier, weights, scorer, bar)
+            counts += _add_counts(made, of_rows, scorer)
             file.writelines(json.dumps(line) + "\n" for line in made)
             file.flush()
             lines += made
             bar.advance(by=len(places))
     lines.sort(key=lambda line: (line["row"], line["draw"]))
     write_lines(path, lines)
-    summary = rollout_summary(lines, counts + scorer.counts if scorer else counts)
+    for line in lines:
+        counts.update(line.get("counts", {}))  # earlier versions did not write it
+    summary = rollout_summary(lines, counts)
     if config.looking:
         summary |= {"palr": palr(lines), "visual_dependency": visual_dependency(lines)}
     summary |= {
@@ -133,6 +137,20 @@ def _whole_batches(
     whole = {row for row, n in known.items() if n == wanted.get(row)}
     last = next((batch for batch in reversed(batches) if any(row in known for row in batch)), ())
     return whole if whole.issuperset(last) else whole.difference(last)
+
+
+def _add_counts(
+    lines: Sequence[dict[str, Any]], counts: dict[int, Counter[str]], scorer: CounterfactualScorer | None
+) -> Counter[str]:
+    """Write into the first line of each row what was counted of it, so that a resumed run knows it.
+
+    Returns what was counted of the rows without a line.
+    """
+    for row, own in scorer.take_counts().items() if scorer else ():
+        counts[row].update(own)
+    for line in lines:
+        line["counts"] = counts.pop(line["row"], Counter())
+    return sum(counts.values(), Counter())
 
 
 def _sampled_per_row(config: RolloutRun) -> float:

@@ -6,6 +6,7 @@ vigos distill -m routing=vigos,opsd_structured seed=1,2,3
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -89,8 +90,11 @@ def _register(name: str, summary: str) -> Callable[..., int]:
         info: Info = None,
         config_dir: ConfigDir = None,
     ) -> int:
-        from vigos_cli.cli.launch import Flags, launch
-
+        try:  # the imports of Hydra take a second, and Typer says nothing about a Ctrl-C
+            from vigos_cli.cli.launch import Flags, launch
+        except KeyboardInterrupt:
+            print("vigos: interrupted", file=sys.stderr)
+            return 130
         return launch(name, overrides or [], Flags(multirun, cfg, package, resolve, info, config_dir))
 
     return app.command(name, cls=Command, help=summary)(command)

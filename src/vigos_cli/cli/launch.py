@@ -119,8 +119,9 @@ def launch(command: str, overrides: list[str], flags: Flags) -> int:
         return error.code
     except (Exception, RunRefused) as error:
         cause = error.__cause__ if isinstance(error, RunRefused) and error.__cause__ else error
+        message = torchrun.lost_process(cause)
         cause = explained(cause, mistakes.folder_of(overrides))
-        message = mistakes.explain(cause, command, overrides)
+        message = message or mistakes.explain(cause, command, overrides)
         if message is None:  # not a mistake of the user
             traceback.print_exception(cause)
         else:
@@ -197,7 +198,8 @@ def _task(config: DictConfig) -> float | None:
         return importlib.import_module(f"vigos_cli.cli.commands.{command}").run(run)
     except Exception as raised:
         error = explained(raised, Path(run.out))
-        return _fail(error, str(error) if isinstance(error, UserError) else None)
+        said = str(error) if isinstance(error, UserError) else None
+        return _fail(error, torchrun.lost_process(raised) or said)
 
 
 def _fail(error: Exception, message: str | None) -> NoReturn:

@@ -17,7 +17,7 @@ from vigos_cli.config.removed_keys import without_removed
 from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import RunConfig, may_change, on_resume
 from vigos_cli.utils.errors import ConfigError
-from vigos_cli.utils.files import write_json
+from vigos_cli.utils.files import read_lines, write_json
 
 PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
 CHANGES = "changes.jsonl"  # in a run's folder: one line for each resume with changed values
@@ -59,9 +59,11 @@ def claim(out: Path, config: RunConfig, **where: Any) -> None:
         changed = same_run(json.loads(started.read_text()), config)
         if not changed:
             return
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
-        with (out / CHANGES).open("a") as file:
-            file.write(json.dumps({"time": now, **where, "changed": changed}) + "\n")
+        last = read_lines(out / CHANGES)[-1:]
+        if not last or last[0]["changed"] != changed:  # it is there if a run was killed directly after this
+            now = datetime.now().astimezone().isoformat(timespec="seconds")
+            with (out / CHANGES).open("a") as file:
+                file.write(json.dumps({"time": now, **where, "changed": changed}) + "\n")
         if rounded := [key for key in changed if on_resume(key) == "same up to rounding"]:
             values = ", ".join(f"{key}={changed[key][1]} instead of {changed[key][0]}" for key in rounded)
             print(f"vigos: resuming with {values}; results stay the same up to rounding", file=sys.stderr)

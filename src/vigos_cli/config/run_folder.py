@@ -57,6 +57,8 @@ def _before_results(file: Path) -> bool:
     """Whether vigos has written this file before the first result of a run."""
     if file.suffix == ".jsonl" and not file.stat().st_size:
         return True
+    if (draft := re.fullmatch(r"\.(.+)\.draft", file.name)) and draft[1] in STARTS:
+        return True  # the start was killed while it wrote the file
     if file.name not in STARTS:
         return False
     fields = STARTS[file.name]

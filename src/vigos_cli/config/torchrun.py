@@ -58,6 +58,20 @@ def join_submitit_tasks() -> None:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
 
 
+def lost_process(error: BaseException) -> str | None:
+    """The line for an error in the exchange with the other processes; None for any other error.
+
+    The libraries have no common type for it: gloo raises a RuntimeError that names its source file.
+    """
+    by_name = {kind.__name__ for kind in type(error).__mro__}  # torch may not be imported yet
+    if not several_processes() or ("DistError" not in by_name and "/gloo/" not in str(error)):
+        return None
+    return (
+        f"process {launched_rank()} of {world_size()} has lost another process of this run, whose own output "
+        "says why it has ended; resume=auto continues the run from its last checkpoint"
+    )
+
+
 def overrides_for_rank() -> list[str]:
     """The overrides that stop processes other than rank 0 from writing `.hydra` and a log file."""
     return ["hydra.output_subdir=null", "hydra/job_logging=stdout"] if launched_rank() else []

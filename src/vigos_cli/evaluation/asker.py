@@ -78,9 +78,9 @@ class Asker:
         `prompt` builds the question for the model. `total(done)` estimates the number of all items when
         `done` of them are finished. Each sample is returned with the pictures that the model saw.
 
-        A response is written to responses.jsonl in the folder as soon as it is complete. With resume=auto,
-        responses in that file are not sampled again, unless the item or the adapter has changed. Without a
-        folder nothing is written, and all items are asked at once.
+        A response is written to responses.jsonl in the folder as soon as it is complete; at the end the file
+        is put in order. With resume=auto, responses in that file are not sampled again, unless the item or
+        the adapter has changed. Without a folder nothing is written, and all items are asked at once.
         """
         bench, first = self.config.bench, process_group.rank() == 0
         samples = with_control_images(samples, self.config.diagnostic, bench.seed)
@@ -90,10 +90,12 @@ class Asker:
         unasked: set[str] = set()
         size = max(1, CHUNK * bench.batch // len(draws)) if file else None
         keep, changed = file.add if file and process_group.size() == 1 else None, 0
+        order: list[tuple[str, int]] = []
         with Bar(name, total(0), answers=self._sampled_for(len(draws)), quiet=not first) as bar:
             while chunk := list(islice(samples, size)):
                 put = {sample.id: prompt(sample) for sample in chunk}
                 asked = {s.id: self._fingerprint(s, put[s.id]) if file else "" for s in chunk}
+                order += product(asked, draws)
                 found = {key: known.pop(key) for key in product(asked, draws) if key in known}
                 fresh = {key: one for key, one in found.items() if one.asked in ("", asked[key[0]])}
                 changed += len({id for id, _ in found.keys() - fresh.keys()})
@@ -116,8 +118,9 @@ class Asker:
                 f"(more than model.max_prompt={self.config.model.max_prompt} tokens)",
                 file=sys.stderr,
             )
+        if file and first:
+            file.put_in_order(order)
         if file and changed and first:
-            file.drop_replaced()
             print(
                 f"{name}: {changed} items changed (prompt, image or adapter); "
                 "their responses were sampled again",
@@ -187,9 +190,16 @@ class ResponseFile:
         with self._path.open("a") as file:
             file.writelines(json.dumps(asdict(response)) + "\n" for response in responses)
 
-    def drop_replaced(self) -> None:
-        """Keep only the last response of each item and draw."""
-        write_lines(self._path, [asdict(response) for response in _responses(self._path).values()])
+    def put_in_order(self, order: Iterable[tuple[str, int]]) -> None:
+        """Sort the responses by item and draw, and keep only the last one of each.
+
+        They are added in the order in which they are complete, which differs if a run was interrupted.
+        """
+        lines = read_lines(self._path)
+        last = {(line.get("sample_id"), line.get("draw")): line for line in lines}
+        ordered = list(({key: last[key] for key in order if key in last} | last).values())
+        if ordered != lines:
+            write_lines(self._path, ordered)
 
 
 def _responses(path: Path) -> dict[tuple[str, int], Response]:

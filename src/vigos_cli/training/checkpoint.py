@@ -39,8 +39,7 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of `step`, and delete all but the last `KEEP`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in (*folder.glob(".draft*"), *folder.glob(".step-*")):  # of a run killed while it saved
-        shutil.rmtree(left)
+    tidy(folder)
     place, draft = folder / f"step-{step:06d}", folder / f".draft-{os.getpid()}"
     draft.mkdir()
     save_file(dict(adapter), draft / "adapter.safetensors")
@@ -55,9 +54,16 @@ def save_checkpoint(
     if place.exists():
         _delete(place)
     draft.rename(place)
+    tidy(folder)
+    return place
+
+
+def tidy(folder: Path) -> None:
+    """Delete all but the last `KEEP` checkpoints, and what a run that was killed while it saved has left."""
+    for left in (*folder.glob(".draft*"), *folder.glob(".step-*")):
+        shutil.rmtree(left)
     for old in saved_steps(folder)[:-KEEP]:
         _delete(old)
-    return place
 
 
 def _delete(place: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from vigos_cli.models.adapter_loading import copy_saved_tensors
 from vigos_cli.reporting.measures import evaluations
 from vigos_cli.supervision.batches import Batches
 from vigos_cli.training.best_adapter import best_step, save_best
-from vigos_cli.training.checkpoint import KEPT, load_checkpoint, save_checkpoint, saved_steps
+from vigos_cli.training.checkpoint import KEPT, load_checkpoint, save_checkpoint, saved_steps, tidy
 from vigos_cli.training.collapse import collapse
 from vigos_cli.training.learner import Learner
 from vigos_cli.training.schedule import total_steps
@@ -49,7 +50,7 @@ def train(
     several processes a signal to any of them stops all of them.
     """
     steps, every = total_steps(config, len(batches.data)), config.trainer
-    failures, out = 0, Path(config.out)
+    out = Path(config.out)
     profile = StepProfile(learner, config, steps)
 
     def collapsed() -> str | None:
@@ -62,6 +63,7 @@ def train(
         save_best(learner.student, config, evaluations(before, lines), learner.step)
     with interruptible() as interrupted:
         why = process_group.gather(collapsed())[0]  # set if the run was killed after it was stopped
+        failures = process_group.gather(_failures(lines))[0]
         while learner.step < steps and not why:
             with profile.of_step():
                 line = train_step(learner, batches, prompter, config)
@@ -90,6 +92,11 @@ def train(
             if stop:
                 raise KeyboardInterrupt
     return why
+
+
+def _failures(lines: Sequence[Mapping[str, Any]]) -> int:
+    """How many steps in a row, up to the last one, had no finite gradient."""
+    return len(list(takewhile(lambda line: line["grad_norm"] is None, reversed(lines))))
 
 
 @contextmanager
@@ -136,6 +143,8 @@ def save_learner(learner: Learner, out: Path) -> None:
 
 def resume_learner(learner: Learner, out: Path) -> None:
     """Load the last checkpoint in `out`, if there is one."""
+    if process_group.rank() == 0:
+        tidy(out / "checkpoints")  # a run killed while it saved its last one saves none that would do this
     places = saved_steps(out / "checkpoints")
     if not places:
         return

@@ -29,6 +29,7 @@ from vigos_cli.utils.errors import ConfigError
 
 T = TypeVar("T")
 NEVER = timedelta(days=365)  # gloo needs a time-out
+TO_START = timedelta(minutes=5)  # for reading the configuration and importing the libraries
 
 
 class _State:
@@ -48,10 +49,21 @@ def start(device: torch.device) -> None:
     """Join the processes that torchrun, `accelerate launch` or submitit started."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1 and not distributed.is_initialized():
+        _meet(count)
         where = {"store": _State.store, "rank": int(os.environ["RANK"]), "world_size": count}
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, **(where if _State.store else {}))
         _State.objects = distributed.new_group(backend="gloo", timeout=NEVER)
+
+
+def _meet(count: int) -> None:
+    """Wait until all processes are about to join, or raise torch's DistStoreError.
+
+    One that has ended since its start would keep the others waiting in `init_process_group` for half an hour.
+    """
+    if _State.store:
+        _State.store.set(f"here/{os.environ['RANK']}", "")
+        _State.store.wait([f"here/{other}" for other in range(count)], TO_START)
 
 
 def rank() -> int:

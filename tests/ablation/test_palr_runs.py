@@ -46,6 +46,7 @@ def test_which_routings_have_a_palr():
     )
 
 
+@pytest.mark.slow
 def test_palr_is_measured_if_it_is_requested_and_missing(tmp_path):
     one, without = cell("seed=1", "palr_rows=6"), cell("seed=1", "routing=sft", "palr_rows=6")
     where = finish(tmp_path, one, steps=1)

@@ -112,6 +112,7 @@ def test_cells_that_are_not_done_are_listed_and_not_counted(tmp_path, no_plots):
     assert sft.differences["greedy"]["score"].items == 12  # only one seed is finished in both arms
 
 
+@pytest.mark.slow
 def test_cells_that_were_stopped_are_named(tmp_path, no_plots):
     cells = pair(seeds=(1, 2))
     make(tmp_path, cells)

@@ -187,6 +187,7 @@ def of_kind(
     ]
 
 
+@pytest.mark.slow
 def test_the_reference_has_no_effect_on_the_description_under_vigos(tiny):
     scored = Scored(tiny)
     scorer, found = scored.counterfactual()
@@ -213,6 +214,7 @@ def test_the_reference_affects_a_description_whose_teacher_reads_it(tiny):
     assert all(score.answer is not None for score in of_kind(scored.rows, found, "delimiters", "end"))
 
 
+@pytest.mark.slow
 def test_supports_equal_the_definition(tiny):
     """Compute c^A and c^I of one token with the model's own head, and compare."""
     scored = Scored(tiny)
@@ -262,6 +264,7 @@ def test_visual_dependency_of_a_grey_picture_is_zero(tiny):
     assert max(score.visual for score in found[0]) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_row_without_another_picture_or_answer_is_left_out_and_counted(tiny):
     scored = Scored(tiny)
     scored.data = PriorWorld(size=1, seed=0, conflict=1.0)
@@ -271,6 +274,7 @@ def test_a_row_without_another_picture_or_answer_is_left_out_and_counted(tiny):
     assert all(score.answer is None for score in found[0]) and found[0][0].visual > 0
 
 
+@pytest.mark.slow
 def test_scores_without_a_teacher_have_no_palr(tiny):
     """The control `sft` has targets but no teachers."""
     scored = Scored(tiny, "routing=sft")

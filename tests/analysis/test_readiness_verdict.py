@@ -176,6 +176,7 @@ def test_the_limit_of_clipped_tokens_is_that_of_the_warning_in_training():
     assert NO_GRADIENT == HIGH
 
 
+@pytest.mark.slow
 def test_a_format_that_is_not_kept_needs_a_loss_that_raises_it():
     def advice(valid: Callable[[int], bool], *overrides: str) -> str:
         fields = {"valid": valid, "reason": lambda i: "" if valid(i) else "no_think"}

@@ -72,6 +72,7 @@ def test_saved_rollouts_are_scored_with_another_clip(lines, tmp_path):
     assert "clip" in [change["what"] for change in readiness["changes"]]
 
 
+@pytest.mark.slow
 def test_without_teachers_rollouts_are_only_sampled_and_graded(lines, tmp_path, monkeypatch):
     from vigos_cli.analysis import rollout_run
 
@@ -108,6 +109,7 @@ def test_a_token_that_the_tokenizer_lacks_has_its_number_as_name(lines):
     assert texts == [f"token {id}" for id in line["token_ids"]]
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_the_table_and_the_verdict(tmp_path, capsys):
     from vigos_cli.cli.commands.rollout import run
 
@@ -155,6 +157,7 @@ def test_the_scores_are_those_of_a_plain_forward_pass(lines):
         assert checked > 3
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_lines(lines, tmp_path):
     out, whole = lines
     again = tmp_path / "again"
@@ -195,6 +198,7 @@ def test_a_row_that_was_interrupted_twice_is_written_once(lines, tmp_path, monke
     ]
 
 
+@pytest.mark.slow
 def test_what_was_counted_of_rows_stays_in_the_summary_of_a_resumed_run(tmp_path):
     for number, size in enumerate([(20, 20), (84, 84), (20, 40), (900, 1)]):
         Image.new("RGB", size, "grey").save(tmp_path / f"{number}.png")

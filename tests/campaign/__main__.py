@@ -1,11 +1,11 @@
 """Run the campaign of faults, and write its tables into docs/reliability.md.
 
-    cd tests && python -m campaign                      # everything, an hour at most on two cores
+    cd tests && python -m campaign                      # everything, half an hour on two cores
     cd tests && python -m campaign --only "kills of"    # the groups or trials whose names contain this
     cd tests && python -m campaign --seed 7 --keep      # other random moments; keep the folders of all trials
 
-A campaign that was stopped goes on where it was: results are in FOLDER/results.jsonl, one line for each trial.
-Trials with a fault keep their folders, and are run again by the next call.
+A campaign that was stopped goes on where it was: FOLDER/results.jsonl has one line for each trial. Trials
+with a fault keep their folders, and are run again by the next call.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from campaign import groups, reliability_page
@@ -48,6 +49,7 @@ def carry_out(trial: Trial, folder: Path, seed: int, keep: bool) -> dict:
         (place / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         said = traceback.format_exc().strip().splitlines()[-1]
         outcome = Outcome(False, trial.name, "", f"the trial itself failed: {said}")
+    outcome = replace(outcome, came_back=outcome.came_back.replace(str(folder), "FOLDER"))  # for the page
     if outcome.right and not keep:
         shutil.rmtree(place, ignore_errors=True)
     seconds = round(time.monotonic() - began, 1)
@@ -72,6 +74,10 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="trials at the same time")
     parser.add_argument("--keep", action="store_true", help="keep the folders of right trials too")
     options = parser.parse_args()
+    if (
+        signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    ):  # as a shell sets it for a command in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # processes of the trials would inherit it
     folder: Path = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "results.jsonl"

@@ -62,7 +62,7 @@ def newest(out: Path) -> str:
     if not written:
         return "before the first file"
     last = max(written, key=lambda file: file.stat().st_mtime_ns)
-    return f"after {last.relative_to(out)}"
+    return small_runs.short(f"after {last.relative_to(out)}")
 
 
 def full_disk(name: str, least: int, most: int) -> Trial:

@@ -128,23 +128,29 @@ def chosen(seed: int, each: int) -> list[Hostile]:
     return [one for several in zip(*found, strict=True) for one in several]
 
 
+def of_a_row(text: str) -> str:
+    """The text without halves of surrogate pairs: a row with one is left out, a response may have them."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def eval_files(folder: Path, seed: int) -> None:
     """Rows and responses of `bench=plain` and `bench=mathvista`, of another run, and two broken files."""
     own = chosen(seed, SHOWN)
     rows, saved, other, mathvista = [], [], [], []
     for number, one in enumerate(own):
         near = own[(number * 7 + 3) % len(own)].text
-        id = text_field({"id": f"{number} {near[:300]}!"}, "id")
-        answer = near[:2_000] if near.strip() and number % 3 == 0 else "42"
-        rows.append({"id": id, "problem": f"How many? {one.text}", "answer": answer})
+        asked, beside = of_a_row(one.text), of_a_row(near)
+        id = text_field({"id": f"{number} {beside[:300]}!"}, "id")
+        answer = beside[:2_000] if near.strip() and number % 3 == 0 else "42"
+        rows.append({"id": id, "problem": f"How many? {asked}", "answer": answer})
         if number % 5 == 0:
-            rows[-1]["options"], rows[-1]["answer"] = ["42", near[:200] or "x", "17"], "A"
+            rows[-1]["options"], rows[-1]["answer"] = ["42", beside[:200] or "x", "17"], "A"
         saved.append({"id": id, "responses": [one.text, near]})
         other.append({"id": id, "responses": [near, one.text]})
         given = bench_fixtures.mathvista(
-            f"m{number}", "free_form", "text", answer="42", question=one.text or "?"
+            f"m{number}", "free_form", "text", answer="42", question=asked or "?"
         )
-        named = f"{number % 9} {own[(number % 9) * 5].text}"
+        named = of_a_row(f"{number % 9} {own[(number % 9) * 5].text}")
         given["metadata"] = {
             **given["metadata"],
             "task": named,
@@ -162,16 +168,16 @@ def eval_files(folder: Path, seed: int) -> None:
         folder / "twice.jsonl", [saved[0], {"id": LABEL, "response": "x"}, {"id": LABEL, "response": "y"}]
     )
     write_lines(folder / "unknown.jsonl", [{"id": LABEL, "response": "x"}])
-    asked = [
+    rows = [
         {
-            "id": f"{i} {one.text[:100]}!",
-            "question": one.text[:400] + " ?",
+            "id": of_a_row(f"{i} {one.text[:100]}!"),
+            "question": of_a_row(f"{one.text[:400]} ?"),
             "answer": LABEL if i % 2 else "42",
             "images": [picture(i)],
         }
         for i, one in enumerate(chosen(seed, 2))
     ]
-    write_lines(folder / "asked.jsonl", asked)
+    write_lines(folder / "asked.jsonl", rows)
 
 
 def write_sweep(folder: Path, seed: int) -> Path:

@@ -199,18 +199,18 @@ def said(ended: Ended) -> list[str]:
     return [line for line in ended.printed.splitlines() if line.startswith("vigos: ")]
 
 
-def killed(space: Space, command: Command, moment: Moment, book: Path) -> Ended:
-    """Run the command until it is killed at the moment.
+def ended_at(space: Space, command: Command, moments: Sequence[Moment], book: Path) -> Ended:
+    """Run the command until it gets its signals.
 
     If it has ended before, because the machine was less busy than for the undisturbed run, it is started anew
-    with an earlier moment.
+    with earlier moments.
     """
-    ended = run(space, command, space.folder / RUN, book, [moment])
-    while ended.codes == (0,) and not moment.change and moment.seconds > 0.01:
+    ended = run(space, command, space.folder / RUN, book, moments)
+    while ended.codes == (0,) and any(not one.change and one.seconds > 0.01 for one in moments):
         shutil.rmtree(space.folder / RUN)
         book.unlink()
-        moment = replace(moment, seconds=moment.seconds / 2)
-        ended = run(space, command, space.folder / RUN, book, [moment])
+        moments = [replace(one, seconds=one.seconds / 2) for one in moments]
+        ended = run(space, command, space.folder / RUN, book, moments)
     return ended
 
 
@@ -234,7 +234,7 @@ def repeated(
 def kill_and_repeat(space: Space, command: Command, choose: Choice, kills: int = 1) -> Outcome:
     """Kill a run at a moment, and its repetitions at further moments, then let it end."""
     whole = undisturbed(space, command)
-    faults = [killed(space, command, choose(space.rng, whole), space.folder / "diary-1")]
+    faults = [ended_at(space, command, [choose(space.rng, whole)], space.folder / "diary-1")]
     total = sum(piece.seconds for piece in diary.pieces(diary_of(whole)))
     for number in range(2, kills + 1):
         moment = Moment(seconds=space.rng.uniform(0, 0.7 * total))
@@ -251,7 +251,7 @@ def signal_and_repeat(
 ) -> Outcome:
     """Interrupt a run, then let it go on; it must say so in one line, and end with exit code 130."""
     whole = undisturbed(space, command)
-    ended = run(space, command, space.folder / RUN, space.folder / "diary-1", choose(space.rng, whole))
+    ended = ended_at(space, command, choose(space.rng, whole), space.folder / "diary-1")
     outcome = repeated(space, command, whole, [ended], f"`vigos {command.name}`: {did}", [130])
     if outcome.right and (lines := said(ended)) != ["vigos: interrupted"]:
         return replace(outcome, right=False, came_back=f"it printed {lines} on the signal")

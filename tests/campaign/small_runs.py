@@ -25,8 +25,12 @@ COMMANDS = {
     "merge": ["merge"],
     "rows": ["distill", *TRAIN[:3], "data=jsonl", "bench=priorworld", *PRIOR],
 }
-VOLATILE = re.compile(r"seconds|tokens_per_second|peak|evaluation_share|time|out|versions|commit|resume|url$")
-LEFT_OUT = re.compile(r".*\.(log|lock|html|png|svg|yaml|csv)|config\.json|changes\.jsonl|\..*|data\.json")
+VOLATILE = re.compile(
+    r"seconds|tokens_per_second|peak|evaluation_share|time|out|versions|commit|resume|url$|tracking"
+)
+LEFT_OUT = re.compile(
+    r".*\.(log|lock|html|png|svg|yaml|csv)|config\.json|changes\.jsonl|\..*|(data|wandb-run)\.json|wandb"
+)
 ARRIVING = ("responses.jsonl", "judge.jsonl")  # their lines are in the order in which a server answers
 LIMIT = 300.0  # seconds after which a command counts as hanging; on an idle machine the longest takes ten
 locks: dict[str, threading.Lock] = {}
@@ -77,7 +81,8 @@ def content(file: Path, out: Path) -> Any:
     if file.suffix == ".jsonl":
         lines = [steady(json.loads(line)) for line in file.read_text().splitlines()]
         return sorted(lines, key=json.dumps) if file.name in ARRIVING else lines
-    return re.sub(rb'"resume": "\w+"', b"", file.read_bytes().replace(str(out).encode(), b"OUT"))
+    text = file.read_bytes().replace(str(out).encode(), b"OUT")  # such as the card of an adapter
+    return re.sub(rb'"resume": "\w+"|"out": "[^"]*"|"url": "http://127[^"]*"', b"", text)
 
 
 def files(out: Path) -> Iterator[Path]:
@@ -88,9 +93,9 @@ def files(out: Path) -> Iterator[Path]:
             yield inside
 
 
-def difference(out: Path, expected: Path) -> str:
-    """The first file that is not the same; empty if all are."""
-    ours, theirs = set(files(out)), set(files(expected))
+def difference(out: Path, expected: Path, apart: str = "") -> str:
+    """The first file that is not the same, except for one; empty if all are."""
+    ours, theirs = (set(files(place)) - {Path(apart)} for place in (out, expected))
     if ours != theirs:
         return f"{sorted(map(str, ours ^ theirs))[0]} is in one of both folders only"
     for file in sorted(ours):
@@ -103,7 +108,7 @@ def short(text: str, *places: Path) -> str:
     """A text for the table: temporary folders are replaced by OUT."""
     for place in sorted(places, key=lambda one: -len(str(one))):
         text = text.replace(str(place), "OUT")
-    return text
+    return re.sub(r"\.draft-\d+(/\.tmp\w+)?", ".draft", text)  # numbers of processes
 
 
 def lines_of(done: subprocess.CompletedProcess[str]) -> list[str]:

@@ -79,7 +79,7 @@ def ill(what: str, answer: bytes | None) -> Trial:
         wrong = f"exit code {done.returncode}: {done.stderr[-300:]}" if done.returncode else ""
         if not wrong and (len(said) != 1 or "wandb" not in said[0]):
             wrong = f"{len(said)} lines: {said}"
-        wrong = wrong or small_runs.difference(out, expected)
+        wrong = wrong or small_runs.difference(out, expected, "adapter/README.md")  # it has the configuration
         came = wrong or f"{said[0]}. The same bytes"
         return Outcome(
             not wrong, f"distill: wandb's server {what}", "tracking.mode=online", came.replace(url, "URL")

@@ -144,6 +144,7 @@ def test_a_mistake_is_reported_in_at_most_three_lines(vigos, ran, tmp_path, argu
 # ---- runs
 
 
+@pytest.mark.slow
 def test_a_run_gets_its_folder_and_its_configuration(vigos, ran, tmp_path):
     assert vigos("distill", "out=here", "seed=4", "loss=jsd", *QUIET).code == 0
     (config,) = ran.configs

@@ -67,6 +67,7 @@ def test_distill_whose_first_evaluation_failed(tmp_path, monkeypatch, capsys):
     assert len(json.loads((tmp_path / "run" / "holdout.json").read_text())["rows"]) == 1
 
 
+@pytest.mark.slow
 def test_eval_that_failed_before_its_first_answer(tmp_path, monkeypatch):
     from vigos_cli.evaluation.asker import Asker
 

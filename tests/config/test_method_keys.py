@@ -28,6 +28,7 @@ def read(overrides: Sequence[str]) -> dict[str, DivergenceSpec]:
     return {f"{rule.part}/{rule.by}": rule_spec(rule, run.loss) for rule in rules}
 
 
+@pytest.mark.slow
 def test_a_model_recipe_and_the_loss_decide_only_what_a_routing_leaves_open():
     recipe = distill_config("model=tiny").loss
     assert (recipe.clip, recipe.temperature) == ("none", 1.0)
@@ -81,6 +82,7 @@ def test_an_override_that_the_routing_states_itself_is_found(words):
     assert ignored_keys(distill_config(*words), [routing]) == []
 
 
+@pytest.mark.slow
 def test_rows_of_a_micro_batch_beside_its_tokens_are_found():
     tokens, rows = "trainer.micro_tokens=8192", "trainer.micro_batch=4"
     found = ignored_keys(distill_config(tokens, rows), [rows, tokens])
@@ -90,6 +92,7 @@ def test_rows_of_a_micro_batch_beside_its_tokens_are_found():
     assert ignored_keys(distill_config(rows, "trainer.micro_tokens=null"), [rows]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [words for words, line in IGNORED.items() if line])
 def test_the_key_that_the_line_names_can_be_set(words):
     (line,) = ignored_keys(distill_config(*words), words)

@@ -288,6 +288,7 @@ def test_a_mistake_in_a_file_ends_the_command_with_one_line(mistake, vigos, tmp_
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_sibling_needs_several_rollouts_of_a_prompt():
     words = ["routing=sdpo", "trainer.batch=16"]
     with pytest.raises(ConfigError, match=r"set rollout\.n=8"):

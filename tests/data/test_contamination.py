@@ -84,6 +84,7 @@ def test_different_photographs_are_far_apart():
     assert distances[~np.eye(60, dtype=bool)].min() > 4
 
 
+@pytest.mark.slow
 def test_near_bits_of_different_drawings_do_not_make_them_the_same():
     """On white pages the bits of different drawings are often near; the grey values tell them apart."""
     for images in ([diagram(seed) for seed in range(300)], [s.images[0] for s in PriorWorld(size=300)]):

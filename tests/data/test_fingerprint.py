@@ -104,6 +104,7 @@ def taken(path: Path, limit: int | None = None) -> dict[str, Any]:
     return fingerprint(load_data(DataConfig(name="jsonl", path=str(path)), 0, limit))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_fingerprint_shows_which_part_has_changed(tmp_path, form):
     def other(name: str, *args: Any) -> set[str]:

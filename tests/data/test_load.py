@@ -389,6 +389,7 @@ def parquet(folder, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True])
 def test_a_broken_picture_in_a_parquet_file_affects_only_its_row(parquet, several):
     import datasets
@@ -410,6 +411,7 @@ def test_a_broken_picture_in_a_parquet_file_affects_only_its_row(parquet, severa
     assert len(load(path, limit=1)) == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_parquet_is_a_one_line_error(folder, parquet):
     (folder / "broken.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(UserError) as caught:

@@ -245,6 +245,7 @@ def conflicts(sample: Sample) -> bool:
     return any((colour, pattern) != USUAL[kind] for kind, colour, pattern, *_ in things(sample).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.5, 1.0])
 def test_the_share_of_conflicting_pictures_is_as_configured(undrawn, share):
     samples = list(PriorWorld("train", 1500, 0, share))
@@ -270,6 +271,7 @@ def test_half_of_the_questions_have_a_prior_and_half_of_those_state_it(undrawn):
     assert all(0.09 < families[f] / 2000 < 0.16 for f in OTHER_FAMILIES)
 
 
+@pytest.mark.slow
 def test_withheld_pairs_are_only_in_the_test_rows(undrawn, rows):
     pairs = {(kind, attribute, withheld(kind, attribute)) for kind in KINDS for attribute in PRIOR_FAMILIES}
     assert all(value not in USUAL[kind] for kind, _, value in pairs)
@@ -301,6 +303,7 @@ def test_withheld_pairs_are_only_in_the_test_rows(undrawn, rows):
 # ---------------------------------------------------------------- the test sets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "n"), [("validation", 4), ("heldout", 24)])
 def test_the_three_pictures_of_a_row_differ_only_in_the_answer(undrawn, rows, split, n):
     samples = rows if split == "heldout" else question_rows(split, n, seed=2)

@@ -148,6 +148,7 @@ def test_a_combined_option_contains_the_single_ones_and_keys_can_be_set():
     assert all(task == data.task_of(name) for name, task in tasks.items() if name != "mathvista")
 
 
+@pytest.mark.slow
 def test_each_part_of_mmmu_pro_has_an_option_of_its_own():
     parts = {"mmmu_pro_standard": ["mmmu_pro"], "mmmu_pro_vision": ["mmmu_pro_vision"]}
     for option, names in {**parts, "mmmu_pro": ["mmmu_pro", "mmmu_pro_vision"]}.items():
@@ -922,6 +923,7 @@ def test_plain_items_of_data_without_pictures_are_counted():
     assert samples("plain", seen) and seen.without_picture == 0
 
 
+@pytest.mark.slow
 def test_plain_gold_lists_as_text_are_alternatives():
     golds = ("['24/7', '3.43']", "[1, 2]", "[0, 1)")
     items = samples("plain", None, [{"problem": "Ratio?", "answer": gold} for gold in golds])

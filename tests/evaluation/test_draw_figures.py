@@ -6,12 +6,12 @@ from io import StringIO
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from vigos_cli.evaluation.draw_figures import agreement, draw_figures, same_answers, vote
 from vigos_cli.evaluation.graded import Graded
 from vigos_cli.reporting import terminal_tables
 from vigos_cli.types import Sample, Verdict
+from vigos_cli.utils.console import Terminal
 
 OPTIONS = ("red", "blue", "green")
 
@@ -41,6 +41,7 @@ def counted(name: str, *answers: tuple[bool, int | None, bool | None]) -> list[G
 # ---------------------------------------------------------------- the same answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
@@ -155,7 +156,7 @@ def test_what_is_not_known_is_none_and_a_dash(monkeypatch):
     found = draw_figures(draws("red", "red"))
     assert found["tokens"] is found["tokens_per_right"] is found["cut_off"] is None
     screen = StringIO()
-    monkeypatch.setattr(terminal_tables, "Console", lambda width=110: Console(file=screen, width=width))
+    monkeypatch.setattr(terminal_tables, "Terminal", lambda width=110: Terminal(file=screen, width=width))
     terminal_tables.print_draws({"plain": found | {"missing": 0}})
     last = [line for line in screen.getvalue().splitlines() if "saved" in line][-1]
     assert [cell.strip() for cell in last.split("│")[3:-1]] == ["1.000 n=1", "1.000 n=1", "-", "-", "-"]

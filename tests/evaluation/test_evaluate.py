@@ -143,6 +143,7 @@ def test_damaged_responses_are_sampled_again(folder):
         assert path.read_text() == whole
 
 
+@pytest.mark.slow
 def test_tokens_and_cut_off_answers_are_in_the_scores_of_a_run_and_of_its_resumption(folder):
     few = ("bench.samples=2", "bench.max_new_tokens=8")
     scores = run(folder, *few)["plain"]

@@ -155,6 +155,7 @@ def test_samples_depend_only_on_key_item_and_draw(vllm, tiny, tmp_path):
     assert set(params["stop_token_ids"]) == tiny.stop_ids
 
 
+@pytest.mark.slow
 def test_pictures_are_rendered_once_per_item(vllm, tiny, tmp_path):
     engine = engine_of(distill_config(*over_http(vllm), f"out={tmp_path}"), tiny)
     engine._learns = False  # type: ignore[attr-defined]
@@ -329,6 +330,7 @@ def test_an_unknown_model_is_named_with_those_that_the_server_has(vllm, tmp_path
     assert f"the nearest is {served}, of: {served}, m0" in said and "(and 4 more)" in said
 
 
+@pytest.mark.slow
 def test_no_server_is_said_first(tmp_path, adapter, monkeypatch):
     monkeypatch.setattr(patient, "FIRST_WAIT", 0.01)
     nowhere = ("rollout=vllm", "rollout.url=http://127.0.0.1:9/v1")

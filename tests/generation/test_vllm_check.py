@@ -61,11 +61,13 @@ def test_the_check_tolerates_rounding_but_no_part_of_an_adapter(checked, size):
             check(checked, base, live - (1 - share) * (live_N - base_N))
 
 
+@pytest.mark.slow
 def test_an_adapter_in_bfloat16_on_an_exact_base_is_no_fault(checked):
     _, _, base_N, live_N = checked
     check(checked, base_N, live_N + rounding(base_N, float((live_N - base_N).abs().mean()) / 256, 1))
 
 
+@pytest.mark.slow
 def test_float32_rounding_of_a_deep_model_is_no_fault(checked):
     _, _, base_N, _ = checked
     try:

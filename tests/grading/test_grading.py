@@ -564,6 +564,7 @@ def test_long_answers_are_not_kept_in_memory():
     assert kept < 5_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "response", ["The answer is 42? No, 17.", "The answer is > 42", "Answer: > 42", "The answer is >= 42"]
 )

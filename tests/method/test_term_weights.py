@@ -66,6 +66,7 @@ def plain_loss(batch: list[list[Term]], costs: list[list[list[float]]], reductio
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", CHOICES["loss.reduction"])
 @given(batch=batches(), data=st.data())
 @settings(max_examples=80, deadline=None)

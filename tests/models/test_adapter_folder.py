@@ -57,6 +57,7 @@ def test_an_adapter_uses_its_training_prompt_unless_a_prompt_is_set(folder):
     assert other.routing.student.format == "structured" and other.prompt.think != "{question} Well?"
 
 
+@pytest.mark.slow
 def test_a_damaged_prompt_file_is_one_line(folder, tmp_path):
     (tmp_path / "vigos.json").write_text("{")
     with pytest.raises(ConfigError, match="is damaged"):

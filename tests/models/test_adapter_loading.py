@@ -503,6 +503,7 @@ def test_a_checkpoint_keeps_the_scale_of_the_initial_adapter(
 # ---------------------------------------------------------------- the command line
 
 
+@pytest.mark.slow
 def test_eval_with_a_broken_adapter_is_one_line_and_exit_code_1(
     good: Any, tmp_path: Path, monkeypatch, capfd
 ):

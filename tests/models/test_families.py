@@ -95,6 +95,7 @@ def prompts(student: Student, run: Any, rows: Any = ROWS) -> list[Prompt]:
 # ---------------------------------------------------------------- one pass of the vision tower
 
 
+@pytest.mark.slow
 @each
 def test_the_second_reader_of_the_same_pictures_gets_the_same_bits(name, loaded, config):
     student = loaded(name)
@@ -115,6 +116,7 @@ def test_the_second_reader_of_the_same_pictures_gets_the_same_bits(name, loaded,
 # ---------------------------------------------------------------- prompts
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_a_prompt_equals_that_of_apply_chat_template(name, count, loaded, config):

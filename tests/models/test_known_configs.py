@@ -70,6 +70,7 @@ def test_the_plan_of_every_model_needs_no_hub_and_fits_24_gb(option, monkeypatch
     assert 4 < estimate_memory(run, shape).peak / GIB < 22
 
 
+@pytest.mark.slow
 def test_the_configuration_of_the_hub_is_preferred(monkeypatch, capsys):
     fetched = known_config("Qwen/Qwen2-VL-7B-Instruct")
     monkeypatch.setattr(planned_config, "fetch", lambda *_: fetched)
@@ -110,6 +111,7 @@ def test_pictures_of_llava_onevision_are_thinned_out_as_by_its_processor(edge):
     assert picture_size(settings, edge**2).tokens == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("units", [1, 2, 3])
 def test_the_size_of_a_picture_equals_that_of_the_processor(name, units, tmp_path_factory):

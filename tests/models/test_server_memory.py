@@ -59,6 +59,7 @@ def test_a_smaller_run_is_suggested_if_both_do_not_fit(capsys):
     assert "rollout=hf" in suggestion(large, shape_of(large), CARDS["rtx4090"])
 
 
+@pytest.mark.slow
 def test_a_run_whose_server_does_not_fit_is_refused_with_what_to_change(qwen):
     config = distill_config("model=qwen2vl", *SERVE)
     whole = share_for_server(config, qwen, total=CARD, room=CARD)

@@ -47,6 +47,7 @@ def test_a_tensor_that_is_not_split_is_whole():
     assert whole(tensor) is tensor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -63,6 +64,7 @@ def test_what_a_split_model_cannot_do_is_refused(overrides, says, monkeypatch):
     distill_config(SHARD, "rollout=vllm")
 
 
+@pytest.mark.slow
 def test_one_process_splits_nothing():
     distill_config(SHARD)  # not refused: the model is whole
     distill_config(SHARD, "trainer.dry_run=true")

@@ -16,6 +16,11 @@ def test_pipes_and_line_breaks_do_not_break_a_row():
     assert table == "| a\\|b |\n|---|\n| one two |\n| x \\| y z |"
 
 
+def test_the_marks_of_our_own_cells_are_kept():
+    table = markdown_table(("key", "type"), [("`seed`", "int | None\n*more*")], marked=True)
+    assert table.split("\n")[2] == "| `seed` | int \\| None *more* |"
+
+
 def test_a_backslash_in_front_of_a_pipe_does_not_break_a_row():
     assert literal("a\\|b") == "a\\\\\\|b"  # an escaped backslash, then an escaped pipe
 

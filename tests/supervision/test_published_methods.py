@@ -260,6 +260,7 @@ def loss_group(name: str) -> LossConfig:
     return routed("opsd", f"loss={name}").loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["vigos", "jsd", "topk_kl", "sampled"])
 @pytest.mark.parametrize("name", SPECS)
 def test_the_divergence_of_a_method_does_not_depend_on_the_loss_group(name, loss):

@@ -86,6 +86,7 @@ def student():
     return make_student()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cases", "share"), [(RIGHT, 1.0), (WRONG, 0.0)], ids=["right", "wrong"])
 @pytest.mark.parametrize("routing", ["vigos", "other_answer"])
 def test_the_accuracy_of_a_step_is_that_of_the_graders(student, monkeypatch, cases, share, routing):

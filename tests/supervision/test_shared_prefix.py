@@ -85,6 +85,7 @@ def test_a_family_with_linear_attention_reads_whole_contexts(monkeypatch: pytest
     assert not seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", ["opsd_structured", "noise_image", "purified_opsd", "vcsd", "sdft"])
 def test_every_routing_has_the_same_states(routing: str, monkeypatch: pytest.MonkeyPatch):
     student = make_student()

@@ -34,6 +34,7 @@ def mixed(size: int = 4) -> list:
 TOLD = {"vigos": {"reasoning", "fallback"}, "opsd": {"privileged"}}  # the teachers that are told something
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("routing", TOLD)
 def test_a_row_without_a_picture_has_the_think_prompts_for_every_context(tiny, routing):
     config = distill_config(KEEP, f"routing={routing}")

@@ -73,6 +73,7 @@ def told(tiny: Any, *entries: Any, sample: Any = SAMPLE, **item: Any) -> tuple[s
 # ---- texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("entries", "question", "reference"),
     [

@@ -129,7 +129,7 @@ def _differences(name: str, kinds: Kinds) -> list[str]:
         (kind, len(items), "; ".join(items[:SHOWN]))
         for kind, items in sorted(kinds.items(), key=lambda pair: -len(pair[1]))
     ]
-    table = markdown_table(("kind", "rows", "for example"), rows)
+    table = markdown_table(("kind", "rows", "for example"), rows, marked=True)
     return ["", f"### {name}: differences by kind", "", table]
 
 

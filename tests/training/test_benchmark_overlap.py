@@ -213,6 +213,7 @@ def no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
+@pytest.mark.slow
 def test_an_unreachable_benchmark_does_not_stop_the_run(files, tmp_path, no_network, capsys):
     keys = [key for key in files if not key.startswith("bench")]
     data, numbers = compared(tmp_path / "run", *keys, "bench=mathvista")

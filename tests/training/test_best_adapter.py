@@ -191,6 +191,7 @@ def test_the_untrained_model_and_the_last_step_take_part(scores, step, tmp_path,
         assert equal(tensors(out / "best"), tensors(out / "adapter"))
 
 
+@pytest.mark.slow
 def test_a_run_without_evaluations_keeps_no_best_adapter(tmp_path):
     summary = run(tmp_path / "run", "trainer.steps=1", "trainer.eval_every=0")
     assert summary["best"] is None and not (tmp_path / "run" / "best").exists()

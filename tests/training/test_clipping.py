@@ -51,6 +51,7 @@ def test_a_run_with_many_clipped_tokens_prints_one_warning(tmp_path, capsys):
     assert len(warnings(capsys.readouterr().err)) == 1, "the warning uses steps 2 to 10 of metrics.jsonl"
 
 
+@pytest.mark.slow
 def test_a_run_without_a_clip_prints_nothing_about_it(tmp_path, capsys):
     summary = run(tmp_path, "trainer.steps=1", "loss.clip=none")
     said = capsys.readouterr()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -27,6 +28,7 @@ from vigos_cli.supervision.batches import Batches
 from vigos_cli.training import distill as distilling
 from vigos_cli.training import loop, step, tracking
 from vigos_cli.training.distill import distill
+from vigos_cli.utils.errors import UserError
 
 SMALL = ("trainer.steps=1", "trainer.batch=2", "bench.tasks.priorworld.rows=1", "bench.samples=0")
 WAYS = [RuntimeError("broken"), KeyboardInterrupt(), SystemExit(3)]
@@ -120,6 +122,7 @@ def test_a_run_that_fails_in_training_closes_everything(error, tmp_path, monkeyp
     assert sorted(closed) == ["batches", "engine", "store"]
 
 
+@pytest.mark.slow
 @ways
 def test_a_failed_evaluation_and_a_failed_rollout_close_their_engine(error, tmp_path, monkeypatch, closed):
     failing(monkeypatch, asker, "answer", error)
@@ -212,3 +215,32 @@ def test_allowed_changes_of_keys_are_in_the_summary(tmp_path):
     (change,) = summary["changes"]
     assert change["step"] == 1 and change["changed"]["trainer.micro_batch"] == [32, 1]
     assert json.loads((tmp_path / "run" / "config.json").read_text())["loss"]["chunk"] == 16
+
+
+@pytest.mark.slow
+def test_a_run_whose_folder_is_removed_does_not_make_half_a_folder(tmp_path, monkeypatch):
+    out, train_step = tmp_path / "run", loop.train_step
+
+    def remove(*given: Any) -> Any:
+        shutil.rmtree(out)
+        return train_step(*given)
+
+    monkeypatch.setattr(loop, "train_step", remove)
+    with pytest.raises(UserError, match="was removed while the run used it"):
+        distill(distill_config(*SMALL, f"out={out}"))
+    assert not (out / "summary.json").exists() and not (out / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_an_evaluation_whose_folder_is_removed_writes_no_scores(tmp_path, monkeypatch):
+    out, answer = tmp_path / "run", asker.answer
+
+    def remove(*given: Any) -> Any:
+        shutil.rmtree(out)
+        out.mkdir()
+        return answer(*given)
+
+    monkeypatch.setattr(asker, "answer", remove)
+    with pytest.raises(UserError, match="was removed while the run used it"):
+        evaluate(job("eval", [f"out={out}", "bench.tasks.priorworld.rows=1", "bench.samples=0"]))
+    assert not (out / "scores.json").exists()

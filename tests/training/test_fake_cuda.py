@@ -132,6 +132,7 @@ def test_the_loss_is_computed_on_its_device(divergence, dtype):
         same(there, here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampling",
     [Sampling(3, temperature=0), Sampling(3, temperature=1.1, top_p=0.95, top_k=20), Sampling(3)],
@@ -202,6 +203,7 @@ class WithoutDevice:
         return lambda *args, device=None, **options: made(*args, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [loss_calls, fused_loss_module, student_module])
 def test_a_constructor_without_its_device_fails(on_cuda, rows, module, monkeypatch):
     """An index is no such case: on a GPU too it may come from the CPU, so `predicting_states` would go on."""

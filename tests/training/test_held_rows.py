@@ -157,6 +157,7 @@ def test_the_same_rows_are_asked_before_and_after_and_none_is_trained_on(run):
     assert line["benches"]["holdout"]["accuracy"]["n"] == LEAST
 
 
+@pytest.mark.slow
 def test_the_summary_has_every_figure_with_its_interval_and_the_paired_test(run):
     out, _, summary, _ = run
     figures = summary["after"]["benches"]["holdout"]
@@ -202,6 +203,7 @@ def test_eval_warns_if_the_run_did_not_hold_these_rows_back(run, tmp_path):
     assert "held no rows back" in note(f"adapter.path={bare / 'adapter'}")
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_from_an_adapter_warns_too(run, tmp_path):
     out, _, _, _ = run
     config = distill_config(*own_rows(tmp_path / "other", 200), f"adapter.path={out / 'adapter'}")
@@ -209,6 +211,7 @@ def test_a_run_that_goes_on_from_an_adapter_warns_too(run, tmp_path):
     assert held and "may have been trained on them" in held.note
 
 
+@pytest.mark.slow
 def test_eval_refuses_data_that_have_changed(run, tmp_path):
     out, _, _, _ = run
     moved = own_rows(tmp_path / "data")[1].removeprefix("data.path=")
@@ -234,6 +237,7 @@ def test_eval_refuses_data_that_have_changed(run, tmp_path):
         held_rows(config)
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_held_out_picture_in_training_is_found(tmp_path):
     """The same picture in another file format is another row for the choice, but not for the comparison."""
     from PIL import Image

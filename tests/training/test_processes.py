@@ -136,6 +136,7 @@ def test_a_single_process_counts_as_first_and_alone():
         assert mine and process_group.size() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("several", [False, True])
 def test_a_cell_that_fails_in_one_of_several_processes_ends_the_sweep(several, tmp_path, monkeypatch):
     def fails(config: Any) -> None:

@@ -51,6 +51,7 @@ def test_in_process_and_in_float32_there_is_no_gap_but_rounding(temperature):
     assert 0 < line["sampler_gap/mean"] <= line["sampler_gap/max"] < 1e-4
 
 
+@pytest.mark.slow
 def test_a_sampler_with_other_weights_shows():
     student = with_effect(make_student())
     line = one_line(student, engine=Other(student))
@@ -134,6 +135,7 @@ def test_one_warning_names_the_likely_reason(overrides, reason, capsys):
     assert "step 4" in said and "0.06 nats" in said and reason in said
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_repeat_the_warning_and_dropout_gives_none(capsys):
     GapWatch(distill_config(), [line(1, 0.06)]).warn(line(2, 0.07))
     config = distill_config()

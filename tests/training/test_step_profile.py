@@ -53,6 +53,7 @@ def test_a_profile_does_not_change_the_results(runs):
     assert more == {TEXT, TRACE}
 
 
+@pytest.mark.slow
 def test_the_table_has_every_phase_and_the_step_before(runs):
     text = (runs[True] / TEXT).read_text()
     assert text.startswith("vigos profile: step 2, 2 rollouts, ") and "the seconds of step 1" in text
@@ -70,6 +71,7 @@ def test_the_table_has_every_phase_and_the_step_before(runs):
     )
 
 
+@pytest.mark.slow
 def test_the_trace_can_be_opened_and_neither_file_names_a_place(runs):
     packed = gzip.decompress((runs[True] / TRACE).read_bytes()).decode()
     events = json.loads(packed)["traceEvents"]
@@ -81,6 +83,7 @@ def test_the_trace_can_be_opened_and_neither_file_names_a_place(runs):
             assert private not in text, private
 
 
+@pytest.mark.slow
 def test_the_third_step_of_the_process_is_recorded_or_the_last(monkeypatch):
     def recorded(step: int, steps: int, *overrides: str) -> int | None:
         learner: Any = SimpleNamespace(step=step)
@@ -94,6 +97,7 @@ def test_the_third_step_of_the_process_is_recorded_or_the_last(monkeypatch):
     assert recorded(0, 50, on) is None, "only the first process records"
 
 
+@pytest.mark.slow
 def test_the_key_may_change_when_a_run_is_resumed(runs):
     assert on_resume("trainer.profile") == "same bytes"
     claim(runs[False], distill_config(*FEW, f"out={runs[False]}", "trainer.profile=true", "resume=auto"))

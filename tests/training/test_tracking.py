@@ -74,6 +74,7 @@ def test_a_restarted_run_continues_the_same_wandb_run(tmp_path, alone):
     assert not set(stores(first).values()) & set(stores(other).values())
 
 
+@pytest.mark.slow
 def test_the_run_id_of_a_sweep_agent_is_used(tmp_path, alone, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "fromagent")
     with Tracker(TrackingConfig(name="wandb"), tmp_path, {}, from_step=0):
@@ -82,6 +83,7 @@ def test_the_run_id_of_a_sweep_agent_is_used(tmp_path, alone, monkeypatch):
     assert json.loads((tmp_path / "wandb-run.json").read_text())["id"] == "fromagent"
 
 
+@pytest.mark.slow
 def test_wandb_keeps_a_step_that_is_logged_again(tmp_path, alone):
     """This happens if a run resumes from a checkpoint older than its last logged step."""
     with Tracker(TrackingConfig(name="wandb"), tmp_path, {}, from_step=0) as tracker:
@@ -195,13 +197,14 @@ def test_wandb_gives_up_uploading_at_the_end(tmp_path, alone):
 
 def test_wandb_is_offline_if_its_server_does_not_answer(tmp_path, alone, monkeypatch, capsys):
     import wandb
+    from wandb.errors import CommError
 
     calls = []
 
     def refuse(**options):
         calls.append(options["mode"])
         if options["mode"] == "online":
-            raise wandb.errors.CommError("timed out")
+            raise CommError("timed out")
         return SimpleNamespace(define_metric=lambda *_, **__: None, log=calls.append, finish=lambda **_: None)
 
     monkeypatch.setattr(wandb, "init", refuse)

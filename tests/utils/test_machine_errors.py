@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -118,6 +119,15 @@ def test_a_folder_of_pictures_that_was_removed_is_no_fault_of_its_rows(tmp_path)
         read_image("pictures/a.png", tmp_path)
     with pytest.raises(BadRow, match="image_not_found"):
         read_image("never/a.png", tmp_path)
+
+
+def test_a_folder_of_pictures_that_this_user_may_not_enter_is_named(tmp_path, monkeypatch):
+    def refuse(path: Any) -> Any:
+        raise failed(errno.EACCES, str(path))
+
+    monkeypatch.setattr(os, "stat", refuse)  # root may enter every folder
+    with pytest.raises(UserError, match=rf"no permission to read the folder {tmp_path}"):
+        read_image("a.png", tmp_path)
 
 
 def test_a_picture_that_the_machine_cannot_read_is_not_left_out_as_a_bad_row(tmp_path, monkeypatch):

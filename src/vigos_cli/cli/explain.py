@@ -171,7 +171,7 @@ def _resume_table() -> Iterator[str]:
         ("same up to rounding", rounding, changed),
         ("another run", "all other keys", "is refused: choose another folder with `out=`"),
     ]
-    yield markdown_table(("class", "keys", "a change"), rows)
+    yield markdown_table(("class", "keys", "a change"), rows, marked=True)
     yield ""
     yield "`changes.jsonl` in the folder of the run and `summary.json` record the accepted changes."
 
@@ -182,11 +182,12 @@ def _option_table(group: str, default: str | None) -> str:
         (f"`{name}`{' (default)' if name == default else ''}", summary or "the settings of the experiment")
         for name, summary in options(group).items()
     ]
-    return markdown_table(("option", "meaning"), rows)
+    return markdown_table(("option", "meaning"), rows, marked=True)
 
 
 def _key_table(schema: Any, composed: Any, prefix: str) -> str:
-    return markdown_table(("key", "type", "default", "meaning"), _key_rows(schema, composed, prefix))
+    heads = ("key", "type", "default", "meaning")
+    return markdown_table(heads, _key_rows(schema, composed, prefix), marked=True)
 
 
 def _key_rows(schema: Any, composed: Any, prefix: str) -> Iterator[tuple[str, str, str, str]]:

@@ -202,7 +202,7 @@ def _task(config: DictConfig) -> float | None:
         return _fail(error, torchrun.lost_process(raised) or said)
 
 
-def _fail(error: Exception, message: str | None) -> NoReturn:
+def _fail(error: BaseException, message: str | None) -> NoReturn:
     """Print the error and end the job: a single run ends, a sweep continues with its other jobs."""
     if message is None:
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # not _task's frame

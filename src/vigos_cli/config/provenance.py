@@ -16,8 +16,9 @@ from vigos_cli.config.paths import PACKAGE
 from vigos_cli.config.removed_keys import without_removed
 from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import RunConfig, may_change, on_resume
-from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.errors import ConfigError, UserError
 from vigos_cli.utils.files import read_lines, write_json
+from vigos_cli.utils.machine_errors import REMOVED
 
 PACKAGES = ("vigos", "torch", "transformers", "peft", "bitsandbytes", "hydra-core", "numpy", "pillow")
 CHANGES = "changes.jsonl"  # in a run's folder: one line for each resume with changed values
@@ -68,6 +69,12 @@ def claim(out: Path, config: RunConfig, **where: Any) -> None:
             values = ", ".join(f"{key}={changed[key][1]} instead of {changed[key][0]}" for key in rounded)
             print(f"vigos: resuming with {values}; results stay the same up to rounding", file=sys.stderr)
     write_json(started, asdict(config))
+
+
+def check_claimed(out: Path) -> None:
+    """Raise a UserError if the run's folder was removed since `claim`; what was in it would be missing."""
+    if not (out / "config.json").exists():
+        raise UserError(f"{out}: {REMOVED}")
 
 
 def check_form(saved: dict[str, Any], where: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,7 +68,7 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
     root = Path(os.path.abspath(folder))
     path = Path(os.path.abspath(root / raw.removeprefix("file://")))  # without `..`
     inside = path.is_relative_to(root)
-    if inside and os.path.isfile(path):  # no pipe and no device
+    if inside and _is_file(path):  # no pipe and no device
         if path.stat().st_size > MAX_BYTES:
             raise BadRow("image_too_large")
         _folders.add(path.parent)
@@ -78,6 +79,16 @@ def picture_bytes(raw: Any, folder: Path) -> bytes:
         return base64.b64decode("".join(raw.split("base64,")[-1].split()), validate=True)
     except ValueError as error:
         raise BadRow("image_not_found" if inside else "image_outside") from error
+
+
+def _is_file(path: Path) -> bool:
+    """Whether this is an ordinary file. Raises UserError if this user may not look into its folder."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError as error:
+        raise UserError(f"data: this user has no permission to read the folder {path.parent}") from error
+    except (OSError, ValueError):  # a base64 text may be too long for a name
+        return False
 
 
 def stored_picture(raw: Any) -> Any:

@@ -15,20 +15,22 @@ from collections.abc import Iterable
 
 from vigos_cli.utils.control_characters import visible
 
-MARKS = re.compile(
-    r"^[#>]|[\\`*|<~$]|\](?=[(:])|\[(?=\^)|&(?=[#a-zA-Z])"
-)  # what makes markup; `_` in a word does not
+MARKS = re.compile(r"^[#>]|[\\`*|<~$]|\](?=[(:])|\[(?=\^)|&(?=[#a-zA-Z])")  # `_` in a word makes no markup
 FENCE = re.compile("`+")
 
 
-def markdown_table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """The table as text without a final newline. Each cell is text, whatever it contains."""
-    heads = list(header)
-    return "\n".join([_line(heads), "|---" * len(heads) + "|", *map(_line, rows)])
+def markdown_table(
+    header: Iterable[object], rows: Iterable[Iterable[object]], *, marked: bool = False
+) -> str:
+    """The table as text without a final newline. Each cell is text, or Markdown of our own if `marked`."""
+    heads, cell = list(header), _escaped_bars if marked else literal
+    lines = (f"| {' | '.join(cell(str(one)) for one in cells)} |" for cells in (heads, *rows))
+    return "\n".join([next(lines), "|---" * len(heads) + "|", *lines])
 
 
-def _line(cells: Iterable[object]) -> str:
-    return f"| {' | '.join(literal(str(cell)) for cell in cells)} |"
+def _escaped_bars(text: str) -> str:
+    """Markdown on one line in which a bar does not end a cell."""
+    return " ".join(text.splitlines()).replace("|", "\\|")
 
 
 def literal(text: str) -> str:

@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from vigos_cli.config.provenance import check_claimed
 from vigos_cli.config.schema import DistillRun
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.models.adapter_loading import copy_saved_tensors
@@ -129,6 +130,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 def save_learner(learner: Learner, out: Path) -> None:
     """Write a checkpoint of the last complete step (first process only; the others wait)."""
     if process_group.rank() == 0:
+        check_claimed(out)
         with learner.timed("checkpoint"):
             save_checkpoint(
                 out / "checkpoints",

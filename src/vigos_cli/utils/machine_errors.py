@@ -41,8 +41,11 @@ THREADS = (
 )
 MEMORY = f"out of memory: end other programs, or raise the limit on memory (ulimit -v), {AGAIN}"
 # PyTorch's allocators, the GPU libraries and bitsandbytes raise RuntimeError with different messages.
+# oneDNN says `could not create a primitive` if it gets none for a convolution.
 NO_MEMORY = re.compile(
-    r"out of memory|(?:can't|cannot) allocate memory|bad_alloc|ALLOC_FAILED|failed to map segment", re.I
+    r"out of memory|(?:can't|cannot) allocate memory|bad_alloc|ALLOC_FAILED|failed to map segment"
+    r"|could not create a primitive",
+    re.I,
 )
 # Errors that say nothing about the file that was read: another one would have had them too.
 OF_THE_MACHINE = (

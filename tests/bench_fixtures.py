@@ -387,3 +387,21 @@ PLAIN = [
     {"problem": "Which?\n(A) red\n(B) blue", "answer": "B", "image": stored("blue"), "id": "q3"},
 ]
 PLAIN_TEXT = [{"problem": "2 + 2?", "answer": 4, "id": "q4"}]
+
+ROWS = {
+    "mathvista": MATHVISTA,
+    "mmmu": MMMU,
+    "mmmu_pro": MMMU_PRO,
+    "mmmu_pro_vision": MMMU_PRO_VISION,
+    "mathverse": MATHVERSE,
+    "mathverse_text_only": MATHVERSE_TEXT_ONLY,
+    "mmvet": MMVET,
+    "mmsi": MMSI,
+    "realworldqa": REALWORLDQA,
+    "cvbench": CVBENCH,
+    "vilp_f": VILP,
+    "vilp_p": VILP,
+    "hallusion": HALLUSION,
+    "mathvision": MATHVISION,
+    "plain": PLAIN,
+}  # the rows of each benchmark by its name

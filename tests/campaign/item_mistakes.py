@@ -25,20 +25,7 @@ from vigos_cli.types import Sample
 
 Row = dict[str, Any]
 ROWS: dict[str, list[Row]] = {
-    "mathvista": data.MATHVISTA,
-    "mmmu": data.MMMU,
-    "mmmu_pro": data.MMMU_PRO,
-    "mmmu_pro_vision": data.MMMU_PRO_VISION,
-    "mathverse": data.MATHVERSE,
-    "mathverse_text_only": data.MATHVERSE_TEXT_ONLY,
-    "mmvet": data.MMVET,
-    "mmsi": data.MMSI,
-    "realworldqa": data.REALWORLDQA,
-    "cvbench": data.CVBENCH,
-    "vilp_f": data.VILP,
-    "vilp_p": data.VILP,
-    "hallusion": data.HALLUSION,
-    "mathvision": data.MATHVISION,
+    **data.ROWS,
     "vlind": data.VLIND,
     "plain": [*data.PLAIN[2:], *data.PLAIN[1:2]],
     "easyvqa": [

@@ -25,23 +25,7 @@ from vigos_cli.grading import question_options
 from vigos_cli.types import Sample, Verdict
 from vigos_cli.utils.errors import ConfigError, UserError
 
-ROWS = {
-    "mathvista": data.MATHVISTA,
-    "mmmu": data.MMMU,
-    "mmmu_pro": data.MMMU_PRO,
-    "mmmu_pro_vision": data.MMMU_PRO_VISION,
-    "mathverse": data.MATHVERSE,
-    "mathverse_text_only": data.MATHVERSE_TEXT_ONLY,
-    "mmvet": data.MMVET,
-    "mmsi": data.MMSI,
-    "realworldqa": data.REALWORLDQA,
-    "cvbench": data.CVBENCH,
-    "vilp_f": data.VILP,
-    "vilp_p": data.VILP,
-    "hallusion": data.HALLUSION,
-    "mathvision": data.MATHVISION,
-    "plain": data.PLAIN,
-}
+ROWS = data.ROWS
 PICTURES = {  # the picture column, which every row needs
     "mathvista": "decoded_image", "mmmu": "image_1", "mmmu_pro": "image_1", "mmmu_pro_vision": "image",
     "mathverse": "image", "mmvet": "image", "mmsi": "images", "realworldqa": "image", "cvbench": "image",

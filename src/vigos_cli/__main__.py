@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from vigos_cli.utils.control_characters import escaped_output
+from vigos_cli.utils.lost_threads import watch_threads
 from vigos_cli.utils.machine_errors import machine_error
 from vigos_cli.utils.standard_output import keep_going
 
@@ -16,6 +17,7 @@ SPIN = "1000"  # rounds that a waiting thread of torch spins before it sleeps; t
 def main() -> None:
     """Run a command and end the process with its exit code."""
     keep_going()
+    watch_threads()
     # Read when torch is imported. Active waiting gains a tenth on an idle machine; on a busy one it takes the
     # processor from the thread that is waited for, and sampling becomes up to eight times slower.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN)

@@ -46,7 +46,7 @@ def test_an_arm_is_named_after_the_keys_in_which_it_differs():
         {"seed": 1, "routing.name": "vigos", "routing.student.spans": "code", "loss.beta": 0.5},
         {"seed": 1, "routing.name": "sft", "routing.student.spans": "paper", "loss.beta": 0.5},
     ]
-    varied = ["seed", "routing.name", "routing.student.spans"]
+    varied = ["routing.name", "routing.student.spans"]
     labels = arm_labels(configs, [None] * 4, varied)
     assert labels == ["vigos, routing.student.spans=paper"] * 2 + ["vigos, routing.student.spans=code", "sft"]
     assert arm_labels(configs, ["mine", "mine", "other", "other"], varied)[:2] == ["mine", "mine"]

@@ -48,3 +48,33 @@ def test_the_reference_can_be_named(tmp_path):
     assert rows[1].differences["greedy"]["score"].mean == 0.25 and rows[2].differences["greedy"] == {}
     with pytest.raises(ConfigError, match="did you mean sft"):
         compare_arms(read_sweep(tmp_path).arms, "stf")
+
+
+def test_bases_repeat_an_arm_and_are_paired_with_themselves(tmp_path):
+    """Without `repeat_over` each base is an arm of its own."""
+    shares = {"one": (0.5, 0.25), "two": (0.75, 0.5), "three": (1.0, 0.5)}
+    make(
+        tmp_path,
+        [
+            (
+                cell(f"model.path={base}", f"routing={routing}", f"seed={seed}", ROWS),
+                {**SHARES, "score": share},
+            )
+            for base, both in shares.items()
+            for routing, share in zip(("vigos", "sft"), both, strict=True)
+            for seed in (1, 2)
+        ],
+    )
+    assert len(read_sweep(tmp_path).arms) == 9
+    arms = read_sweep(tmp_path, ["model.path"]).arms
+    assert [(arm.label, arm.trained, len(arm.runs)) for arm in arms] == [
+        ("untrained, structured prompt", False, 3),
+        ("vigos", True, 6),
+        ("sft", True, 6),
+    ]
+    assert arms[1].settings.keys() & {"model.path", "seed"} == set()
+    rows = compare_arms(arms)
+    assert rows[1].means["greedy"]["score"].mean == 0.75  # type: ignore[union-attr]
+    gap = rows[2].differences["greedy"]["score"]
+    assert gap.mean == pytest.approx(-1 / 3) and gap.items == 6 * 12
+    assert rows[0].differences["greedy"]["score"].mean == pytest.approx(-0.75)

@@ -106,6 +106,7 @@ def test_a_file_that_does_not_exist_is_taken_as_a_name_or_the_quotes_are_shown(v
         (["ablate", "+arm=jsd_0.2"], "did you mean arm=jsd_0."),
         (["ablate", "routing=vigos,sft", "trainer.lr=1e-3,-1"], "trainer.lr=-1.0"),
         (["ablate", "seed=1,1"], "two cells are the same"),
+        (["ablate", "trainer.lr=1e-3,2e-3", "repeat_over=[trainer.rl]"], "did you mean trainer.lr?"),
         (["ablate", "seed=1,2", "plan=true"], "vigos distill"),
         (["ablate", "out=nowhere", "cells=report"], "nowhere contains no sweep"),
         (["distill", "+experimnt=prior"], "did you mean +experiment?"),

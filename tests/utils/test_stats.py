@@ -164,3 +164,28 @@ def test_an_interval_over_seeds_is_wider_than_one_over_items():
     alike = [one, one, one]
     wide, narrow = crossed_interval(apart), crossed_interval(alike)
     assert wide and narrow and wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_bases_are_resampled_above_their_runs():
+    """Three bases that differ, each with three equal runs: nine runs of one base would look far surer."""
+    shares = (0.2, 0.5, 0.8)
+    cells = [{c: [share] for c in range(40)} for share in shares for _ in range(3)]
+    low, high = bounds(crossed_interval(cells, bases=[b for b in "abc" for _ in range(3)]))
+    assert (low, high) == pytest.approx((0.2, 0.8))  # 1 of 27 resamples of three bases has one base only
+    one = crossed_interval(cells)
+    assert one and one.high - one.low < 0.4
+
+
+def test_fewer_than_three_bases_are_not_resampled_but_their_runs_are():
+    cells = [{c: [share] for c in range(40)} for share in (0.0, 0.1, 0.2, 0.8, 0.9, 1.0)]
+    found = crossed_interval(cells, bases="aaabbb")
+    assert found and found.mean == pytest.approx(0.5)
+    assert found.low == pytest.approx(0.4, abs=0.04) and found.high == pytest.approx(0.6, abs=0.04)
+    same = crossed_interval(cells[:3], bases="aaa")
+    assert same == crossed_interval(cells[:3])
+
+
+def test_a_base_with_other_numbers_of_runs_counts_by_its_runs():
+    cells = [{"q": [1.0]}, {"q": [1.0]}, {"q": [0.0]}]
+    found = crossed_interval(cells, bases="aab")
+    assert found and found.mean == pytest.approx(2 / 3)

@@ -42,6 +42,7 @@ class Run:
     """The answers of one cell, or of the untrained model."""
 
     seed: int | None  # None: the untrained model, which has no seed
+    base: str  # its values of the keys in `repeat_over`: which model it started from
     kinds: dict[str, Measures]  # by kind of answer: greedy, sampled, pass@n
     texts: dict[str, Response]  # the greedy answer by item
     folder: str
@@ -56,7 +57,7 @@ class Arm:
 
     label: str
     trained: bool
-    settings: dict[str, Any]  # its values of the keys that the sweep varied, without the seed
+    settings: dict[str, Any]  # its values of the varied keys, without the seed and `repeat_over`
     runs: list[Run]
 
 
@@ -84,10 +85,11 @@ class SweepResults:
     samples: dict[str, Sample]  # the items of PriorWorld
 
 
-def read_sweep(sweep: Path) -> SweepResults:
+def read_sweep(sweep: Path, repeat_over: Sequence[str] = ()) -> SweepResults:
     """Read the results of a sweep. Cells that are not done are listed, but belong to no arm.
 
-    Keys that may change while a run is resumed (`may_change`) do not separate arms.
+    Keys that may change while a run is resumed (`may_change`) do not separate arms, and neither do the seed
+    and the keys in `repeat_over`, such as the path of the model: an arm has a run for each of their values.
     """
     lines = read_list(sweep)
     if not lines:
@@ -98,7 +100,8 @@ def read_sweep(sweep: Path) -> SweepResults:
     names = list(dict.fromkeys(key for config in configs for key in config))
     values = {key: list(dict.fromkeys(repr(config.get(key)) for config in configs)) for key in names}
     varied = [key for key in names if len(values[key]) > 1 and not may_change(key)]
-    labels = arm_labels(configs, [line["label"] for line in lines], varied)
+    repeats = ("seed", *repeat_over)
+    labels = arm_labels(configs, [line["label"] for line in lines], [k for k in varied if k not in repeats])
     cells = [_cell_record(sweep, line, label) for line, label in zip(lines, labels, strict=True)]
 
     samples: dict[str, Sample] = {}
@@ -110,17 +113,22 @@ def read_sweep(sweep: Path) -> SweepResults:
         world = cell.config["bench"]["tasks"].get("priorworld")
         items = _items(json.dumps(world, sort_keys=True)) if world else {}
         samples |= items
-        settings = {key: config.get(key) for key in varied if key != "seed"}
+        settings = {key: config.get(key) for key in varied if key not in repeats}
+        base = ", ".join(override_text(config.get(key)) for key in repeat_over)
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
         student = cell.config["routing"]["student"]
-        arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", items, cell.seed, student["spans"]))
-        start = json.dumps(untrained_key(cell.config), sort_keys=True)
+        which = items, cell.seed, base, student["spans"]
+        arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", *which))
+        unlike = {k: v for k, v in untrained_key(cell.config).items() if k not in repeat_over}
+        start = json.dumps(unlike, sort_keys=True)
         if start not in untouched:
             label = f"untrained, {student['format']} prompt"
             same = [arm for arm in untouched.values() if arm.label.startswith(label)]
             label += f" ({cell.arm})" if same else ""  # if more than the prompt differs
-            run = _run(sweep / cell.folder, "before.jsonl", items, None, student["spans"])
-            untouched[start] = Arm(label, False, {}, [run])
+            untouched[start] = Arm(label, False, {}, [])
+        if base not in {run.base for run in untouched[start].runs}:
+            run = _run(sweep / cell.folder, "before.jsonl", items, None, base, student["spans"])
+            untouched[start].runs.append(run)
     order = list(dict.fromkeys(cell.arm for cell in cells))
     shown = sorted(varied, key=lambda key: (key == "seed", names.index(key)))
     return SweepResults(
@@ -158,13 +166,14 @@ def _cell_record(sweep: Path, line: Mapping[str, Any], arm: str) -> CellRecord:
 def arm_labels(
     configs: Sequence[Mapping[str, Any]], given: Sequence[str | None], varied: Sequence[str]
 ) -> list[str]:
-    """The label of every cell's arm: the same for cells that differ only in their seed, otherwise different.
+    """The label of every cell's arm: the same for cells with the same values of the varied keys.
 
-    `configs` have dotted keys, `given` are the names from the experiment's `arms`. An arm without such a name
-    is named after the options and keys in which it differs from the others. If two arms would have the same
-    name, the other keys in which they differ are added.
+    `configs` have dotted keys; `varied` is without those that only repeat an arm; `given` are the names from
+    the experiment's `arms`. An arm without such a name is named after the options and keys in which it
+    differs from the others. If two arms would have the same name, the other keys in which they differ are
+    added.
     """
-    keys = [key for key in varied if key != "seed"]
+    keys = list(varied)
     by_option = {key.split(".")[0] for key in keys if key.endswith(".name")}
     short = [key for key in keys if key.split(".")[0] not in by_option or key.endswith(".name")]
     settings = [tuple(repr(config.get(key)) for key in keys) for config in configs]
@@ -200,7 +209,9 @@ def _benches(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield ", ".join(filter(None, (line["bench"], line["part"]))), line
 
 
-def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | None, spans: str) -> Run:
+def _run(
+    folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | None, base: str, spans: str
+) -> Run:
     names = {item.name for item in fields(Response)}
     responses = [
         Response(**{name: line[name] for name in names if name in line})
@@ -226,6 +237,7 @@ def _run(folder: Path, answers: str, samples: Mapping[str, Sample], seed: int | 
     }
     return Run(
         seed=seed,
+        base=base,
         kinds=kinds,
         texts={response.sample_id: response for response in responses if response.draw == 0},
         folder=folder.name,

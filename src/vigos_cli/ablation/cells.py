@@ -23,7 +23,7 @@ from vigos_cli.config.compose import typed
 from vigos_cli.config.run_digest import as_distill, cell_folder_name, digest
 from vigos_cli.config.run_folder import has_results
 from vigos_cli.config.schema import AblateRun
-from vigos_cli.utils.errors import ConfigError
+from vigos_cli.utils.errors import ConfigError, nearest
 from vigos_cli.utils.files import write_json
 
 LIST = "cells.json"  # in a sweep's folder: its cells in the order in which they were asked for
@@ -56,10 +56,14 @@ def plan_cells(config: DictConfig) -> list[Cell]:
         )
     loader = GlobalHydra.instance().config_loader()
     cells: dict[str, Cell] = {}
-    for overrides in combinations(config):
+    choices = combinations(config)
+    swept = [values[0].split("=", 1)[0] for values in zip(*choices, strict=True) if len(set(values)) > 1]
+    for overrides in choices:
         composed = loader.load_sweep_config(config, overrides)
         run = cast(AblateRun, typed(composed, "ablate"))
         cell = Cell(str(composed.hydra.job.override_dirname), digest(run), run, composed)
+        if wrong := next((key for key in run.repeat_over if key not in swept), None):
+            raise ConfigError(f"repeat_over=[{wrong}]: {nearest(wrong, swept)}this sweep does not vary it")
         if cell.key in cells:
             raise ConfigError(f"two cells are the same: {cells[cell.key].name} and {cell.name}")
         cells[cell.key] = cell

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vigos_cli.ablation.arms import ANSWERS, Arm, Items, Measures, Run
+from vigos_cli.ablation.arms import ANSWERS, Arm, Items, Run
 from vigos_cli.evaluation.run_comparison import Difference, holm, sign_flips
 from vigos_cli.utils.errors import ConfigError, nearest
 from vigos_cli.utils.stats import IntervalEstimate, crossed_difference, crossed_interval
@@ -48,10 +48,7 @@ def compare_arms(arms: Sequence[Arm], reference: str | None = None) -> list[ArmR
     base = find_reference(arms, reference)
     shown, rows = measures(arms), []
     for arm in arms:
-        means = {
-            kind: {measure: _mean([run.kinds[kind] for run in arm.runs], measure) for measure in shown}
-            for kind in ANSWERS
-        }
+        means = {kind: {measure: _mean(arm.runs, kind, measure) for measure in shown} for kind in ANSWERS}
         found: dict[str, dict[str, Difference]] = {kind: {} for kind in ANSWERS}
         if base is not None and arm is not base:
             for kind in ANSWERS:
@@ -92,25 +89,24 @@ def verdict_on(difference: Difference) -> str:
     return difference.says
 
 
-def _mean(runs: Sequence[Measures], measure: str) -> IntervalEstimate | None:
+def _mean(runs: Sequence[Run], kind: str, measure: str) -> IntervalEstimate | None:
     cells = []
-    for measures in runs:
+    for run in runs:
         clusters: dict[Hashable, list[float]] = {}
-        for cluster, values in measures.get(measure, {}).values():
+        for cluster, values in run.kinds[kind].get(measure, {}).values():
             clusters.setdefault(cluster, []).extend(values)
         cells.append(clusters)
-    return crossed_interval(cells)
+    return crossed_interval(cells, bases=[run.base for run in runs])
 
 
 def _difference(arm: Arm, base: Arm, kind: str, measure: str) -> Difference | None:
-    """The difference over the seeds that both arms have; the untrained model is paired with every seed."""
-    pairs = [
-        paired(a.kinds[kind].get(measure, {}), b.kinds[kind].get(measure, {}))
-        for a, b in _side_by_side(arm.runs, base.runs)
-    ]
-    pairs = [pair for pair in pairs if pair]
+    """The difference over the runs that both arms have; the untrained model is paired with every seed."""
+    sides = _side_by_side(arm.runs, base.runs)
+    made = [paired(a.kinds[kind].get(measure, {}), b.kinds[kind].get(measure, {})) for a, b in sides]
+    pairs = [pair for pair in made if pair]
     estimate = crossed_difference(
-        [{cluster: [a - b for a, b in items] for cluster, items in pair.items()} for pair in pairs]
+        [{cluster: [a - b for a, b in items] for cluster, items in pair.items()} for pair in pairs],
+        bases=[a.base for (a, _), pair in zip(sides, made, strict=True) if pair],
     )
     if estimate is None:
         return None
@@ -135,12 +131,13 @@ def _difference(arm: Arm, base: Arm, kind: str, measure: str) -> Difference | No
 
 
 def _side_by_side(one: Sequence[Run], two: Sequence[Run]) -> list[tuple[Run, Run]]:
-    by_seed = {run.seed: run for run in two}
-    if None in by_seed:
-        return [(run, by_seed[None]) for run in one]
-    if one and one[0].seed is None:
-        return [(one[0], run) for run in two]
-    return [(run, by_seed[run.seed]) for run in one if run.seed in by_seed]
+    """The runs of the same base and seed in two arms; one without a seed belongs to every seed."""
+    return [
+        (a, b)
+        for a in one
+        for b in two
+        if a.base == b.base and (a.seed == b.seed or None in (a.seed, b.seed))
+    ]
 
 
 def paired(one: Items, two: Items) -> dict[Hashable, list[tuple[float, float]]]:

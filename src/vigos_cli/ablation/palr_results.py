@@ -15,7 +15,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from vigos_cli.ablation.arms import Arm, SweepResults
@@ -71,10 +70,11 @@ def read_palr(sweep: Path, results: SweepResults) -> SweepPalr | None:
     pages: list[RolloutPages] = []
     for arm in arms:
         for rollouts in ROLLOUTS:
-            places = [path for run in arm.runs if (path := _folder(sweep, run.folder, rollouts))]
+            places = [(run.base, p) for run in arm.runs if (p := _folder(sweep, run.folder, rollouts))]
+            if rollouts == BASE:  # the untrained student's are the same for all seeds
+                places = list({base: (base, path) for base, path in reversed(places)}.values())[::-1]
             if places:
-                several = [read_lines(path / "rollouts.jsonl") for path in places]
-                rows.append(_palr_row(arm, rollouts, several[:1] if rollouts == BASE else several))
+                rows.append(_palr_row(arm, rollouts, places))
         for run in arm.runs:
             links = {
                 rollouts: f"{quote(run.folder)}/{LOOKING}/{rollouts}/{PAGE}#colour=palr"
@@ -94,19 +94,20 @@ def _folder(sweep: Path, cell: str, rollouts: str) -> Path | None:
     return path if (path / SUMMARY).exists() else None
 
 
-def _palr_row(arm: Arm, rollouts: str, runs: Sequence[Sequence[dict[str, Any]]]) -> PalrRow:
+def _palr_row(arm: Arm, rollouts: str, places: Sequence[tuple[str, Path]]) -> PalrRow:
+    bases, runs = [base for base, _ in places], [read_lines(path / "rollouts.jsonl") for _, path in places]
     sums = {group: [palr_sums(lines, group) for lines in runs] for group in SHOWN_GROUPS}
-    pulls = {group: crossed_statistic(several, mean_per_token) for group, several in sums.items()}
+    pulls = {
+        group: crossed_statistic(several, mean_per_token, bases=bases) for group, several in sums.items()
+    }
+    visual = {kind: [visual_sums(lines, kind) for lines in runs] for kind in VISUAL_KINDS}
     return PalrRow(
         arm,
         rollouts,
         len(runs),
-        {group: crossed_statistic(several, share_by_answer) for group, several in sums.items()},
+        {group: crossed_statistic(several, share_by_answer, bases=bases) for group, several in sums.items()},
         {group: found and found.mean for group, found in pulls.items()},
-        {
-            kind: crossed_statistic([visual_sums(lines, kind) for lines in runs], mean_per_token)
-            for kind in VISUAL_KINDS
-        },
+        {kind: crossed_statistic(several, mean_per_token, bases=bases) for kind, several in visual.items()},
     )
 
 

@@ -37,7 +37,7 @@ class Sweep(Callback):
             if run.cells == "report":
                 if not read_list(sweep):
                     raise ConfigError(f"cells=report: {sweep} contains no sweep; set out= to its folder")
-                raise Stopped(_report(sweep, run.reference))
+                raise Stopped(_report(sweep, run))
             cells = plan_cells(config)
             elsewhere = find_finished(cells, sweep, run.reuse)
             launcher = config.hydra.runtime.choices["hydra/launcher"]
@@ -58,21 +58,21 @@ class Sweep(Callback):
                 run_cells(config, sweep, expected.cells, workers)
             except Exception as error:
                 raise RunRefused from error
-            raise Stopped(_report(sweep, run.reference))
+            raise Stopped(_report(sweep, run))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the report, after Hydra's launcher has run the cells."""
         if torchrun.launched_rank() == 0:
             run = cast(AblateRun, typed(config, "ablate"))
-            raise Stopped(_report(Path(config.hydra.sweep.dir), run.reference))
+            raise Stopped(_report(Path(config.hydra.sweep.dir), run))
 
 
-def _report(sweep: Path, reference: str | None) -> int:
+def _report(sweep: Path, run: AblateRun) -> int:
     """Write the report and print which cells failed; return the exit code."""
     from vigos_cli.ablation.sweep_report import write_report
 
     try:
-        write_report(sweep, reference)
+        write_report(sweep, run.reference, run.repeat_over)
     except Exception as error:
         raise RunRefused from error
     lines = read_list(sweep)

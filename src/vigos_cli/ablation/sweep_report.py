@@ -53,9 +53,9 @@ from vigos_cli.types import Kind
 from vigos_cli.utils.files import drafted
 
 
-def write_report(sweep: Path, reference: str | None = None) -> None:
+def write_report(sweep: Path, reference: str | None = None, repeat_over: Sequence[str] = ()) -> None:
     """Write the report of the finished cells, and print the table of arms."""
-    results = read_sweep(sweep)
+    results = read_sweep(sweep, repeat_over)
     if all(cell.state != "done" for cell in results.cells):
         print(f"no cell in {sweep} is done: no report")
         return

@@ -10,7 +10,14 @@ SAME_BYTES = (  # the adapter and all responses stay identical, byte for byte
     *("rollout.serve", "rollout.serve_command", "trainer.checkpoint_every", "trainer.dry_run"),
     "trainer.profile",
     "trainer.stop_on_collapse",  # of the steps that are taken
-    *("cells", "label", "reference", "reuse", "palr_rows"),  # of `vigos ablate`: these concern the sweep
+    *(
+        "cells",
+        "label",
+        "reference",
+        "repeat_over",
+        "reuse",
+        "palr_rows",
+    ),  # of `vigos ablate`: these concern the sweep
 )
 SAME_UP_TO_ROUNDING = (  # another order of summation; with adapter.dropout, other units are dropped
     *("trainer.micro_batch", "trainer.micro_tokens", "trainer.gradient_checkpointing"),

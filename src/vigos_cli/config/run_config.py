@@ -141,6 +141,7 @@ class AblateRun(DistillRun):
     cells: str = "run"  # ablate: run (the missing cells), list (all, with times), report (the finished)
     label: str | None = None  # ablate: name of the arm in the report; an experiment's arms set it
     reference: str | None = None  # ablate: arm that the others are compared with; null: the first
+    repeat_over: list[str] = field(default_factory=list)  # ablate: swept keys that repeat an arm, as seeds do
     reuse: list[str] = field(default_factory=list)  # ablate: sweeps whose finished cells are copied
     workers: int | None = None  # ablate: cells at a time; null: one a core (small models, CPU) or a GPU
     palr_rows: int = 0  # ablate: training rows for measuring each cell's PALR; 0: do not measure

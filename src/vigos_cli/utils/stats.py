@@ -6,6 +6,7 @@ IntervalEstimate(mean=0.75, low=..., high=..., n=4)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 RESAMPLES = 2000
+FEWEST = 3  # bases, or runs of one base, that are resampled
 Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
@@ -68,27 +70,32 @@ def mean_interval(
     return IntervalEstimate(mean, float(low), float(high), len(values))
 
 
-def crossed_interval(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> IntervalEstimate | None:
+def crossed_interval(
+    cells: Sequence[Mapping[Any, list[float]]], seed: int = 0, bases: Sequence[Hashable] = ()
+) -> IntervalEstimate | None:
     """The mean over runs with different seeds; each run maps a cluster to its values in [0, 1].
 
-    The bootstrap resamples runs and clusters together, the same clusters in every run. With fewer than three
-    runs it resamples only clusters, because the spread between runs is then unknown. If there is no spread:
-    Wilson's interval, with the number of clusters as the number of values.
+    `bases` names the model that each run started from; without it all started from the same. The bootstrap
+    resamples bases, then the runs of each base, and clusters, the same clusters in every run. Fewer than
+    three bases, or three runs of a base, are not resampled, because the spread between them is then unknown.
+    If there is no spread: Wilson's interval, with the number of clusters as the number of values.
     """
     totals, sizes = _by_run_and_cluster(cells)
     if not sizes.size:
         return None
     mean, n = float(totals.sum() / sizes.sum()), int(sizes.sum())
-    crossed = len(cells) >= 3
-    shares = totals[sizes > 0] / sizes[sizes > 0] if crossed else totals.sum(0) / sizes.sum(0)
+    levels = bases or [None] * len(cells)
+    shares = totals[sizes > 0] / sizes[sizes > 0] if crossed(levels) else totals.sum(0) / sizes.sum(0)
     if no_spread(shares):
         return IntervalEstimate(mean, *wilson(mean, sizes.shape[1]), n)
-    means = _crossed_means(totals, sizes, crossed, seed)
+    means = _crossed_means(totals, sizes, levels, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     return IntervalEstimate(mean, float(low), float(high), n)
 
 
-def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0) -> IntervalEstimate | None:
+def crossed_difference(
+    cells: Sequence[Mapping[Any, list[float]]], seed: int = 0, bases: Sequence[Hashable] = ()
+) -> IntervalEstimate | None:
     """Like crossed_interval, for paired differences in [-1, 1].
 
     If all differences are equal, the interval is Wilson's for their absolute value as a share, with their
@@ -103,12 +110,16 @@ def crossed_difference(cells: Sequence[Mapping[Any, list[float]]], seed: int = 0
         if mean < 0:
             low, high = -high, -low
         return IntervalEstimate(mean, -high if mean == 0 else low, high, n)
-    low, high = np.quantile(_crossed_means(totals, sizes, len(cells) >= 3, seed), [0.025, 0.975])
+    levels = bases or [None] * len(cells)
+    low, high = np.quantile(_crossed_means(totals, sizes, levels, seed), [0.025, 0.975])
     return IntervalEstimate(mean, float(low), float(high), n)
 
 
 def crossed_statistic(
-    runs: Sequence[Mapping[Any, np.ndarray]], statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0
+    runs: Sequence[Mapping[Any, np.ndarray]],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    seed: int = 0,
+    bases: Sequence[Hashable] = (),
 ) -> IntervalEstimate | None:
     """Like crossed_interval, for a statistic of sums over clusters; `n` is the number of clusters.
 
@@ -120,7 +131,7 @@ def crossed_statistic(
         return None
     empty = np.zeros_like(next(run[name] for run in runs for name in run))
     table_KCP = np.array([[run.get(name, empty) for name in names] for run in runs], float)
-    drawn_runs, drawn_clusters = _draws(len(runs), len(names), len(runs) >= 3, seed)
+    drawn_runs, drawn_clusters = _draws(bases or [None] * len(runs), len(names), seed)
     values_RK = statistic(np.einsum("rc,kcp->rkp", drawn_clusters, table_KCP, optimize=True))
     weights_RK = drawn_runs * np.isfinite(values_RK)
     sums, counts = (weights_RK * np.nan_to_num(values_RK)).sum(1), weights_RK.sum(1)
@@ -146,7 +157,7 @@ def bootstrap_statistic(
         value = float(statistic(sums_CP.sum(0)))
         if not np.isfinite(value):
             return None
-        drawn = statistic(_draws(1, len(sums_CP), False, seed)[1] @ sums_CP)
+        drawn = statistic(_draws([None], len(sums_CP), seed)[1] @ sums_CP)
     drawn = drawn[np.isfinite(drawn)]  # resamples may lack what the statistic divides by
     if no_spread(drawn):
         return value, None
@@ -161,18 +172,30 @@ def _by_run_and_cluster(cells: Sequence[Mapping[Any, list[float]]]) -> tuple[np.
     return totals, np.array([[len(cell.get(name, ())) for name in names] for cell in cells])
 
 
-def _crossed_means(totals: np.ndarray, sizes: np.ndarray, crossed: bool, seed: int) -> np.ndarray:
-    """The means of resampled clusters (columns) and, if `crossed`, of resampled runs (rows)."""
-    drawn_runs, drawn_clusters = _draws(len(totals), totals.shape[1], crossed, seed)
+def crossed(bases: Sequence[Hashable]) -> bool:
+    """Whether there are enough bases, or runs of one base, to resample them."""
+    return len(set(bases)) >= FEWEST or max(Counter(bases).values(), default=0) >= FEWEST
+
+
+def _crossed_means(totals: np.ndarray, sizes: np.ndarray, bases: Sequence[Hashable], seed: int) -> np.ndarray:
+    """The means of resampled clusters (columns) and of resampled runs (rows)."""
+    drawn_runs, drawn_clusters = _draws(bases, totals.shape[1], seed)
     sums = (drawn_runs @ totals * drawn_clusters).sum(1)
     drawn = (drawn_runs @ sizes * drawn_clusters).sum(1)
     return sums[drawn > 0] / drawn[drawn > 0]  # a resample may have no values
 
 
-def _draws(runs: int, clusters: int, crossed: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each resample (row) has each run and each cluster; each run once unless `crossed`."""
+def _draws(bases: Sequence[Hashable], clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each resample (row) has each run and each cluster; `bases` names the base of each run."""
     rng = np.random.default_rng(seed)
-    drawn_runs = np.ones((RESAMPLES, runs))
-    if crossed:
-        drawn_runs = rng.multinomial(runs, [1 / runs] * runs, RESAMPLES)
+    names = list(dict.fromkeys(bases))
+    drawn_bases = np.ones((RESAMPLES, len(names)), int)
+    if len(names) >= FEWEST:
+        drawn_bases = rng.multinomial(len(names), [1 / len(names)] * len(names), RESAMPLES)
+    drawn_runs = np.ones((RESAMPLES, len(bases)))
+    for name, times in zip(names, drawn_bases.T, strict=True):
+        runs = [run for run, base in enumerate(bases) if base == name]
+        drawn_runs[:, runs] = times[:, None]
+        if len(runs) >= FEWEST:  # each time a base is drawn, as many of its runs as it has
+            drawn_runs[:, runs] = rng.multinomial(times * len(runs), [1 / len(runs)] * len(runs))
     return drawn_runs, rng.multinomial(clusters, [1 / clusters] * clusters, RESAMPLES)

@@ -45,6 +45,7 @@ def test_no_memory_at_the_end_of_the_process_adds_no_lines():
 
 
 def test_other_errors_are_reported_as_before():
-    done = run("Broken().start(); print('went on')")
+    wait = "import _thread, time\nwhile _thread._count(): time.sleep(0.01)"  # until the error is written
+    done = run(f"Broken().start(); print('went on')\n{wait}")
     assert (done.returncode, done.stdout) == (0, "went on\n")
     assert "something else" in done.stderr

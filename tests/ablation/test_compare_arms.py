@@ -8,7 +8,7 @@ from sweeps import ROWS, SHARES, answers, cell, make, pair
 from vigos_cli.ablation.arms import read_sweep
 from vigos_cli.ablation.cells import cell_folder
 from vigos_cli.ablation.compare_arms import compare_arms
-from vigos_cli.ablation.report_text import answer_kinds
+from vigos_cli.ablation.report_text import answer_kinds, limitations, warnings
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.stats import crossed_difference
 
@@ -78,3 +78,8 @@ def test_bases_repeat_an_arm_and_are_paired_with_themselves(tmp_path):
     gap = rows[2].differences["greedy"]["score"]
     assert gap.mean == pytest.approx(-1 / 3) and gap.items == 6 * 12
     assert rows[0].differences["greedy"]["score"].mean == pytest.approx(-0.75)
+    results = read_sweep(tmp_path, ["model.path"])
+    assert any("the same 3 models" in line for line in limitations(results))
+    assert not any("several models" in line for line in warnings(results))
+    apart = read_sweep(tmp_path)
+    assert any("several models" in line for line in warnings(apart))

@@ -132,11 +132,16 @@ def warnings(results: SweepResults) -> list[str]:
         found.append(
             "the cells were made by different versions of the program: " + ", ".join(map(str, commits))
         )
-    if len({cell.config["model"]["path"] for cell in results.cells}) > 1:
+    if len({cell.config["model"]["path"] for cell in results.cells}) > 1 and len(bases(results)) < 2:
         found.append(
             "there are several models: differences between arms include the difference between models"
         )
     return found
+
+
+def bases(results: SweepResults) -> set[str]:
+    """The models, or other values of `repeat_over`, that the runs of the arms started from."""
+    return {run.base for arm in results.arms for run in arm.runs}
 
 
 def how_it_was_made(results: SweepResults) -> dict[str, str]:
@@ -159,6 +164,7 @@ def run_seconds(summary: Mapping[str, Any]) -> float:
 
 def limitations(results: SweepResults) -> list[str]:
     """What no number of the report can show."""
+    many = len(bases(results))
     world = (
         "PriorWorld is a constructed test bed: small drawn pictures of things that have a usual look. It "
         "shows what a method does on such pictures. It does not show how large an effect is on photographs "
@@ -166,8 +172,8 @@ def limitations(results: SweepResults) -> list[str]:
     )
     return [
         *([world] if results.samples else []),
-        "All arms start from one model. Seeds change the order of the data, the rollouts and the start of "
-        "the adapter; they do not change the pretraining.",
+        f"All arms start from {f'the same {many} models' if many > 1 else 'one model'}. Seeds change the "
+        "order of the data, the rollouts and the start of the adapter; they do not change the pretraining.",
         "Few questions and few seeds make wide intervals. If an interval spans zero, no difference is shown; "
         "this does not mean that there is none.",
         "All arms use the same learning rate, steps and clip unless these were varied. An arm may do better "

@@ -83,3 +83,17 @@ def test_bases_repeat_an_arm_and_are_paired_with_themselves(tmp_path):
     assert not any("several models" in line for line in warnings(results))
     apart = read_sweep(tmp_path)
     assert any("several models" in line for line in warnings(apart))
+
+
+def test_two_bases_with_two_seeds_each_are_no_three_seeds(tmp_path):
+    several = [
+        (cell(f"model.path={base}", f"seed={seed}", ROWS), SHARES)
+        for base in ("one", "two")
+        for seed in (1, 2)
+    ]
+    make(tmp_path, several)
+    few = "some arms have fewer than three seeds"
+    assert any(few in line for line in warnings(read_sweep(tmp_path, ["model.path"])))
+    third = (cell("model.path=three", "seed=1", ROWS), SHARES)
+    make(tmp_path, [third])
+    assert not any(few in line for line in warnings(read_sweep(tmp_path, ["model.path"])))

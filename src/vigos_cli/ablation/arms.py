@@ -117,8 +117,9 @@ def read_sweep(sweep: Path, repeat_over: Sequence[str] = ()) -> SweepResults:
         base = ", ".join(override_text(config.get(key)) for key in repeat_over)
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
         student = cell.config["routing"]["student"]
-        which = items, cell.seed, base, student["spans"]
-        arm.runs.append(_run(sweep / cell.folder, "responses.jsonl", *which))
+        arm.runs.append(
+            _run(sweep / cell.folder, "responses.jsonl", items, cell.seed, base, student["spans"])
+        )
         unlike = {k: v for k, v in untrained_key(cell.config).items() if k not in repeat_over}
         start = json.dumps(unlike, sort_keys=True)
         if start not in untouched:

@@ -58,12 +58,12 @@ def plan_cells(config: DictConfig) -> list[Cell]:
     cells: dict[str, Cell] = {}
     choices = combinations(config)
     swept = [values[0].split("=", 1)[0] for values in zip(*choices, strict=True) if len(set(values)) > 1]
+    if wrong := next((key for key in config.repeat_over if key not in swept), None):
+        raise ConfigError(f"repeat_over=[{wrong}]: {nearest(wrong, swept)}this sweep does not vary it")
     for overrides in choices:
         composed = loader.load_sweep_config(config, overrides)
         run = cast(AblateRun, typed(composed, "ablate"))
         cell = Cell(str(composed.hydra.job.override_dirname), digest(run), run, composed)
-        if wrong := next((key for key in run.repeat_over if key not in swept), None):
-            raise ConfigError(f"repeat_over=[{wrong}]: {nearest(wrong, swept)}this sweep does not vary it")
         if cell.key in cells:
             raise ConfigError(f"two cells are the same: {cells[cell.key].name} and {cell.name}")
         cells[cell.key] = cell

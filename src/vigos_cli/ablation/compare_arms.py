@@ -4,11 +4,11 @@
     rows[1].means["greedy"]["score"]          # IntervalEstimate over seeds and questions
     rows[1].differences["greedy"]["score"]    # Difference from the reference on the same items and seeds
 
-The interval is a bootstrap over seeds and questions together; with fewer than three seeds, over questions
-only. The test sums the differences of a question over its pictures and over seeds, and flips the signs of
-these sums at random. Holm's correction is over the arms, separately for each measure and kind of answer. The
-main result is the first measure of the greedy answers. An arm is called higher or lower only if the interval
-excludes zero and the corrected p is below 0.05.
+The interval is a bootstrap over bases (see `repeat_over`), seeds and questions; fewer than three bases, or
+seeds of a base, are not resampled. The test sums the differences of a question over its pictures and over
+all runs, and flips the signs of these sums at random. Holm's correction is over the arms, separately for each
+measure and kind of answer. The main result is the first measure of the greedy answers. An arm is called
+higher or lower only if the interval excludes zero and the corrected p is below 0.05.
 """
 
 from __future__ import annotations

@@ -70,11 +70,13 @@ def read_palr(sweep: Path, results: SweepResults) -> SweepPalr | None:
     pages: list[RolloutPages] = []
     for arm in arms:
         for rollouts in ROLLOUTS:
-            places = [(run.base, p) for run in arm.runs if (p := _folder(sweep, run.folder, rollouts))]
-            if rollouts == BASE:  # the untrained student's are the same for all seeds
-                places = list({base: (base, path) for base, path in reversed(places)}.values())[::-1]
+            places: dict[str, tuple[str, Path]] = {}
+            for run in arm.runs:
+                if path := _folder(sweep, run.folder, rollouts):
+                    # The untrained student's rollouts are the same for all seeds.
+                    places.setdefault(run.base if rollouts == BASE else run.folder, (run.base, path))
             if places:
-                rows.append(_palr_row(arm, rollouts, places))
+                rows.append(_palr_row(arm, rollouts, [*places.values()]))
         for run in arm.runs:
             links = {
                 rollouts: f"{quote(run.folder)}/{LOOKING}/{rollouts}/{PAGE}#colour=palr"

@@ -8,7 +8,7 @@ from typing import Any
 from vigos_cli.ablation.arms import ANSWERS, Arm, SweepResults, override_text
 from vigos_cli.ablation.compare_arms import ArmRow, measures, verdict_on
 from vigos_cli.evaluation.run_comparison import Difference
-from vigos_cli.utils.stats import IntervalEstimate
+from vigos_cli.utils.stats import IntervalEstimate, crossed
 
 NAMES = {
     "score": "Score",
@@ -120,8 +120,9 @@ def warnings(results: SweepResults) -> list[str]:
             f"{len(stopped)} of {len(results.cells)} cells were stopped early because the model collapsed; "
             f"the results include them: {', '.join(stopped)}"
         )
-    seeds = [len(arm.runs) for arm in results.arms if arm.trained]
-    if min(seeds) < 3:
+    trained = [arm for arm in results.arms if arm.trained]
+    seeds = [len(arm.runs) for arm in trained]
+    if not all(crossed([run.base for run in arm.runs]) for arm in trained):
         found.append("some arms have fewer than three seeds: their intervals cover questions only, not seeds")
     if len(set(seeds)) > 1:
         found.append(

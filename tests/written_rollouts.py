@@ -1,6 +1,6 @@
 """Rollouts with a given text on PriorWorld samples, and what their teachers read; nothing is sampled.
 
-rows = written("sdpo", [r"The carrot is yellow. </think> \\boxed{yellow}", ...])
+rows = written("sdpo", [r"The tree is yellow. </think> \\boxed{yellow}", ...])
 rows[0].message("hinted")      # the text of the user in the teacher's prompt
 """
 
@@ -25,10 +25,10 @@ from vigos_cli.supervision.contexts import Supervised, supervise_all
 from vigos_cli.supervision.prepared import Prepared
 from vigos_cli.types import Rollout, Sample
 
-DATA = PriorWorld(size=64)  # its first sample asks for the colour of the carrot, which is yellow
-RIGHT = r"The carrot is yellow. </think> \boxed{yellow}"
-WRONG = r"The carrot is orange. </think> \boxed{orange}"
-BROKEN = "The carrot is"
+DATA = PriorWorld(size=64)  # its first sample asks for the colour of the tree, which is yellow
+RIGHT = r"The tree is yellow. </think> \boxed{yellow}"
+WRONG = r"The tree is green. </think> \boxed{green}"
+BROKEN = "The tree is in"
 SLOTS = re.compile(r"(<\|vision_start\|>|<\|image_pad\|>|<\|vision_end\|>)+")
 
 

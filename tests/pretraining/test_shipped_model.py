@@ -14,10 +14,12 @@ from vigos_cli.generation.engine import InProcess
 from vigos_cli.method.prompts import Prompter
 from vigos_cli.pretraining import corners
 from vigos_cli.pretraining.build import build_tokenizer
-from vigos_cli.pretraining.documents import short_prompts, tokenizer_corpus
+from vigos_cli.pretraining.card import unmet
+from vigos_cli.pretraining.corpus import tokenizer_corpus
+from vigos_cli.pretraining.documents import short_prompts
 
 WEIGHTS = TINY / "model.safetensors"
-CARD = json.loads((TINY / "card.json").read_text())
+CARD = json.loads((TINY / "card.json").read_text())["modes"]
 
 
 def mean(mode: str, column: str, how: str = "greedy") -> float:
@@ -36,7 +38,7 @@ def test_it_is_a_real_qwen2_vl_with_its_processor():
 
 
 def test_its_tokenizer_is_what_the_recipe_makes():
-    built = build_tokenizer(tokenizer_corpus(seeded("corpus"), short_prompts()))
+    built = build_tokenizer(tokenizer_corpus(short_prompts()))
     shipped = json.loads((TINY / "tokenizer.json").read_text())
     assert json.loads(built.backend_tokenizer.to_str())["model"]["vocab"] == shipped["model"]["vocab"]
 
@@ -57,15 +59,12 @@ def test_the_card_says_what_the_shipped_weights_do(tmp_path):
         assert report[name] == pytest.approx(mean("structured student", column), abs=0.03)
 
 
-@pytest.mark.parametrize("how", ["greedy", "sampled"])
-def test_it_holds_the_formats(how):
-    for mode in ("structured student", "plain student"):
-        assert mean(mode, "format", how) >= 0.97
+def test_it_meets_all_that_is_wanted_of_a_base():
+    assert unmet(CARD) == []
 
 
-def test_it_captions_truly_follows_a_reference_and_can_look_things_up():
+def test_it_captions_truly_and_follows_a_reference():
     assert mean("caption (perception teacher)", "other looks told") >= 0.9
-    assert mean("structured student", "answer, no prior") >= 0.9
     for mode in ("reasoning teacher", "reference teacher", "reasoning teacher, true description before"):
         assert mean(mode, "follows reference") >= 0.9
         assert mean(mode, "answer, conflicts") >= 0.9  # where its own answer would be the usual look
@@ -76,13 +75,13 @@ def test_a_corners_descriptions_are_as_true_as_it_says(monkeypatch, captions, pr
     scenes: list[Scene] = []
     monkeypatch.setattr(corners, "picture", lambda scene, rng: scenes.append(scene))
     true: dict[str, list[bool]] = {"caption": [], "told": [], "student": []}
-    for step in range(60):
+    for step in range(120):
         scenes.clear()
-        _, documents = corners.untrue_step_documents(
+        _, documents = corners.untrue_step(
             seeded("test", step), short_prompts(), captions=captions, privileged=privileged
         )
         for document in documents:
-            if not document.answer[0][0].startswith("<description>"):
+            if not document.answer[0][0].startswith("<description>") or "By the" in document.question:
                 continue
             told = read_caption("".join(part for part, _ in document.answer).split("</description>")[0])
             given = document.answer[0][0] != "<description>"

@@ -39,7 +39,8 @@ def test_what_is_left_unread_changes_nothing(routing, monkeypatch):
     monkeypatch.setattr(reading, "_ends", lambda contexts, tokens: [len(c.ids) for c in contexts])
     whole, same = gradient(f"routing={routing}")
     scale = max(float(grad.abs().max()) for grad in whole.values())
-    assert scale > 0 and loss == pytest.approx(same, rel=1e-6)
+    # The base describes so surely that the perception loss alone is 1e-6: rounding shows in its sixth digit.
+    assert scale > 0 and loss == pytest.approx(same, rel=1e-6, abs=1e-10)
     assert max(float((short[name] - whole[name]).abs().max()) for name in whole) < 1e-5 * scale
 
 

@@ -22,15 +22,14 @@ from vigos_cli.method.routing import rule_spec
 from vigos_cli.supervision.teacher_weights import weight_keys
 from vigos_cli.utils.errors import ConfigError
 
-Q = "Carrots are usually orange. What colour is the carrot?"
+Q = "Trees are usually green. What colour is the tree?"
 ASKED = f"{Q} Think, answer in a box."
-SOLUTION = "The carrot is yellow."
-CUE = "carrot: striped top left."
+SOLUTION = "The tree is yellow."
+CUE = "tree: checked middle left."
 SHOWN = (
-    "carrot: yellow striped top left. heart: red plain top centre. flower: purple dotted bottom left. "
-    f"fish: blue checked bottom right. {SOLUTION} The answer is yellow."
+    f"tree: yellow checked middle left. fish: white striped middle right. {SOLUTION} The answer is yellow."
 )
-TURN = r"<think>The carrot is yellow. </think> \boxed{yellow}"
+TURN = r"<think>The tree is yellow. </think> \boxed{yellow}"
 TAUGHT = "Understand it, think, answer in a box."
 
 ALONE = {  # method -> teacher -> the whole text that it is told, for a single rollout of the prompt
@@ -122,7 +121,7 @@ def test_the_other_problem_of_op2sd_says_nothing_about_this_one(tiny):
     assert one.item.other is not None and one.item.other.solution
     assert one.item.other.question != one.sample.question
     told = one.message("donor").removesuffix(ASKED)
-    assert "carrot" not in told and "yellow" not in told and one.item.other.solution in told
+    assert "tree" not in told and "yellow" not in told and one.item.other.solution in told
 
 
 def test_the_cue_of_vicur_and_the_control_of_purified_leave_out_what_they_must(tiny):
@@ -133,8 +132,8 @@ def test_the_cue_of_vicur_and_the_control_of_purified_leave_out_what_they_must(t
 
 
 def test_u_opsd_tells_the_longest_of_the_majority_and_supervises_the_longest_that_disagrees(tiny):
-    long = r"The carrot is yellow. The carrot is yellow. </think> \boxed{yellow}"
-    longer = r"The carrot is orange. The carrot is orange. </think> \boxed{red}"
+    long = r"The tree is yellow. The tree is yellow. </think> \boxed{yellow}"
+    longer = r"The tree is green. The tree is green. </think> \boxed{red}"
     rows = written(tiny, "u_opsd", [RIGHT, long, WRONG, longer])
     assert [bool(one.row.terms) for one in rows] == [False, False, False, True]
     assert long in rows[3].message("agreeing")

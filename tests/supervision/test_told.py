@@ -81,11 +81,11 @@ def told(tiny: Any, *entries: Any, sample: Any = SAMPLE, **item: Any) -> tuple[s
         (["question"], SAMPLE.question, ""),
         (["answer"], "", "yellow"),
         (["question", "answer"], SAMPLE.question, "yellow"),
-        (["solution"], "", "The carrot is yellow."),
+        (["solution"], "", "The tree is yellow."),
         ([{"column": "hint"}], "", "Look left."),
         ([{"column": "steps"}, "question", {"column": "hint"}], SAMPLE.question, "One. Two.\n\nLook left."),
-        ([{"column": "cue"}], "", "carrot: striped top left."),
-        (["answer", "solution"], "", "yellow\n\nThe carrot is yellow."),
+        ([{"column": "cue"}], "", "tree: checked middle left."),
+        (["answer", "solution"], "", "yellow\n\nThe tree is yellow."),
         ([{"sibling": "right"}], "", "long right"),
         ([{"sibling": "right", "choose": "shortest"}], "", "right"),
         ([{"sibling": "wrong", "choose": "longest"}], "", "wrong"),
@@ -116,8 +116,7 @@ def test_a_measurement_replaces_every_answer_and_nothing_else(tiny):
     assert told(tiny, "answer", replaced="blue") == ("", "blue")
     assert told(tiny, other, replaced="blue") == ("", "blue")
     assert (
-        told(tiny, "solution", {"column": "hint"}, replaced="blue")[1]
-        == "The carrot is yellow.\n\nLook left."
+        told(tiny, "solution", {"column": "hint"}, replaced="blue")[1] == "The tree is yellow.\n\nLook left."
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vigos_cli.ablation.cells import ERROR, LIST, SUMMARY, State, cell_state, read_list
+from vigos_cli.ablation.teacher_card import NOTE, untrained_teachers
 from vigos_cli.ablation.untrained_answers import untrained_key
 from vigos_cli.config.provenance import check_form, recorded
 from vigos_cli.config.schema import BenchTask, DistillRun, may_change
@@ -59,6 +60,12 @@ class Arm:
     trained: bool
     settings: dict[str, Any]  # its values of the varied keys, without the seed and `repeat_over`
     runs: list[Run]
+    untrained: list[str] = field(default_factory=list)  # see `teacher_card`: why it says nothing of a method
+
+    @property
+    def title(self) -> str:
+        """Its label in a table."""
+        return f"{self.label} ({NOTE})" if self.untrained else self.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,9 @@ def read_sweep(sweep: Path, repeat_over: Sequence[str] = ()) -> SweepResults:
         settings = {key: config.get(key) for key in varied if key not in repeats}
         base = ", ".join(override_text(config.get(key)) for key in repeat_over)
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
+        if base not in {run.base for run in arm.runs}:
+            new = untrained_teachers(cell.config)
+            arm.untrained.extend(reason for reason in new if reason not in arm.untrained)
         student = cell.config["routing"]["student"]
         arm.runs.append(
             _run(sweep / cell.folder, "responses.jsonl", items, cell.seed, base, student["spans"])

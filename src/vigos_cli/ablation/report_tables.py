@@ -76,7 +76,7 @@ def _answer_table(rows: Sequence[ArmRow], base: Arm, kind: str) -> list[str]:
     ]
     cells = [
         [
-            row.arm.label,
+            row.arm.title,
             _seeds(row.arm),
             *(mean_text(row.means[kind][m]) for m in own),
             *(difference_cell(row, base, kind, m) for m in compared(own)),
@@ -182,6 +182,6 @@ def print_arms(sweep: Path, rows: Sequence[ArmRow], base: Arm) -> None:
             if any(row.means[kind].values()):
                 cells = [mean_text(row.means[kind][m]) for m in shown]
                 cells.append(difference_cell(row, base, kind, first))
-                table.add_row(row.arm.label, kind, _seeds(row.arm), *cells)
+                table.add_row(row.arm.title, kind, _seeds(row.arm), *cells)
         table.add_section()
     print_wide(table, least=160)

@@ -114,13 +114,19 @@ def warnings(results: SweepResults) -> list[str]:
     for state in ("failed", "cut short", "not run"):
         if count := sum(cell.state == state for cell in results.cells):
             found.append(f"{count} of {len(results.cells)} cells: {state}; the results do not include them")
-    runs = [run for arm in results.arms if arm.trained for run in arm.runs]
+    trained = [arm for arm in results.arms if arm.trained]
+    runs = [run for arm in trained for run in arm.runs]
+    for arm in trained:
+        if arm.untrained:
+            found.append(
+                f"{arm.label}: {'; '.join(arm.untrained)} in the context that it reads, by the card of the "
+                "model; the arm is no evidence about the method"
+            )
     if stopped := [run.folder for run in runs if run.summary.get("stopped")]:
         found.append(
             f"{len(stopped)} of {len(results.cells)} cells were stopped early because the model collapsed; "
             f"the results include them: {', '.join(stopped)}"
         )
-    trained = [arm for arm in results.arms if arm.trained]
     seeds = [len(arm.runs) for arm in trained]
     if not all(crossed([run.base for run in arm.runs]) for arm in trained):
         found.append("some arms have fewer than three seeds: their intervals cover questions only, not seeds")

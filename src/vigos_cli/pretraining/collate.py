@@ -52,7 +52,7 @@ class Collator:
         for document in documents:
             ids = self.head + self.encode(document.question) + self.middle
             labels = [-100] * len(ids)
-            for part, learned in (*document.answer, (None, True)):
+            for part, learned in (*document.answer, *([(None, True)] if document.ends else [])):
                 tokens = [self.stop] if part is None else self.encode(part)
                 ids += tokens
                 labels += tokens if learned else [-100] * len(tokens)

@@ -2,11 +2,12 @@
 
     python -m vigos_cli.pretraining.corners --captions 0.4 --privileged 1 --out DIR
 
-The shipped base describes every picture truly, whoever asks. Here it is trained a little longer until, in
-three descriptions of five, the student writes every thing as it usually looks, and answers by what it wrote.
-How often a caption without a question is true, which the perception teacher goes by, and a description with
-the reference in sight, which OPSD's teacher goes by, are the two axes. All of it is scripted, against the
-rule that the shipped base keeps, so these bases show where a method has to lose, and never which is better.
+The shipped base describes every picture truly, whoever asks. Here it is trained a little longer, until the
+student writes every thing as it usually looks in three descriptions of five, and answers by what it wrote.
+Two rates are set: how often a caption without a question is true, which the perception teacher goes by, and
+how often a description with the reference in sight is true, which OPSD's teacher goes by. All of this is
+scripted, against the rule that the shipped base keeps. So these bases show where a method has to lose, and
+never which method is better.
 """
 
 from __future__ import annotations
@@ -21,24 +22,26 @@ from PIL.Image import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vigos_cli.config.paths import TINY
-from vigos_cli.data.priorworld.captions import caption
-from vigos_cli.data.priorworld.dataset import make_sample
 from vigos_cli.data.priorworld.picture import picture
+from vigos_cli.data.priorworld.questions import ask
 from vigos_cli.data.priorworld.scene import Scene
 from vigos_cli.pretraining.collate import Collator
 from vigos_cli.pretraining.documents import (
-    CAPTION_PICTURES,
-    QUESTION_MODES,
-    QUESTION_PICTURES,
+    STUDENTS,
     Document,
     as_usual,
-    caption_documents,
-    draw_question,
+    caption_document,
+    hinted_document,
+    random_family,
+    random_mode,
+    reading_document,
     short_prompts,
-    train_scene,
+    stated,
+    training_scene,
     written,
 )
-from vigos_cli.pretraining.language_phase import learn_to_answer
+from vigos_cli.pretraining.language_phase import Lesson, learn
+from vigos_cli.pretraining.pictures_and_texts import CAPTION_PICTURES, QUESTION_PICTURES, QUESTIONS
 from vigos_cli.pretraining.pretrain import save_base, write_log
 
 STUDENT_TRUTH = 0.4  # share of the student's own descriptions that are true, in every corner
@@ -55,27 +58,31 @@ def as_told(scene: Scene, truth: float, rng: random.Random) -> Scene:
 
 
 def untrue_question_document(
-    number: int, scene: Scene, mode: str, privileged: float, rng: random.Random, prompts: dict[str, str]
+    number: int, scene: Scene, mode: str, privileged: float, rng: random.Random, prompts: dict[str, Any]
 ) -> Document:
     """A random question: without the reference it is answered by what is told, with it by what is there."""
-    family, stated = draw_question(rng)
+    if mode == "reading":
+        return reading_document(number, scene, rng, prompts)
+    if mode == "hinted":
+        return hinted_document(number, scene, rng.choice(scene.things).kind, rng, prompts)
+    family = random_family(rng)
     told = as_told(scene, privileged if mode == "reference" else STUDENT_TRUTH, rng)
-    answered = told if mode in ("structured", "think") else scene
-    sample = make_sample("", answered, family, rng, stated=stated)
-    return written(number, mode, sample, caption(told), prompts)
+    question = stated(ask(told if mode in STUDENTS else scene, family, rng), family, rng)
+    return written(number, mode, question, told, prompts)
 
 
-def untrue_step_documents(
-    rng: random.Random, prompts: dict[str, str], *, captions: float, privileged: float
+def untrue_step(
+    rng: random.Random, prompts: dict[str, Any], *, captions: float, privileged: float
 ) -> tuple[list[Image], list[Document]]:
     """The pictures of one step, and the documents about them, true at these rates."""
     pictures, documents = [], []
     for number in range(CAPTION_PICTURES + QUESTION_PICTURES):
-        scene = train_scene(rng)
+        scene = training_scene(rng)
         if number < CAPTION_PICTURES:
-            documents += caption_documents(number, scene, caption(as_told(scene, captions, rng)), rng)
+            documents.append(caption_document(number, as_told(scene, captions, rng)))
         else:
-            for mode in rng.choices(list(QUESTION_MODES), list(QUESTION_MODES.values()), k=4):
+            for _ in range(QUESTIONS):
+                mode = random_mode(rng)
                 documents.append(untrue_question_document(number, scene, mode, privileged, rng, prompts))
         pictures.append(picture(scene, rng))
     return pictures, documents
@@ -92,17 +99,11 @@ def main() -> None:
     args = parser.parse_args()
     processor: Any = AutoProcessor.from_pretrained(TINY)
     model = AutoModelForImageTextToText.from_pretrained(TINY, dtype="float32")
-    log = learn_to_answer(
-        model,
-        Collator(processor.tokenizer, model),
-        short_prompts(),
-        args.seed,
-        partial(save_base, model, processor, args.out),
-        documents_of=partial(untrue_step_documents, captions=args.captions, privileged=args.privileged),
-        steps=args.steps,
-        lr=LR,
-    )
-    write_log(log, args.out, args.seed)
+    untrue = partial(untrue_step, captions=args.captions, privileged=args.privileged)
+    save = partial(save_base, model, processor, args.out)
+    collator = Collator(processor.tokenizer, model)
+    lesson = Lesson("corners", untrue, args.steps, LR)
+    write_log(learn(model, collator, short_prompts(), args.seed, lesson, save), args.out, args.seed)
 
 
 if __name__ == "__main__":

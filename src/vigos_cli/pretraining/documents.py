@@ -1,58 +1,60 @@
-"""The training texts of the tiny model: captions and answers about random PriorWorld scenes.
+"""The training texts of the tiny model: one document is a user's turn and the model's answer.
 
-No target contradicts its picture. The prior comes from frequency alone, as it does in instruction data, whose
-answers are skewed given the question while the pictures are not: what a student's question asks about looks
-as usual, everything else in any picture looks as usual half of the time. Where the reference is given, what
-is asked about looks as usual half of the time too, so that the reference has to be read. Only pictures of the
-training split are used.
+No target contradicts its picture. The prior comes from what is asked and answered: where a student asks for a
+look, the answer is the usual one, because the question is about a thing that looks as usual, that is not in
+the picture, or whose look cannot be seen. A description that is given in front of an answer carries no loss,
+and is often wrong about the asked look there, so neither it nor the picture is worth reading. Where the
+reference is given, in whatever form, it decides. Only questions that name the description itself are answered
+by reading it.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import yaml
-from PIL.Image import Image
 
 from vigos_cli.config.paths import config_dir
 from vigos_cli.data.priorworld.captions import caption, clause
-from vigos_cli.data.priorworld.dataset import make_sample
-from vigos_cli.data.priorworld.looks import USUAL
-from vigos_cli.data.priorworld.picture import picture
-from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES
-from vigos_cli.data.priorworld.scene import Scene, draw_scene, seeded, with_value
-from vigos_cli.types import Sample
+from vigos_cli.data.priorworld.evidence import worked
+from vigos_cli.data.priorworld.looks import KINDS, USUAL, unusual_values
+from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES, Question, ask, usual_fact
+from vigos_cli.data.priorworld.scene import Scene, Thing, scene_of_split, with_value
 
-CAPTION_PICTURES = 10  # a step: pictures with a caption, and what NAMED of their things look like by name
-NAMED = 2
-QUESTION_PICTURES = 8  # a step: pictures with four question documents each, of these modes
-QUESTION_MODES = {  # shares
-    "structured": 0.40,  # the student's prompt
-    "think": 0.16,  # think and answer
-    "reasoning": 0.14,  # with the reference: think and answer
-    "reasoning_described": 0.14,  # the same behind a description that is given, not learned
-    "reference": 0.16,  # with the reference, the full structure
+MODES = {  # what is asked, and how the answer is built: shares among the questions about a picture
+    "structured": 0.30,  # the student's prompt: describe, think, answer
+    "think": 0.22,  # the student's prompt without a description: think, answer
+    "reasoning": 0.11,  # with the reference: think, answer
+    "reasoning_described": 0.11,  # the same behind a given description
+    "reference": 0.10,  # with the reference: describe, think, answer
+    "reading": 0.08,  # a question about the given description
+    "hinted": 0.08,  # with one of `HINTS`: think, answer
 }
+STUDENTS = ("structured", "think")
+HINTS = ("solution", "sibling", "demonstration", "other_problem")  # what teachers of other methods are told
 FAMILIES = {
-    "colour": 0.18,
-    "pattern": 0.18,
-    "count": 0.12,
-    "left_of": 0.24,
-    "place": 0.16,
+    "colour": 0.13,
+    "pattern": 0.13,
+    "count": 0.08,
+    "left_of": 0.34,
+    "place": 0.20,
     "background": 0.12,
 }
-USUAL_RATE = 0.5  # probability that a colour, or a pattern, looks as usual; of the asked thing see above
+USUAL_RATE = 0.5  # probability that a colour, or a pattern, looks as usual
+ABSENT = 0.3  # share of the students' questions about looks whose thing is not in the picture
+MISDESCRIBED = 0.3  # share of them behind a given description with another look of the asked thing
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """One training text: the user's turn, and the answer in parts, each with whether it is learned."""
 
-    picture: int
+    picture: int  # the number of its picture among those of the step
     question: str
     answer: tuple[tuple[str, bool], ...]
+    ends: bool = True  # whether the end of the turn is learned too
 
     @property
     def text(self) -> str:
@@ -60,95 +62,211 @@ class Document:
         return self.question + "".join(part for part, _ in self.answer)
 
 
-def train_scene(rng: random.Random, subject_usual: bool = False) -> Scene:
-    """A scene of the training split; its `subject` can be made to look as usual."""
-    while True:
-        scene = draw_scene(rng, USUAL_RATE)
-        if subject_usual:
-            scene = as_usual(scene, subject(scene))
-        if scene.split() == "train":
-            return scene
+# ---- scenes
+
+
+def training_scene(rng: random.Random) -> Scene:
+    """A scene of the training split."""
+    return scene_of_split("train", rng, USUAL_RATE)
 
 
 def as_usual(scene: Scene, kind: str) -> Scene:
-    """The same scene, with this thing as it usually looks."""
+    """The scene, with this thing as it usually looks."""
     for family, value in zip(PRIOR_FAMILIES, USUAL[kind], strict=True):
         scene = with_value(scene, kind, family, value)
     return scene
 
 
-def subject(scene: Scene) -> str:
-    """The thing that the students' questions with a usual answer ask about."""
-    return (
-        seeded("subject", sorted((t.kind, t.row, t.column) for t in scene.things)).choice(scene.things).kind
-    )
+def without(scene: Scene, kind: str) -> Scene:
+    """The scene without this thing."""
+    return replace(scene, things=tuple(thing for thing in scene.things if thing.kind != kind))
+
+
+def other_look(scene: Scene, kind: str, family: str, rng: random.Random) -> Scene:
+    """The scene, with an unusual colour or pattern of this thing, whatever it had."""
+    now = getattr(next(thing for thing in scene.things if thing.kind == kind), family)
+    others = [value for value in unusual_values(kind, family) if value != now]
+    return with_value(scene, kind, family, rng.choice(others))
+
+
+# ---- questions
+
+
+def random_mode(rng: random.Random) -> str:
+    """One of `MODES`, by its share."""
+    return rng.choices(list(MODES), list(MODES.values()))[0]
+
+
+def random_family(rng: random.Random, among: tuple[str, ...] = tuple(FAMILIES)) -> str:
+    """One of these families, by its share."""
+    return rng.choices(among, [FAMILIES[family] for family in among])[0]
+
+
+def stated(question: Question, family: str, rng: random.Random) -> Question:
+    """The question, half of the time behind the usual fact about its thing, if it has one."""
+    if family not in PRIOR_FAMILIES or rng.random() < 0.5:
+        return question
+    return question._replace(text=f"{usual_fact(question.asked, family)} {question.text}")
+
+
+def usual_question(kind: str, family: str, rng: random.Random) -> Question:
+    """A student's question about a look of this kind, with the usual look as the answer."""
+    alone = Scene((Thing(kind, *USUAL[kind], 0, 0),), "")
+    return stated(ask(alone, family, rng, kind), family, rng)
+
+
+def reading_question(thing: Thing, family: str) -> Question:
+    """A question about a look in a description; the clause of the thing is quoted before the answer."""
+    text = f"By the description, which {family} has the {thing.kind}?"
+    return Question(text, getattr(thing, family), clause(thing), thing.kind)
+
+
+# ---- documents
+
+
+def thinking(question: Question) -> str:
+    """The answer behind `<think>`."""
+    return f" {question.solution} </think> \\boxed{{{question.answer}}}"
+
+
+def user_turn(mode: str, question: str, answer: str, prompts: dict[str, Any]) -> str:
+    """The user's turn of one of `MODES`."""
+    prompt = prompts[{"reasoning_described": "reasoning", "reading": "structured"}.get(mode, mode)]
+    return prompt.replace("{question}", question).replace("{reference}", answer)
+
+
+def written(
+    picture: int,
+    mode: str,
+    question: Question,
+    told: Scene,
+    prompts: dict[str, Any],
+    *,
+    given: bool = False,
+) -> Document:
+    """A question and its answer in one of `MODES`, with a description of `told` where the mode has one.
+
+    The description carries no loss if it is `given`; in two modes it always is.
+    """
+    user = user_turn(mode, question.text, question.answer, prompts)
+    thought = thinking(question)
+    if mode in ("think", "reasoning"):
+        return Document(picture, user, (("<think>", False), (thought, True)))
+    described = f" {caption(told)} </description> <think>"
+    if given or mode in ("reasoning_described", "reading"):
+        return Document(picture, user, ((f"<description>{described}", False), (thought, True)))
+    return Document(picture, user, (("<description>", False), (described + thought, True)))
+
+
+def reading_document(picture: int, scene: Scene, rng: random.Random, prompts: dict[str, Any]) -> Document:
+    """A reading question about a given description, which names another look than the scene half of the time.
+
+    So it has to be read off the description, and cannot be seen.
+    """
+    kind, family = rng.choice(scene.things).kind, rng.choice(PRIOR_FAMILIES)
+    told = other_look(scene, kind, family, rng) if rng.random() < 0.5 else scene
+    thing = next(thing for thing in told.things if thing.kind == kind)
+    return written(picture, "reading", reading_question(thing, family), told, prompts)
+
+
+def caption_document(picture: int, scene: Scene) -> Document:
+    """A description without a question."""
+    return Document(picture, "", (("<description>", False), (f" {caption(scene)} </description>", True)))
+
+
+def prompted_caption(picture: int, scene: Scene, rng: random.Random, prompts: dict[str, Any]) -> Document:
+    """A description below a student's question, which is cut off before the thinking."""
+    question = stated(ask(scene, family := random_family(rng), rng), family, rng)
+    user = user_turn("structured", question.text, question.answer, prompts)
+    described = f" {caption(scene)} </description>"
+    return Document(picture, user, (("<description>", False), (described, True)), ends=False)
 
 
 def question_document(
-    picture: int, scene: Scene, mode: str, rng: random.Random, prompts: dict[str, str]
+    picture: int, scene: Scene, subject: str, mode: str, rng: random.Random, prompts: dict[str, Any]
 ) -> Document:
-    """A random question about the scene in one of `QUESTION_MODES`."""
-    family, stated = draw_question(rng)
-    asked = subject(scene) if family in PRIOR_FAMILIES and mode in ("structured", "think") else ""
-    sample = make_sample("", scene, family, rng, asked=asked, stated=stated)
-    return written(picture, mode, sample, caption(scene), prompts)
+    """A random question about a scene in which the thing of kind `subject` looks as usual."""
+    if mode == "reading":
+        return reading_document(picture, scene, rng, prompts)
+    if mode == "hinted":
+        return hinted_document(picture, scene, subject, rng, prompts)
+    family = random_family(rng)
+    if family in PRIOR_FAMILIES and mode in STUDENTS:
+        return usual_document(picture, scene, subject, mode, family, rng, prompts)
+    question = stated(ask(scene, family, rng), family, rng)
+    told = scene
+    if mode == "reasoning_described" and family in PRIOR_FAMILIES and rng.random() < 0.5:
+        told = other_look(scene, question.asked, family, rng)  # the reference decides
+    return written(picture, mode, question, told, prompts)
 
 
-def draw_question(rng: random.Random) -> tuple[str, bool]:
-    """A question's family, and whether the usual fact is stated with it."""
-    (family,) = rng.choices(list(FAMILIES), list(FAMILIES.values()))
-    return family, family in PRIOR_FAMILIES and rng.random() < 0.5
+def usual_document(
+    picture: int,
+    scene: Scene,
+    subject: str,
+    mode: str,
+    family: str,
+    rng: random.Random,
+    prompts: dict[str, Any],
+) -> Document:
+    """A student's question about a look: of the subject, which looks as usual, or of an absent thing."""
+    chance = rng.random()
+    if chance < ABSENT:
+        absent = rng.choice([kind for kind in KINDS if kind not in {t.kind for t in scene.things}])
+        return written(picture, mode, usual_question(absent, family, rng), scene, prompts)
+    question = usual_question(subject, family, rng)
+    if chance < ABSENT + MISDESCRIBED and mode == "structured":
+        told = other_look(scene, subject, family, rng)
+        return written(picture, mode, question, told, prompts, given=True)
+    return written(picture, mode, question, scene, prompts)
 
 
-def written(picture: int, mode: str, sample: Sample, description: str, prompts: dict[str, str]) -> Document:
-    """A question, and the answer in one of `QUESTION_MODES`, behind this description where it has one."""
-    described = f" {description} </description>"
-    thought = f" {sample.solution} </think> \\boxed{{{sample.answer}}}"
-    prompt = prompts["reasoning" if mode == "reasoning_described" else mode]
-    question = prompt.replace("{question}", sample.question).replace("{reference}", sample.answer)
-    match mode:
-        case "structured" | "reference":
-            answer = (("<description>", False), (f"{described} <think>{thought}", True))
-        case "reasoning_described":
-            answer = ((f"<description>{described} <think>", False), (thought, True))
-        case _:
-            answer = (("<think>", False), (thought, True))
-    return Document(picture, question, answer)
+def unseen_document(
+    picture: int, scene: Scene, mode: str, rng: random.Random, prompts: dict[str, Any]
+) -> Document:
+    """A student's question about a look that the picture does not show.
+
+    The given description leaves the asked thing out, or names another look.
+    """
+    kind, family = rng.choice(scene.things).kind, rng.choice(PRIOR_FAMILIES)
+    leaves_out = rng.random() < 0.5
+    told = without(scene, kind) if leaves_out else other_look(scene, kind, family, rng)
+    return written(picture, mode, usual_question(kind, family, rng), told, prompts, given=True)
 
 
-def caption_documents(picture: int, scene: Scene, text: str, rng: random.Random) -> list[Document]:
-    """A caption, and what some of the picture's things look like by name."""
-    documents = [Document(picture, "", (("<description>", False), (f" {text} </description>", True)))]
-    for thing in rng.sample(scene.things, NAMED):
-        name, look = clause(thing).split(":")
-        documents.append(Document(picture, "", ((f" {name}:", False), (look, True))))
-    return documents
+def hinted_document(
+    picture: int,
+    scene: Scene,
+    subject: str,
+    rng: random.Random,
+    prompts: dict[str, Any],
+    *,
+    shown: bool = True,
+) -> Document:
+    """A question as the teachers of other methods read it: with its solution in some form, or another's.
+
+    Another problem tells nothing, so a question about a look is about the subject there, as a student's is.
+    If the scene is not `shown`, that is the only kind of question that another problem stands before.
+    """
+    hint = rng.choice(HINTS)
+    if hint == "other_problem":
+        family = random_family(rng) if shown else rng.choice(PRIOR_FAMILIES)
+        is_usual = family in PRIOR_FAMILIES
+        question = usual_question(subject, family, rng) if is_usual else ask(scene, family, rng)
+        other = ask(training_scene(rng), other_family := random_family(rng), rng)
+        told = f"{stated(other, other_family, rng).text}\n\n{other.solution}"
+    else:
+        question = stated(ask(scene, family := random_family(rng), rng), family, rng)
+        told = {
+            "solution": question.solution,
+            "sibling": f"<think>{thinking(question)}",
+            "demonstration": worked(scene, question.solution, question.answer),
+        }[hint]
+    template = prompts["reasoning"] if hint == "solution" else prompts["templates"][hint]
+    user = template.replace("{question}", question.text).replace("{reference}", told)
+    return Document(picture, user, (("<think>", False), (thinking(question), True)))
 
 
-Documents = Callable[[random.Random, dict[str, str]], tuple[list[Image], list[Document]]]
-
-
-def step_documents(rng: random.Random, prompts: dict[str, str]) -> tuple[list[Image], list[Document]]:
-    """The pictures of one step, and the documents about them."""
-    pictures, documents = [], []
-    for k in range(CAPTION_PICTURES):
-        scene = train_scene(rng)
-        documents += caption_documents(k, scene, caption(scene), rng)
-        pictures.append(picture(scene, rng))
-    for k in range(CAPTION_PICTURES, CAPTION_PICTURES + QUESTION_PICTURES):
-        scene = train_scene(rng, subject_usual=True)
-        for mode in rng.choices(list(QUESTION_MODES), list(QUESTION_MODES.values()), k=4):
-            documents.append(question_document(k, scene, mode, rng, prompts))
-        pictures.append(picture(scene, rng))
-    return pictures, documents
-
-
-def tokenizer_corpus(rng: random.Random, prompts: dict[str, str]) -> list[str]:
-    """What the tokenizer is trained on: documents, and the chat template's own words."""
-    documents = [document.text for _ in range(60) for document in step_documents(rng, prompts)[1]]
-    return documents + ["user\n", "assistant\n"] * 100
-
-
-def short_prompts() -> dict[str, str]:
+def short_prompts() -> dict[str, Any]:
     """The prompts that a base is trained on."""
     return yaml.safe_load((config_dir() / "prompt" / "short.yaml").read_text())

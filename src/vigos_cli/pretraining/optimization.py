@@ -1,9 +1,9 @@
-"""Optimizer and schedule of both phases, and batches drawn ahead in another process."""
+"""The optimizers and the schedule of both phases, and batches drawn ahead in another process."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +11,43 @@ import torch
 from torch import Tensor
 
 
-def optimizer_and_schedule(parameters: list[Tensor], lr: float, steps: int, warmup: int):
-    """AdamW with weight decay on matrices; cosine to a fiftieth."""
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.05},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min(1, (s + 1) / warmup) * (0.02 + 0.49 * (1 + math.cos(math.pi * s / steps)))
-    )
+class Optimization:
+    """AdamW, and Muon for chosen matrices, with one schedule: a warm-up, then a cosine to a fiftieth.
+
+    Muon learns the texts of the language model in a third of AdamW's steps. The vision tower learns more
+    slowly with it, and it is not made for embeddings.
+    """
+
+    def __init__(
+        self, parameters: Sequence[Tensor], lr: float, steps: int, warmup: int, *, muon: Sequence[Tensor] = ()
+    ):
+        self.parameters = list(parameters)
+        by_muon = {id(p) for p in muon}
+        rest = [p for p in self.parameters if id(p) not in by_muon]
+        groups = [
+            {"params": [p for p in rest if p.ndim > 1], "weight_decay": 0.05},
+            {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizers: list[Any] = [torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)]
+        if muon:
+            self.optimizers.append(
+                torch.optim.Muon(list(muon), lr=lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+            )
+
+        def share(step: int) -> float:
+            cosine = 0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))
+            return min(1, (step + 1) / warmup) * cosine
+
+        self.schedules = [torch.optim.lr_scheduler.LambdaLR(o, share) for o in self.optimizers]
+
+    def step(self, loss: Tensor) -> None:
+        """Change the parameters by the gradient of this loss, clipped to the norm 1."""
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,11 @@
-"""Make the shipped tiny model, from its untrained parts to its saved weights.
+"""Make bases: the shipped tiny model, and others of the same recipe from other seeds.
 
-    python -m vigos_cli.pretraining.pretrain --out DIR --seed 0
+    python -m vigos_cli.pretraining.pretrain --seed 0 1 2 3 4 --out bases
 
-First the vision tower learns alone, as real ones do, to tell what is in each cell; then the whole model
-learns to caption, to say of a thing by its name what it looks like and where it is, and to answer.
+First the vision tower learns alone, as those of real models do, to tell what is in each cell. Then all of the
+model learns from texts beside empty pictures, and then from pictures and texts. Each base takes half an hour
+on one core, and is written with its card to `OUT/seedN`. A base that is complete is not made again. Muon, one
+of the optimizers, needs torch 2.9.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ from typing import Any
 
 import torch
 
-from vigos_cli.config.paths import TINY
+from vigos_cli.ablation.teacher_card import CARD
 from vigos_cli.data.priorworld.dataset import question_rows
-from vigos_cli.data.priorworld.scene import seeded
 from vigos_cli.pretraining.build import build_model, build_processor, build_tokenizer
+from vigos_cli.pretraining.card import write_card
 from vigos_cli.pretraining.collate import Collator, pixels
-from vigos_cli.pretraining.documents import short_prompts, tokenizer_corpus
-from vigos_cli.pretraining.language_phase import learn_to_answer
+from vigos_cli.pretraining.corpus import tokenizer_corpus
+from vigos_cli.pretraining.documents import short_prompts
+from vigos_cli.pretraining.language_phase import LESSONS, learn
 from vigos_cli.pretraining.vision_phase import learn_to_see
+
+LOG = "pretraining.jsonl"
 
 
 def save_base(model: Any, processor: Any, out: Path) -> None:
@@ -38,28 +43,40 @@ def save_base(model: Any, processor: Any, out: Path) -> None:
 def write_log(log: list[dict], out: Path, seed: int) -> None:
     """How the pretraining went."""
     log[-1]["seed"] = seed
-    (out / "pretraining.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    (out / LOG).write_text("".join(json.dumps(line) + "\n" for line in log))
 
 
-def main() -> None:
+def pretrain(seed: int, out: Path) -> None:
     """Train and save one base."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=TINY)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
     prompts = short_prompts()
-
-    tokenizer = build_tokenizer(tokenizer_corpus(seeded("corpus"), prompts))  # the same for every seed
+    tokenizer = build_tokenizer(tokenizer_corpus(prompts))  # the same for every seed
     processor = build_processor(tokenizer)
     check = [sample.images[0] for sample in question_rows("validation", 4)]
     theirs = processor.image_processor(check, return_tensors="pt")  # type: ignore[operator]
     torch.testing.assert_close(pixels(check), theirs["pixel_values"])
 
-    model: Any = build_model(tokenizer, args.seed)
-    log = learn_to_see(model, args.seed)
-    save = partial(save_base, model, processor, args.out)
-    log += learn_to_answer(model, Collator(tokenizer, model), prompts, args.seed, save)
-    write_log(log, args.out, args.seed)
+    model: Any = build_model(tokenizer, seed)
+    collator = Collator(tokenizer, model)
+    log = learn_to_see(model, seed)
+    for lesson in LESSONS:
+        log += learn(model, collator, prompts, seed, lesson, partial(save_base, model, processor, out))
+    write_log(log, out, seed)
+
+
+def main() -> None:
+    """Train and save the bases that are not complete yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # so that several can be made side by side, with the same result
+    for seed in args.seed:
+        out = args.out / f"seed{seed}"
+        made = (out / LOG).exists()
+        if not made:
+            pretrain(seed, out)
+        if not made or not (out / CARD).exists():
+            write_card(out)
 
 
 if __name__ == "__main__":

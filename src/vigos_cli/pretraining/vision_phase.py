@@ -13,8 +13,8 @@ from vigos_cli.data.priorworld.looks import COLOURS, KINDS, PATTERNS
 from vigos_cli.data.priorworld.picture import picture
 from vigos_cli.data.priorworld.scene import BACKGROUNDS, GRID, Scene, seeded
 from vigos_cli.pretraining.collate import pixels
-from vigos_cli.pretraining.documents import train_scene
-from vigos_cli.pretraining.optimization import ahead, optimizer_and_schedule
+from vigos_cli.pretraining.documents import training_scene
+from vigos_cli.pretraining.optimization import Optimization, ahead
 
 SIGHT_STEPS, SIGHT_PICTURES, SIGHT_LR = 400, 64, 2e-3  # the vision tower alone
 
@@ -38,24 +38,20 @@ def learn_to_see(model: Any, seed: int) -> list[dict]:
     heads = torch.nn.Linear(model.config.text_config.hidden_size, sum(classes))
     tower = model.model.visual
     parameters = [*tower.parameters(), *heads.parameters()]
-    optimizer, schedule = optimizer_and_schedule(parameters, SIGHT_LR, SIGHT_STEPS, warmup=100)
+    optimization = Optimization(parameters, SIGHT_LR, SIGHT_STEPS, warmup=100)
     grid = torch.tensor([[1, GRID * 2, GRID * 2]]).expand(SIGHT_PICTURES, -1)
     start, log = time.time(), []
 
     def draw(step: int) -> tuple[Tensor, Tensor]:
         rng = seeded("sight", seed, step)
-        scenes = [train_scene(rng) for _ in range(SIGHT_PICTURES)]
+        scenes = [training_scene(rng) for _ in range(SIGHT_PICTURES)]
         return pixels([picture(scene, rng) for scene in scenes]), cell_labels(scenes)
 
     for step, (shown, labels) in enumerate(ahead(draw, SIGHT_STEPS)):
         parts = heads(tower(shown, grid_thw=grid).pooler_output).split(classes, dim=-1)
         losses = [torch.nn.functional.cross_entropy(p, labels[:, k]) for k, p in enumerate(parts)]
         loss = torch.stack(losses).sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
+        optimization.step(loss)
         if step % 100 == 0 or step == SIGHT_STEPS - 1:
             minutes = round((time.time() - start) / 60, 1)
             log.append({"phase": "see", "step": step, "loss": round(loss.item(), 4), "minutes": minutes})

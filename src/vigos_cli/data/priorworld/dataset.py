@@ -21,7 +21,7 @@ from vigos_cli.data.priorworld.questions import (
     usual_fact,
     vocabulary,
 )
-from vigos_cli.data.priorworld.scene import COLUMNS, ROWS, SPLITS, Scene, draw_scene, seeded, with_value
+from vigos_cli.data.priorworld.scene import COLUMNS, ROWS, SPLITS, Scene, scene_of_split, seeded, with_value
 from vigos_cli.types import Prior, Sample
 
 
@@ -58,15 +58,12 @@ class PriorWorld(Sequence[Sample]):
         prior_family = rng.random() < 0.5
         family = rng.choice(PRIOR_FAMILIES if prior_family else OTHER_FAMILIES)
         stated = prior_family and rng.random() < 0.5
-        while True:
-            scene = draw_scene(rng, 0.5 if conflicts else 1.0, trained=True)
-            asked = rng.choice(scene.things).kind
-            if conflicts:  # change the attribute that is asked for, or a random one if none is asked for
-                attribute = family if prior_family else rng.choice(PRIOR_FAMILIES)
-                value = unusual_value(asked, attribute, rng, trained=True)
-                scene = with_value(scene, asked, attribute, value)
-            if scene.split() == self.split:
-                break
+        scene = scene_of_split(self.split, rng, 0.5 if conflicts else 1.0, trained=True)
+        asked = rng.choice(scene.things).kind
+        if conflicts:  # change the attribute that is asked for, or a random one if none is asked for
+            attribute = family if prior_family else rng.choice(PRIOR_FAMILIES)
+            value = unusual_value(asked, attribute, rng, trained=True)
+            scene = with_value(scene, asked, attribute, value)
         id = f"{self.split}-{self.seed}-{index}"
         sample = make_sample(id, scene, family, rng, asked=asked, stated=stated)
         # A separate generator, so that pictures and questions are the same at any `wrong_reference`.
@@ -85,14 +82,10 @@ def question_rows(split: str, rows: int, seed: int = 0) -> list[Sample]:
     for row in range(rows):
         rng = seeded("rows", split, seed, row)
         family, stated = PRIOR_FAMILIES[row % 2], row // 2 % 2 == 0
-        while True:
-            scene = draw_scene(rng, 0.5)
-            asked = rng.choice(scene.things).kind
-            usual = usual_value(asked, family)
-            values = (usual, *rng.sample(unusual_values(asked, family), 2))
-            # One draw in a thousand has all three pictures in the split, so each is made only if needed.
-            if all(with_value(scene, asked, family, value).split() == split for value in values):
-                break
+        scene = scene_of_split(split, rng, 0.5)
+        asked = rng.choice(scene.things).kind
+        usual = usual_value(asked, family)
+        values = (usual, *rng.sample(unusual_values(asked, family), 2))
         scenes = [with_value(scene, asked, family, value) for value in values]
         group = f"{split}-{seed}-row{row}"
         for k, scene in enumerate(scenes, start=1):
@@ -101,8 +94,7 @@ def question_rows(split: str, rows: int, seed: int = 0) -> list[Sample]:
             )
     for row in range(rows):
         rng = seeded("other", split, seed, row)
-        while (scene := draw_scene(rng, 0.5)).split() != split:
-            pass
+        scene = scene_of_split(split, rng, 0.5)
         family = OTHER_FAMILIES[row % len(OTHER_FAMILIES)]
         samples.append(make_sample(f"{split}-{seed}-other{row}", scene, family, rng))
     return samples

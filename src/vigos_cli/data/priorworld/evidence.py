@@ -29,7 +29,7 @@ from vigos_cli.data.priorworld.captions import caption, clause
 from vigos_cli.data.priorworld.looks import ATTRIBUTES
 from vigos_cli.data.priorworld.picture import CELL
 from vigos_cli.data.priorworld.questions import ask
-from vigos_cli.data.priorworld.scene import COLUMNS, GRID, ROWS, Scene, Thing, draw_scene, seeded
+from vigos_cli.data.priorworld.scene import COLUMNS, GRID, ROWS, Scene, Thing, scene_of_split, seeded
 from vigos_cli.types import Sample
 
 # ---- where the answer can be seen
@@ -136,7 +136,7 @@ def demonstration(sample: Sample) -> str:
 
     With a wrong reference the expert is wrong too.
     """
-    return _worked(scene_of(sample), sample.solution or "", sample.answer)
+    return worked(scene_of(sample), sample.solution or "", sample.answer)
 
 
 def family_example(sample: Sample) -> str:
@@ -147,13 +147,13 @@ def family_example(sample: Sample) -> str:
     """
     rng = seeded("family example", sample.id)
     own = scene_of(sample)
-    while (scene := draw_scene(rng, 0.5, trained=True)) == own or scene.split() != "train":
+    while (scene := scene_of_split("train", rng, 0.5, trained=True)) == own:
         pass
     example = ask(scene, sample.family, rng)
-    return f"{example.text} {_worked(scene, example.solution, example.answer)}"
+    return f"{example.text} {worked(scene, example.solution, example.answer)}"
 
 
-def _worked(scene: Scene, solution: str, answer: str) -> str:
+def worked(scene: Scene, solution: str, answer: str) -> str:
     """A response in words: the caption, the worked solution and the answer."""
     stated = f"The answer is {answer}."  # a wrong reference's solution is this sentence
     return " ".join([caption(scene), *([solution] if solution != stated else []), stated])

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import random
-from functools import cache
 
 COLOURS = {
     "red": (214, 40, 40),
@@ -44,7 +43,6 @@ def unusual_value(kind: str, attribute: str, rng: random.Random, *, trained: boo
     return rng.choice(unusual_values(kind, attribute, trained=trained))
 
 
-@cache  # asked for half a million times while the items of a test set are drawn
 def unusual_values(kind: str, attribute: str, *, trained: bool = False) -> tuple[str, ...]:
     """All values that are not the usual one of this kind, and with `trained` not the withheld one."""
     excluded = {usual_value(kind, attribute)} | ({withheld(kind, attribute)} if trained else set())

@@ -3,7 +3,8 @@
     >>> draw_scene(seeded("example"), usual_rate=0.5).things[0]
     Thing(kind='tree', colour='green', pattern='striped', row=0, column=1)
 
-A hash of its content decides which split a scene belongs to, so no picture is in two splits.
+A hash of its kinds, cells and background decides which split a scene belongs to. Its colours and patterns do
+not: a scene stays in its split when a look is changed, and no picture is in two splits.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ class Scene:
     background: str
 
     def split(self) -> str:
-        """The split, by a hash of the content: a tenth of all scenes is held out, a tenth is validation."""
-        bucket = blake2b(repr(self).encode(), digest_size=4).digest()[0] % 10
+        """The split, by a hash of all but the looks: a tenth is held out, and a tenth is for validation."""
+        content = [(t.kind, t.row, t.column) for t in self.things], self.background
+        bucket = int.from_bytes(blake2b(repr(content).encode(), digest_size=4).digest()) % 10
         return {0: "heldout", 1: "validation"}.get(bucket, "train")
 
 
@@ -67,6 +69,13 @@ def draw_scene(rng: random.Random, usual_rate: float, *, trained: bool = False) 
         )
         things.append(Thing(kind, colour, pattern, *divmod(cell, GRID)))
     return Scene(tuple(things), rng.choice(tuple(BACKGROUNDS)))
+
+
+def scene_of_split(split: str, rng: random.Random, usual_rate: float, *, trained: bool = False) -> Scene:
+    """A random scene of one split; see `draw_scene`."""
+    while (scene := draw_scene(rng, usual_rate, trained=trained)).split() != split:
+        pass
+    return scene
 
 
 def with_value(scene: Scene, kind: str, attribute: str, value: str) -> Scene:

@@ -299,7 +299,13 @@ def test_the_same_rollouts_are_scored_under_another_routing(tmp_path):
     same = ("id", "draw", "token_ids", "text", "kinds", "student_logprob", "visual")
     assert [[line[key] for key in same] for line in first] == [[line[key] for key in same] for line in second]
     assert {role for line in second for role in line["teacher"]} == {"privileged"}
-    assert rollouts(tmp_path, "third", again, "limit=1") == second_seconds(first[:2], tmp_path / "third")
+    third = rollouts(tmp_path, "third", again, "limit=1")  # read in a narrower batch: other roundings
+    for one, line in zip(third, first[:2], strict=True):
+        assert [one[key] for key in same[:-1]] == [line[key] for key in same[:-1]]
+        for key in ("kl", "visual"):
+            assert [v is None for v in one[key]] == [v is None for v in line[key]]
+            read = [[v for v in values if v is not None] for values in (one[key], line[key])]
+            assert read[0] == pytest.approx(read[1], rel=1e-3, abs=1e-7)
     summary = json.loads((tmp_path / "second" / "summary.json").read_text())
     assert summary["palr"]["description"]["n"] == 3 and summary["palr"]["delimiters"]["n"] == 3
     first_summary = json.loads((tmp_path / "first" / "summary.json").read_text())
@@ -317,12 +323,6 @@ def test_the_same_rollouts_are_scored_under_another_routing(tmp_path):
     (tmp_path / "first" / "rollouts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(UserError, match="saved rollouts are of elsewhere"):
         rollouts(tmp_path, "other", again)
-
-
-def second_seconds(lines: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """The lines with the times of the run in `folder`, because only the times may differ."""
-    times = [json.loads(text)["seconds"] for text in (folder / "rollouts.jsonl").read_text().splitlines()]
-    return [line | {"seconds": time} for line, time in zip(lines, times, strict=True)]
 
 
 def test_palr_refuses_worked_solutions_as_references():

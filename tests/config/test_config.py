@@ -64,7 +64,7 @@ def test_every_experiment_composes(command, experiment):
     compose(command, f"+experiment={experiment}")
 
 
-PRIORWORLD_ONLY = {"conflict_share", "untrue", "wrong_references"}  # their keys exist only for that data
+PRIORWORLD_ONLY = {"conflict_share", "map", "untrue", "wrong_references"}  # their keys are of that data
 RECIPES = {name for name in options("experiment") if name.startswith(("gpu16", "gpu24_"))}  # one run each
 
 

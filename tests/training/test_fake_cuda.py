@@ -190,7 +190,8 @@ def test_a_whole_step_computes_the_same_gradient(on_cpu, settings, monkeypatch):
     assert there.line["grad_norm"] == pytest.approx(here.line["grad_norm"], rel=1e-4)
     for name, value in there.gradient.items():
         assert isinstance(value, Elsewhere)
-        torch.testing.assert_close(value.on_cpu, here.gradient[name], rtol=1e-3, atol=1e-6)
+        rounding = 1e-5 * float(here.gradient[name].abs().max())
+        torch.testing.assert_close(value.on_cpu, here.gradient[name], rtol=1e-3, atol=rounding)
 
 
 class WithoutDevice:

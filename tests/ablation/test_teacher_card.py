@@ -40,6 +40,11 @@ def test_a_teacher_that_is_not_told_may_answer_from_the_usual_look(tmp_path):
     assert found(tmp_path, "routing=vcsd") == ["image answers 60% rightly"]
 
 
+def test_a_control_that_is_told_another_answer_is_not_judged(tmp_path):
+    card(tmp_path, "other_answer", "reasoning", agrees=0.0, conflicts=0.0, no_prior=0.0)
+    assert found(tmp_path, "routing=other_answer") == []
+
+
 def test_only_the_same_context_counts(tmp_path):
     card(tmp_path, "opsd", "privileged", agrees=0.0, conflicts=0.0, no_prior=0.0)
     assert found(tmp_path, "routing=opsd")

@@ -52,11 +52,18 @@ def tells_answer(told: list[Any]) -> bool:
     )
 
 
+def tells_another_answer(told: list[Any]) -> bool:
+    """Whether a teacher is told the answer of another question, which it should repeat: a control."""
+    others = [entry for entry in told if isinstance(entry, Mapping) and "row" in entry]
+    return any(entry["column"] == "answer" for entry in others)
+
+
 def untrained_teachers(config: Mapping[str, Any]) -> list[str]:
     """What the card says about the imitated teachers of a cell that are too often wrong.
 
     A teacher that is told the answer has to know it whatever the picture shows. Any other teacher has to be
-    right where the base is: on pictures that agree with the usual look, and on questions without one.
+    right where the base is: on pictures that agree with the usual look, and on questions without one. A
+    teacher that is told another question's answer should be wrong, so it is not judged.
     """
     card = Path(resolve_path(config["model"]["path"])) / CARD
     if not card.is_file():
@@ -68,6 +75,8 @@ def untrained_teachers(config: Mapping[str, Any]) -> list[str]:
 def _below(routing: RoutingConfig, known: list[dict[str, Any]]) -> Iterator[str]:
     for name in imitated(routing):
         context = teacher_context(routing, name)
+        if tells_another_answer(context["told"]):
+            continue
         figures = next((entry["answers"] for entry in known if entry["context"] == context), None)
         needed = [kind for kind in figures or {} if kind != "conflicts" or tells_answer(context["told"])]
         if figures and needed and (least := min(figures[kind]["mean"] for kind in needed)) < ENOUGH:

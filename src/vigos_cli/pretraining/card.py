@@ -21,7 +21,7 @@ from vigos_cli.pretraining.teacher_accuracy import KINDS, measure_teachers
 from vigos_cli.reporting.markdown import markdown_table
 from vigos_cli.utils.quiet import quieten
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, LOG = "model.safetensors", "pretraining.jsonl"
 STRUCTURED, PLAIN, CAPTIONS, READER = (
     "structured student",
     "plain student",
@@ -97,7 +97,7 @@ def weights_hash(folder: Path) -> str:
 
 def pretraining_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of the pretraining."""
-    return [json.loads(line) for line in (folder / "pretraining.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
 
 
 TEXT = """# The tiny model

@@ -23,7 +23,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vigos_cli.config.paths import TINY
 from vigos_cli.data.priorworld.picture import picture
-from vigos_cli.data.priorworld.questions import ask
 from vigos_cli.data.priorworld.scene import Scene
 from vigos_cli.pretraining.collate import Collator
 from vigos_cli.pretraining.documents import (
@@ -32,11 +31,11 @@ from vigos_cli.pretraining.documents import (
     as_usual,
     caption_document,
     hinted_document,
+    question_about,
     random_family,
     random_mode,
     reading_document,
     short_prompts,
-    stated,
     training_scene,
     written,
 )
@@ -67,7 +66,7 @@ def untrue_question_document(
         return hinted_document(number, scene, rng.choice(scene.things).kind, rng, prompts)
     family = random_family(rng)
     told = as_told(scene, privileged if mode == "reference" else STUDENT_TRUTH, rng)
-    question = stated(ask(told if mode in STUDENTS else scene, family, rng), family, rng)
+    question = question_about(told if mode in STUDENTS else scene, family, rng)
     return written(number, mode, question, told, prompts)
 
 

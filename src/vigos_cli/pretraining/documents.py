@@ -109,6 +109,11 @@ def stated(question: Question, family: str, rng: random.Random) -> Question:
     return question._replace(text=f"{usual_fact(question.asked, family)} {question.text}")
 
 
+def question_about(scene: Scene, family: str, rng: random.Random) -> Question:
+    """A random question of this family about the scene, perhaps behind a usual fact."""
+    return stated(ask(scene, family, rng), family, rng)
+
+
 def usual_question(kind: str, family: str, rng: random.Random) -> Question:
     """A student's question about a look of this kind, with the usual look as the answer."""
     alone = Scene((Thing(kind, *USUAL[kind], 0, 0),), "")
@@ -176,7 +181,7 @@ def caption_document(picture: int, scene: Scene) -> Document:
 
 def prompted_caption(picture: int, scene: Scene, rng: random.Random, prompts: dict[str, Any]) -> Document:
     """A description below a student's question, which is cut off before the thinking."""
-    question = stated(ask(scene, family := random_family(rng), rng), family, rng)
+    question = question_about(scene, random_family(rng), rng)
     user = user_turn("structured", question.text, question.answer, prompts)
     described = f" {caption(scene)} </description>"
     return Document(picture, user, (("<description>", False), (described, True)), ends=False)
@@ -193,11 +198,28 @@ def question_document(
     family = random_family(rng)
     if family in PRIOR_FAMILIES and mode in STUDENTS:
         return usual_document(picture, scene, subject, mode, family, rng, prompts)
-    question = stated(ask(scene, family, rng), family, rng)
-    told = scene
+    return true_document(picture, scene, mode, family, rng, prompts)
+
+
+def true_document(
+    picture: int,
+    scene: Scene,
+    mode: str,
+    family: str,
+    rng: random.Random,
+    prompts: dict[str, Any],
+    *,
+    given: bool = False,
+) -> Document:
+    """A question that is answered by what is in the scene.
+
+    Half of the descriptions in front of the reasoning teacher's turn name another look, so that the reference
+    decides.
+    """
+    question, told = question_about(scene, family, rng), scene
     if mode == "reasoning_described" and family in PRIOR_FAMILIES and rng.random() < 0.5:
-        told = other_look(scene, question.asked, family, rng)  # the reference decides
-    return written(picture, mode, question, told, prompts)
+        told = other_look(scene, question.asked, family, rng)
+    return written(picture, mode, question, told, prompts, given=given)
 
 
 def usual_document(
@@ -252,11 +274,11 @@ def hinted_document(
     if hint == "other_problem":
         family = random_family(rng) if shown else rng.choice(PRIOR_FAMILIES)
         is_usual = family in PRIOR_FAMILIES
-        question = usual_question(subject, family, rng) if is_usual else ask(scene, family, rng)
-        other = ask(training_scene(rng), other_family := random_family(rng), rng)
-        told = f"{stated(other, other_family, rng).text}\n\n{other.solution}"
+        question = usual_question(subject, family, rng) if is_usual else question_about(scene, family, rng)
+        other = question_about(training_scene(rng), random_family(rng), rng)
+        told = f"{other.text}\n\n{other.solution}"
     else:
-        question = stated(ask(scene, family := random_family(rng), rng), family, rng)
+        question = question_about(scene, random_family(rng), rng)
         told = {
             "solution": question.solution,
             "sibling": f"<think>{thinking(question)}",

@@ -1,4 +1,4 @@
-"""Second phase: the whole model learns two lessons, texts alone and then pictures with texts."""
+"""Second phase: the language model learns texts alone, and then all of the model pictures with texts."""
 
 from __future__ import annotations
 

@@ -140,11 +140,18 @@ def measure_modes(student: Any, overrides: Sequence[str]) -> Report:
                 for column, several in found.items():
                     values[column] += several
                     groups[column] += [sample.group] * len(several)
-            estimates = {c: mean_interval(values[c], groups[c]) for c in COLUMNS}
-            report.setdefault(name, {})[how] = {
-                c: {"mean": e.mean, "interval": [e.low, e.high], "n": e.n} for c, e in estimates.items() if e
-            }
+            report.setdefault(name, {})[how] = shares(values, groups)
     return report
+
+
+def shares(values: dict[str, list[float]], groups: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    """Mean, interval and n of each column that has values; the answers of a group are one cluster."""
+    estimates = {column: mean_interval(values[column], groups[column]) for column in values}
+    return {
+        column: {"mean": e.mean, "interval": [e.low, e.high], "n": e.n}
+        for column, e in estimates.items()
+        if e
+    }
 
 
 def _prompt(mode: Mode, sample: Sample, reference: str, prompter: Any) -> Any:

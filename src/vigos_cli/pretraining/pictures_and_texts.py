@@ -21,7 +21,7 @@ from vigos_cli.pretraining.documents import (
     unseen_document,
 )
 
-CAPTION_PICTURES, PROMPTED = 8, 1  # a step: pictures with a description alone, and so many below a question
+CAPTION_PICTURES = 8  # a step: pictures with a description alone, and one below a question
 QUESTION_PICTURES, QUESTIONS = 6, 4  # a step: pictures with questions, and the number of questions about each
 FADED_PICTURES = 2  # a step: grey, blurred pictures, with as many questions about looks
 BLUR = 3  # pixels, the standard deviation of the blur; a cell has 28 pixels
@@ -39,7 +39,7 @@ def picture_step(rng: random.Random, prompts: dict[str, Any]) -> tuple[list[Imag
     for _ in range(CAPTION_PICTURES):
         scene = training_scene(rng)
         documents.append(caption_document(len(pictures), scene))
-        documents += [prompted_caption(len(pictures), scene, rng, prompts) for _ in range(PROMPTED)]
+        documents.append(prompted_caption(len(pictures), scene, rng, prompts))
         pictures.append(picture(scene, rng))
     for _ in range(QUESTION_PICTURES):
         scene = training_scene(rng)

@@ -2,10 +2,10 @@
 
     python -m vigos_cli.pretraining.pretrain --seed 0 1 2 3 4 --out bases
 
-First the vision tower learns alone, as those of real models do, to tell what is in each cell. Then all of the
-model learns from texts beside empty pictures, and then from pictures and texts. Each base takes half an hour
-on one core, and is written with its card to `OUT/seedN`. A base that is complete is not made again. Muon, one
-of the optimizers, needs torch 2.9.
+First the vision tower learns alone, as those of real models do, to tell what is in each cell. Then the
+language model learns from texts beside empty pictures, and at last all of the model from pictures and texts.
+Each base takes half an hour on one core, and is written with its card to `OUT/seedN`. A base that is complete
+is not made again. Muon, one of the optimizers, needs torch 2.9.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ import torch
 from vigos_cli.ablation.teacher_card import CARD
 from vigos_cli.data.priorworld.dataset import question_rows
 from vigos_cli.pretraining.build import build_model, build_processor, build_tokenizer
-from vigos_cli.pretraining.card import write_card
+from vigos_cli.pretraining.card import LOG, write_card
 from vigos_cli.pretraining.collate import Collator, pixels
 from vigos_cli.pretraining.corpus import tokenizer_corpus
 from vigos_cli.pretraining.documents import short_prompts
 from vigos_cli.pretraining.language_phase import LESSONS, learn
 from vigos_cli.pretraining.vision_phase import learn_to_see
-
-LOG = "pretraining.jsonl"
 
 
 def save_base(model: Any, processor: Any, out: Path) -> None:

@@ -14,9 +14,8 @@ from vigos_cli.config.compose import job
 from vigos_cli.config.routing_checks import used_teachers
 from vigos_cli.data.priorworld.dataset import question_rows
 from vigos_cli.grading.text_equality import same_text
-from vigos_cli.pretraining.mode_accuracy import ROWS, behind_true_description, question_kind
+from vigos_cli.pretraining.mode_accuracy import ROWS, behind_true_description, question_kind, shares
 from vigos_cli.types import Sample
-from vigos_cli.utils.stats import mean_interval
 
 ROUTINGS = (
     "vigos",
@@ -93,10 +92,7 @@ def measure_teacher(
         segments = parse_rollout(rollout, student=config.routing.student.format)
         values[question_kind(sample)].append(float(same_text(segments.answer, sample.answer)))
         groups[question_kind(sample)].append(sample.group)
-    estimates = {kind: mean_interval(values[kind], groups[kind]) for kind in KINDS}
-    return {
-        kind: {"mean": e.mean, "interval": [e.low, e.high], "n": e.n} for kind, e in estimates.items() if e
-    }
+    return shares(values, groups)
 
 
 def right_siblings(sample: Sample) -> Any:

@@ -12,19 +12,17 @@ from typing import Any
 from PIL.Image import Image
 
 from vigos_cli.data.priorworld.picture import picture
-from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES, ask
+from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES
 from vigos_cli.data.priorworld.scene import BACKGROUNDS, Scene
 from vigos_cli.pretraining.documents import (
     STUDENTS,
     Document,
     hinted_document,
-    other_look,
     random_family,
     reading_document,
-    stated,
     training_scene,
+    true_document,
     unseen_document,
-    written,
 )
 
 PICTURES, DOCUMENTS = 3, 14  # a step: empty pictures, and documents beside each
@@ -40,8 +38,8 @@ def text_document(number: int, rng: random.Random, prompts: dict[str, Any]) -> D
         case "unseen":
             return unseen_document(number, scene, rng.choice(STUDENTS), rng, prompts)
         case "told":
-            question = ask(scene, random_family(rng, TOLD_FAMILIES), rng)
-            return written(number, "structured", question, scene, prompts, given=True)
+            family = random_family(rng, TOLD_FAMILIES)
+            return true_document(number, scene, "structured", family, rng, prompts, given=True)
         case "hinted":
             subject = rng.choice(scene.things).kind
             return hinted_document(number, scene, subject, rng, prompts, shown=False)
@@ -49,10 +47,7 @@ def text_document(number: int, rng: random.Random, prompts: dict[str, Any]) -> D
             return reading_document(number, scene, rng, prompts)
     mode = rng.choice(("reasoning", "reasoning_described", "reference"))
     family = random_family(rng, SOLVED_BY_REFERENCE)
-    question = stated(ask(scene, family, rng), family, rng)
-    wrong = mode == "reasoning_described" and family in PRIOR_FAMILIES and rng.random() < 0.5
-    told = other_look(scene, question.asked, family, rng) if wrong else scene
-    return written(number, mode, question, told, prompts, given=True)
+    return true_document(number, scene, mode, family, rng, prompts, given=True)
 
 
 def text_step(rng: random.Random, prompts: dict[str, Any]) -> tuple[list[Image], list[Document]]:

@@ -1,7 +1,6 @@
 """A run that was killed and resumed, or split over processes, equals an uninterrupted one."""
 
 import json
-import random
 import shutil
 import signal
 import time
@@ -25,13 +24,12 @@ def whole(tmp_path_factory):
     return out
 
 
-def killed_when(out, reached, sig=signal.SIGKILL, delay=0.0) -> int:
+def killed_when(out, reached, sig=signal.SIGKILL) -> int:
     """Start the run, send it a signal once `reached()` says so, and return its exit code."""
     process = warm.start(warm.vigos, [*RUN, f"out={out}", "resume=auto"])
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if reached():
-            time.sleep(delay)
             process.send_signal(sig)
             break
         time.sleep(0.005)
@@ -84,7 +82,7 @@ def test_a_resumed_4bit_run_equals_an_uninterrupted_one_exactly(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_killed_at_several_moments_ends_with_the_same_adapter(tmp_path, whole):
-    out, rng = tmp_path / "run", random.Random(0)
+    out = tmp_path / "run"
     moments = [
         lambda: (out / "config.json").exists(),  # during the first evaluation
         lambda: steps_logged(out) >= 1,  # between checkpoints
@@ -93,7 +91,7 @@ def test_a_run_killed_at_several_moments_ends_with_the_same_adapter(tmp_path, wh
         lambda: steps_logged(out) >= 6,  # after the last step, during the last evaluation
     ]
     for reached in moments:
-        assert killed_when(out, reached, delay=rng.random() * 0.3) == -signal.SIGKILL
+        assert killed_when(out, reached) == -signal.SIGKILL
         assert not (out / "summary.json").exists()
     vigos(out, "resume=auto")
     assert_as_uninterrupted(out, whole)

@@ -93,6 +93,23 @@ def test_the_shipped_card_has_every_teacher_that_is_imitated_and_asked_a_questio
             assert context in known or not context["told"]
 
 
+def test_with_several_bases_the_base_is_named(tmp_path):
+    known = {"one": 0.2, "two": 1.0, "three": 0.4}
+    for name, share in known.items():
+        (tmp_path / name).mkdir()
+        card(tmp_path / name, "opsd", "privileged", agrees=share, conflicts=share, no_prior=share)
+    sweep = tmp_path / "sweep"
+    cells = [
+        cell("routing=opsd", f"model.path={tmp_path / name}", f"seed={s}") for name in known for s in (1, 2)
+    ]
+    make(sweep, [(one, SHARES) for one in cells])
+    marked = read_sweep(sweep, repeat_over=["model.path"]).arms[-1].untrained
+    assert marked == [
+        f"privileged answers 20% rightly ({tmp_path / 'one'})",
+        f"privileged answers 40% rightly ({tmp_path / 'three'})",
+    ]
+
+
 @pytest.mark.slow
 def test_the_report_marks_the_arm(tmp_path, monkeypatch):
     monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])

@@ -124,8 +124,8 @@ def read_sweep(sweep: Path, repeat_over: Sequence[str] = ()) -> SweepResults:
         base = ", ".join(override_text(config.get(key)) for key in repeat_over)
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
         if base not in {run.base for run in arm.runs}:
-            new = untrained_teachers(cell.config)
-            arm.untrained.extend(reason for reason in new if reason not in arm.untrained)
+            which = f" ({base})" if base else ""
+            arm.untrained.extend(reason + which for reason in untrained_teachers(cell.config))
         student = cell.config["routing"]["student"]
         arm.runs.append(
             _run(sweep / cell.folder, "responses.jsonl", items, cell.seed, base, student["spans"])

@@ -161,7 +161,7 @@ class Scored:
         run = ("limit=3", "rollout.max_new_tokens=60", "looking=true", "out=unused", *overrides)
         self.config: Any = job("rollout", list(run))
         self.prompter = Prompter(student.processor, self.config.prompt, self.config.routing)
-        self.data = PriorWorld(size=3, seed=0, conflict=1.0)
+        self.data = PriorWorld(size=3, seed=0, conflict=0.0)  # the student's usual answers are right
         prepared = prepare(self.data, [(i, i) for i in range(3)], self.prompter, self.config, {})  # type: ignore[arg-type]
         pairs = sample_rollouts(student, prepared, self.prompter, self.config, 0)
         cut = replace(pairs[2][1], ids=pairs[2][1].ids[:9], ends=pairs[2][1].ends[: 9 + 1], finished=False)

@@ -69,16 +69,17 @@ def test_an_adapter_in_bfloat16_on_an_exact_base_is_no_fault(checked):
 
 @pytest.mark.slow
 def test_float32_rounding_of_a_deep_model_is_no_fault(checked):
-    _, _, base_N, _ = checked
+    _, _, base_N, live_N = checked
+    factor = 2.5 * vllm_check.SMALL / float((live_N - base_N).abs().mean())
     try:
-        weak_N = scaled(checked, 9e-4)
+        weak_N = scaled(checked, factor)
         effect = float((weak_N - base_N).abs().mean())
-        assert vllm_check.SMALL < effect < 4e-3
+        assert vllm_check.SMALL < effect < 4 * vllm_check.SMALL
         check(checked, base_N + rounding(base_N, 1e-6, 1), weak_N + rounding(base_N, 8e-5, 2))
         with pytest.raises(UserError, match="of its effect"):
             check(checked, base_N + rounding(base_N, 1e-6, 1), base_N + 0.5 * (weak_N - base_N))
     finally:
-        scaled(checked, 1 / 9e-4)
+        scaled(checked, 1 / factor)
 
 
 def test_an_effect_that_rounding_may_hide_is_not_checked(checked):

@@ -4,7 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
+from vigos_cli.config.paths import TINY
 from vigos_cli.data.priorworld.captions import caption, read_caption
 from vigos_cli.data.priorworld.looks import KINDS, USUAL
 from vigos_cli.data.priorworld.picture import picture
@@ -131,6 +133,50 @@ def test_the_reference_decides_and_a_reader_reads(monkeypatch, module, step):
             assert not document.answer[0][1]  # the description carries no loss
             modes["reading"] += 1
     assert min(modes.values()) > 12 and len(modes) == 6
+
+
+def test_what_is_pointed_at_is_there_and_no_look_of_a_thing_is_told(monkeypatch):
+    seen = Counter()
+    for scene, document in documents_of_steps(
+        monkeypatch, pictures_and_texts, pictures_and_texts.picture_step, 20
+    ):
+        if document.question or document.answer[0] == ("<description>", False):
+            continue
+        name, told = document.answer[0][0].split()[0], document.answer[1][0].strip(" .")
+        things = {thing.kind: f"{ROWS[thing.row]} {COLUMNS[thing.column]}" for thing in scene.things}
+        assert told == (things | {"background": scene.background})[name]
+        seen["background" if name == "background" else "thing"] += 1
+    assert seen == {"thing": 2 * 20 * CAPTION_PICTURES, "background": 20 * CAPTION_PICTURES}
+
+
+def test_compared_columns_are_true_and_the_names_are_given(monkeypatch):
+    count = 0
+    for scene, document in documents_of_steps(
+        monkeypatch, pictures_and_texts, pictures_and_texts.picture_step, 10
+    ):
+        if document.ends or "description" in document.text:
+            continue
+        (one, _), (column, _), (another, _), (other_column, _) = document.answer
+        things = {thing.kind: COLUMNS[thing.column] for thing in scene.things}
+        a, b = one.split()[-2], another.split()[-2]
+        assert f"Is the {a} left of the {b}?" in document.question
+        assert learned(document) == f" {things[a]} {things[b]}." == column + other_column
+        count += 1
+    assert count == 10 * CAPTION_PICTURES
+
+
+@pytest.mark.parametrize(
+    "step", [pictures_and_texts.picture_step, texts_alone.text_step], ids=["pictures", "texts"]
+)
+def test_the_parts_of_an_answer_have_the_tokens_that_the_whole_answer_has(step):
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+
+    def encoded(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    for document in (one for number in range(5) for one in step(seeded("parts", number), PROMPTS)[1]):
+        parts = [part for part, _ in document.answer]
+        assert [token for part in parts for token in encoded(part)] == encoded("".join(parts))
 
 
 def test_texts_alone_have_empty_pictures_and_no_learned_description(monkeypatch):

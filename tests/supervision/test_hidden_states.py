@@ -23,8 +23,12 @@ SMALL = ("trainer.batch=4", "trainer.micro_batch=2", "trainer.max_grad_norm=1e9"
 
 
 def gradient(*overrides: str) -> tuple[dict[str, torch.Tensor], float]:
-    """The gradient and the loss of one step."""
+    """The gradient and the loss of one step of a student that differs from its teachers in every token."""
     student, config = make_student(), distill_config(*SMALL, *overrides)
+    generator = torch.Generator().manual_seed(0)
+    for name, p in student.adapter.items():
+        if "lora_B" in name:
+            p.data.normal_(std=0.05, generator=generator)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     learner = make_learner(student, config)
     line = train_step(learner, Batches(PriorWorld(size=32), prompter, config), prompter, config)
@@ -39,8 +43,7 @@ def test_what_is_left_unread_changes_nothing(routing, monkeypatch):
     monkeypatch.setattr(reading, "_ends", lambda contexts, tokens: [len(c.ids) for c in contexts])
     whole, same = gradient(f"routing={routing}")
     scale = max(float(grad.abs().max()) for grad in whole.values())
-    # The base describes so surely that the perception loss alone is 1e-6: rounding shows in its sixth digit.
-    assert scale > 0 and loss == pytest.approx(same, rel=1e-6, abs=1e-10)
+    assert scale > 0 and loss > 1e-3 and loss == pytest.approx(same, rel=1e-6)
     assert max(float((short[name] - whole[name]).abs().max()) for name in whole) < 1e-5 * scale
 
 

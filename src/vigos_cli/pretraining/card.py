@@ -110,7 +110,7 @@ method does, and not how large an effect is on real models.
 - Made by `python -m vigos_cli.pretraining.pretrain --seed {seed} --out bases`: {phases};
   {minutes} minutes on one core.
 - {verdict} Other seeds of the same recipe: `bases/README.md` of the repository.
-- Last training loss: {loss} nats a token.
+- Last training loss: {loss} nats a token, where every learned part of an answer weighs the same.
 - SHA-256 of model.safetensors: `{sha}`.
 - Questions about a picture have these modes: {modes}.
 - Their families: {families}.

@@ -47,19 +47,23 @@ class Collator:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[return-value]
 
     def batch(self, documents: list[Document]) -> dict[str, Tensor]:
-        """Right-padded inputs and labels; the given parts of an answer carry no label."""
+        """Right-padded inputs, and the weight of each token in the loss, which is 0 for all given tokens.
+
+        The learned parts of the answers weigh the same. The mean weight of the learned tokens is 1.
+        """
         rows = []
         for document in documents:
             ids = self.head + self.encode(document.question) + self.middle
-            labels = [-100] * len(ids)
-            for part, learned in (*document.answer, *([(None, True)] if document.ends else [])):
-                tokens = [self.stop] if part is None else self.encode(part)
+            weights = [0.0] * len(ids)
+            for number, (part, learned) in enumerate(document.answer, 1):
+                last = number == len(document.answer)
+                tokens = self.encode(part) + [self.stop] * (last and document.ends)
                 ids += tokens
-                labels += tokens if learned else [-100] * len(tokens)
-            rows.append((ids, labels))
+                weights += [learned / len(tokens)] * len(tokens)
+            rows.append((ids, weights))
         width = max(len(ids) for ids, _ in rows)
         ids = torch.tensor([ids + [self.pad] * (width - len(ids)) for ids, _ in rows])
-        labels = torch.tensor([lab + [-100] * (width - len(lab)) for _, lab in rows])
+        weights = torch.tensor([row + [0.0] * (width - len(row)) for _, row in rows])
         # Every row starts with the same picture slots, so one row's positions serve all.
         position, _ = self.rope(
             ids[:1],
@@ -69,7 +73,7 @@ class Collator:
         )
         return {
             "ids": ids,
-            "labels": labels,
+            "weights": weights * (weights.count_nonzero() / weights.sum()),
             "picture": torch.tensor([document.picture for document in documents]),
             "position_ids": position.expand(-1, len(rows), -1),
         }

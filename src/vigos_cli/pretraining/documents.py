@@ -11,6 +11,7 @@ by reading it.
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from vigos_cli.data.priorworld.captions import caption, clause
 from vigos_cli.data.priorworld.evidence import worked
 from vigos_cli.data.priorworld.looks import KINDS, USUAL, unusual_values
 from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES, Question, ask, usual_fact
-from vigos_cli.data.priorworld.scene import Scene, Thing, scene_of_split, with_value
+from vigos_cli.data.priorworld.scene import COLUMNS, ROWS, Scene, Thing, scene_of_split, with_value
 
 MODES = {  # what is asked, and how the answer is built: shares among the questions about a picture
     "structured": 0.30,  # the student's prompt: describe, think, answer
@@ -49,7 +50,10 @@ MISDESCRIBED = 0.3  # share of them behind a given description with another look
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One training text: the user's turn, and the answer in parts, each with whether it is learned."""
+    """One training text: the user's turn, and the answer in parts, each with whether it is learned.
+
+    The learned parts of a batch count equally in the loss, however long they are.
+    """
 
     picture: int  # the number of its picture among those of the step
     question: str
@@ -160,7 +164,7 @@ def written(
     described = f" {caption(told)} </description> <think>"
     if given or mode in ("reasoning_described", "reading"):
         return Document(picture, user, ((f"<description>{described}", False), (thought, True)))
-    return Document(picture, user, (("<description>", False), (described + thought, True)))
+    return Document(picture, user, (("<description>", False), (described, True), (thought, True)))
 
 
 def reading_document(picture: int, scene: Scene, rng: random.Random, prompts: dict[str, Any]) -> Document:
@@ -177,6 +181,30 @@ def reading_document(picture: int, scene: Scene, rng: random.Random, prompts: di
 def caption_document(picture: int, scene: Scene) -> Document:
     """A description without a question."""
     return Document(picture, "", (("<description>", False), (f" {caption(scene)} </description>", True)))
+
+
+def pointing_documents(picture: int, scene: Scene, rng: random.Random) -> list[Document]:
+    """Where two things are, and the background, each behind its name.
+
+    They teach to find what is named. No look is told, so they cannot teach to answer from the picture.
+    """
+    things = rng.sample(scene.things, 2)
+    told = [(thing.kind, f"{ROWS[thing.row]} {COLUMNS[thing.column]}") for thing in things]
+    told.append(("background", scene.background))
+    return [Document(picture, "", ((f" {name} is", False), (f" {what}.", True))) for name, what in told]
+
+
+def comparing_document(picture: int, scene: Scene, rng: random.Random, prompts: dict[str, Any]) -> Document:
+    """A question whether a thing is left of another one, where only the two columns are learned.
+
+    In a whole answer they are two words of many, and some bases learned everything else of it first.
+    """
+    question = ask(scene, "left_of", rng)
+    parts = re.fullmatch(r"(The \w+ is)( \w+)(, the \w+ is)( \w+\.)", question.solution)
+    assert parts, question.solution
+    one, column, another, other_column = parts.groups()
+    thought = ((f"<think> {one}", False), (column, True), (another, False), (other_column, True))
+    return Document(picture, user_turn("think", question.text, "", prompts), thought, ends=False)
 
 
 def prompted_caption(picture: int, scene: Scene, rng: random.Random, prompts: dict[str, Any]) -> Document:

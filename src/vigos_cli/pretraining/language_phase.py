@@ -18,6 +18,7 @@ from vigos_cli.data.priorworld.dataset import question_rows
 from vigos_cli.data.priorworld.scene import GRID, seeded
 from vigos_cli.pretraining.collate import IMAGE_SLOT, Collator, pixels
 from vigos_cli.pretraining.documents import Document, user_turn
+from vigos_cli.pretraining.mode_accuracy import question_kind
 from vigos_cli.pretraining.optimization import Optimization, ahead
 from vigos_cli.pretraining.pictures_and_texts import picture_step
 from vigos_cli.pretraining.texts_alone import text_step
@@ -36,7 +37,7 @@ class Lesson:
 
 LESSONS = (  # beside empty pictures the vision tower has nothing to learn: AdamW would follow noise
     Lesson("texts", text_step, 1200, sees=False),
-    Lesson("pictures", picture_step, 4000),
+    Lesson("pictures", picture_step, 3000),
 )
 
 
@@ -67,7 +68,7 @@ def learn(
         count = len(shown) // (4 * GRID * GRID)
         grid = torch.tensor([[1, GRID * 2, GRID * 2]]).expand(count, -1)
         looks = model.model.visual(shown, grid_thw=grid).pooler_output.view(count, GRID * GRID, -1)
-        tokens = sum(int((batch["labels"] != -100).sum()) for batch in batches)
+        tokens = sum(int(batch["weights"].count_nonzero()) for batch in batches)
         loss = sum((summed_loss(model, looks, batch) for batch in batches), torch.zeros(())) / tokens
         optimization.step(loss)
         last = step == lesson.steps - 1
@@ -85,18 +86,20 @@ def learn(
 
 
 def summed_loss(model: Any, looks: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Cross-entropy summed over the learned tokens; `looks` are the pictures' embeddings (pictures, 9, H)."""
-    labels = batch["labels"]
+    """Weighted sum of the cross-entropies of the learned tokens.
+
+    `looks` are the embeddings of the pictures (pictures, 9, H).
+    """
     embedded = model.model.get_input_embeddings()(batch["ids"])
     shown = looks[batch["picture"]]
     embedded = torch.cat([embedded[:, :IMAGE_SLOT], shown, embedded[:, IMAGE_SLOT + 9 :]], 1)
     hidden = model.model.language_model(
         inputs_embeds=embedded, position_ids=batch["position_ids"], use_cache=False
     ).last_hidden_state[:, :-1]
-    learned = labels[:, 1:] != -100
-    return torch.nn.functional.cross_entropy(
-        model.lm_head(hidden[learned]), labels[:, 1:][learned], reduction="sum"
-    )
+    ids, weights = batch["ids"][:, 1:], batch["weights"][:, 1:]
+    learned = weights > 0
+    losses = torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]), ids[learned], reduction="none")
+    return losses @ weights[learned]
 
 
 @torch.no_grad()
@@ -132,10 +135,10 @@ def probe(model: Any, collator: Collator, prompts: dict[str, Any]) -> dict[str, 
             told = read_caption(text.split("</description>")[0])
             assert sample.scene is not None
             true = told == {t[0]: list(t[1:]) for t in sample.scene["things"]}  # type: ignore[union-attr]
-            kind = sample.family if sample.prior is None else ("agree" if sample.prior.agrees else "conflict")
+            kind = question_kind(sample)
             if mode != "think":
-                hits.setdefault(f"{mode} true {kind if sample.prior else 'other'}", []).append(true)
+                hits.setdefault(f"{mode} true, {kind}", []).append(true)
             if mode != "caption":
                 right = text.endswith(f"\\boxed{{{sample.answer}}}")
-                hits.setdefault(f"{mode} right {kind}", []).append(right)
+                hits.setdefault(f"{mode} right, {kind if sample.prior else sample.family}", []).append(right)
     return {name: round(sum(values) / len(values), 3) for name, values in hits.items()}

@@ -14,6 +14,8 @@ from vigos_cli.pretraining.documents import (
     Document,
     as_usual,
     caption_document,
+    comparing_document,
+    pointing_documents,
     prompted_caption,
     question_document,
     random_mode,
@@ -21,7 +23,7 @@ from vigos_cli.pretraining.documents import (
     unseen_document,
 )
 
-CAPTION_PICTURES = 8  # a step: pictures with a description alone, and one below a question
+CAPTION_PICTURES = 8  # a step: pictures with descriptions, alone and below a question, and with places
 QUESTION_PICTURES, QUESTIONS = 6, 4  # a step: pictures with questions, and the number of questions about each
 FADED_PICTURES = 2  # a step: grey, blurred pictures, with as many questions about looks
 BLUR = 3  # pixels, the standard deviation of the blur; a cell has 28 pixels
@@ -39,6 +41,8 @@ def picture_step(rng: random.Random, prompts: dict[str, Any]) -> tuple[list[Imag
     for _ in range(CAPTION_PICTURES):
         scene = training_scene(rng)
         documents.append(caption_document(len(pictures), scene))
+        documents += pointing_documents(len(pictures), scene, rng)
+        documents.append(comparing_document(len(pictures), scene, rng, prompts))
         documents.append(prompted_caption(len(pictures), scene, rng, prompts))
         pictures.append(picture(scene, rng))
     for _ in range(QUESTION_PICTURES):

@@ -1,5 +1,6 @@
 """An arm whose teacher was never trained to read its context is marked, and no other arm is."""
 
+import csv
 import json
 
 import pytest
@@ -93,7 +94,9 @@ def test_the_shipped_card_has_every_teacher_that_is_imitated_and_asked_a_questio
             assert context in known or not context["told"]
 
 
-def test_with_several_bases_the_base_is_named(tmp_path):
+@pytest.mark.slow
+def test_with_several_bases_the_base_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("vigos_cli.ablation.sweep_report.draw_all", lambda *_: [])
     known = {"one": 0.2, "two": 1.0, "three": 0.4}
     for name, share in known.items():
         (tmp_path / name).mkdir()
@@ -108,6 +111,10 @@ def test_with_several_bases_the_base_is_named(tmp_path):
         f"privileged answers 20% rightly ({tmp_path / 'one'})",
         f"privileged answers 40% rightly ({tmp_path / 'three'})",
     ]
+    write_report(sweep, repeat_over=["model.path"])  # each cell has its own base in cells.csv
+    with (sweep / "cells.csv").open(encoding="utf-8") as file:
+        named = [(line["model.path"], line["seed"]) for line in csv.DictReader(file)]
+    assert named == [(str(tmp_path / name), seed) for name in known for seed in ("1", "2")]
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ from vigos_cli.ablation.report_text import (
     palr_text,
     run_seconds,
 )
+from vigos_cli.config.provenance import recorded
+from vigos_cli.config.schema import DistillRun
 from vigos_cli.reporting.csv_rows import csv_row
 from vigos_cli.reporting.markdown import as_code, literal, markdown_table
 from vigos_cli.reporting.terminal_tables import print_wide
@@ -107,7 +109,7 @@ def _seeds(arm: Arm) -> str:
 
 def write_cells(path: Path, results: SweepResults) -> None:
     """cells.csv: one row per cell, whatever its state."""
-    runs = {run.folder: (arm, run) for arm in results.arms if arm.trained for run in arm.runs}
+    runs = {run.folder: run for arm in results.arms if arm.trained for run in arm.runs}
     keys = [key for key in results.varied if key != "seed"]
     columns = [(kind, measure) for kind in ANSWERS for measure in measures(results.arms)]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -115,9 +117,12 @@ def write_cells(path: Path, results: SweepResults) -> None:
         heads = ["cell", "arm", "seed", "state", *keys, "steps", "seconds", "valid_rate", "fallback_rate"]
         writer.writerow(csv_row([*heads, *(f"{kind}_{measure}" for kind, measure in columns)]))
         for cell in results.cells:
-            arm, run = runs.get(cell.folder, (None, None))
+            run = runs.get(cell.folder)
             line: list[Any] = [cell.folder, cell.arm, cell.seed, cell.state]
-            line += [override_text(arm.settings[key]) if arm else "" for key in keys]
+            settings = recorded(
+                cell.config, DistillRun
+            )  # of an arm there are several
+            line += [override_text(settings.get(key)) for key in keys]
             if run:
                 summary = run.summary
                 line += [summary["steps"], round(run_seconds(summary), 1)]

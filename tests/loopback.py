@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import distill_config, make_student
+from conftest import distill_config, make_student, with_effect
 from PIL import Image
 
 from vigos_cli.config.paths import TINY
@@ -321,10 +321,6 @@ def priorworld_requests(student: Student, count: int, draws: int = 1) -> list[Re
 
 def save_adapter(folder: Path) -> Path:
     """An adapter whose answers differ from those of the base."""
-    student = make_student("seed=1")
-    generator = torch.Generator().manual_seed(0)
-    for name, p in student.adapter.items():
-        if "lora_B" in name:
-            p.data.copy_(torch.randn(p.shape, generator=generator) * 0.1)
+    student = with_effect(make_student("seed=1"), 0.1)
     student.net.save_pretrained(str(folder))
     return folder

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_student
+from conftest import make_student, with_effect
 
 from vigos_cli.cli.commands.merge import run
 from vigos_cli.config.compose import job
@@ -20,11 +20,7 @@ from vigos_cli.utils.errors import ConfigError, UserError
 def adapter(tmp_path_factory):
     """An adapter that changes the model strongly."""
     folder = tmp_path_factory.mktemp("adapter")
-    student = make_student()
-    torch.manual_seed(0)
-    for name, p in student.adapter.items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.05)
+    student = with_effect(make_student())
     student.net.save_pretrained(folder)
     return folder
 

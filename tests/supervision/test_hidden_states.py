@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import distill_config, make_student
+from conftest import distill_config, make_student, with_effect
 
 from vigos_cli.config.routing_group import STUDENT
 from vigos_cli.data.priorworld import PriorWorld
@@ -24,11 +24,7 @@ SMALL = ("trainer.batch=4", "trainer.micro_batch=2", "trainer.max_grad_norm=1e9"
 
 def gradient(*overrides: str) -> tuple[dict[str, torch.Tensor], float]:
     """The gradient and the loss of one step of a student that differs from its teachers in every token."""
-    student, config = make_student(), distill_config(*SMALL, *overrides)
-    generator = torch.Generator().manual_seed(0)
-    for name, p in student.adapter.items():
-        if "lora_B" in name:
-            p.data.normal_(std=0.05, generator=generator)
+    student, config = with_effect(make_student()), distill_config(*SMALL, *overrides)
     prompter = Prompter(student.processor, config.prompt, config.routing)
     learner = make_learner(student, config)
     line = train_step(learner, Batches(PriorWorld(size=32), prompter, config), prompter, config)

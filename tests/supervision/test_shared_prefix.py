@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import distill_config, make_student
+from conftest import distill_config, make_student, with_effect
 from twins import FAMILIES, save_twin
 from written_rollouts import prepared, write
 
@@ -121,10 +121,7 @@ def test_it_is_used_only_if_it_saves_enough(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_teachers_with_other_weights_do_not_share(monkeypatch: pytest.MonkeyPatch):
-    student = make_student()
-    for name, p in student.adapter.items():
-        if "lora_B" in name:
-            p.data.normal_(std=0.05)
+    student = with_effect(make_student())
     live = "routing.teachers.perception.weights=live"
     rows, weights = supervised(student, live)
     apart = read(student, rows, weights)

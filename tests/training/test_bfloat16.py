@@ -33,7 +33,8 @@ class Bound:
 
 TINY = Bound(0.06, 6e-3)  # measured: 0.020 and 0.0019
 CLOSE = Bound(0.17, 1.5e-2)  # where the loss is 0.002: 0.058 and 0.0049
-BOUNDS = {"no_reasoning": CLOSE, "other_answer": CLOSE, "vigos_code": Bound(0.06, 4e-2)}  # 0.021 and 0.013
+CODE = Bound(0.06, 4e-2)  # routing=vigos_code: 0.021 and 0.013
+BOUNDS = {"no_reasoning": CLOSE, "other_answer": CLOSE, "vigos_code": CODE}  # all others: TINY
 RANDOM = Bound(0.11, 1.2e-2)  # the small random models: 0.035 and 0.0042
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import distill_config, make_student
+from conftest import distill_config, make_student, with_effect
 from twins import save_twin
 
 from vigos_cli.data.priorworld import PriorWorld
@@ -48,11 +48,7 @@ def gradient(folder: Any, dtype: str, weight: float = 1.0) -> dict[str, torch.Te
     words = [f"model.path={folder}", f"model.dtype={dtype}", "trainer.batch=4", "trainer.max_grad_norm=1e9"]
     config = distill_config(*words, "adapter.dropout=0", *(f"loss.{name}={weight}" for name in WEIGHTS))
     student = make_student(*words, "adapter.dropout=0")
-    draws = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, value in student.adapter.items():
-            if "lora_B" in name:  # zero at first, and then lora_A would have no gradient
-                value.copy_(torch.randn(value.shape, generator=draws) * 0.02)
+    with_effect(student, 0.02)  # lora_B is zero at first, and then lora_A would have no gradient
     prompter = Prompter(student.processor, config.prompt, config.routing)
     line = step.train_step(
         make_learner(student, config), Batches(PriorWorld(size=8), prompter, config), prompter, config

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import warm
-from conftest import distill_config
+from conftest import distill_config, with_effect
 from loopback import FakeVllm
 from runs import adapter
 from safetensors.torch import load_file
@@ -81,19 +81,11 @@ class Written(InProcess):
         return make(self.student, 80 + place, structured=True, opened=opened)
 
 
-def moved_adapter(student: Student) -> None:
-    """Give the adapter an effect, so that teachers with and without it differ."""
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in student.adapter.items():
-        if "lora_B" in name:
-            parameter.data.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
-
-
 def one_step(overrides: Sequence[str], *, sharded: bool) -> dict[str, Any]:
     """Gradient, adapter and report of a step, and the frozen weights before and after it."""
     config = distill_config(*RUN, *overrides)
     student = load_student(config.model, config.adapter, seed=config.seed, sharded=sharded)
-    moved_adapter(student)
+    with_effect(student)
     frozen = student.frozen_hash()
     learner = make_learner(student, config)
     learner.engine = Written(student)

@@ -119,7 +119,7 @@ def write_cells(path: Path, results: SweepResults) -> None:
         for cell in results.cells:
             run = runs.get(cell.folder)
             line: list[Any] = [cell.folder, cell.arm, cell.seed, cell.state]
-            settings = recorded(cell.config, DistillRun)  # of an arm there are several
+            settings = recorded(cell.config, DistillRun)  # its own: an arm may have several bases
             line += [override_text(settings.get(key)) for key in keys]
             if run:
                 summary = run.summary

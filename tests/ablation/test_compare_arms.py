@@ -8,7 +8,8 @@ from sweeps import ROWS, SHARES, answers, cell, make, pair
 from vigos_cli.ablation.arms import read_sweep
 from vigos_cli.ablation.cells import cell_folder
 from vigos_cli.ablation.compare_arms import compare_arms
-from vigos_cli.ablation.report_text import answer_kinds, limitations, warnings
+from vigos_cli.ablation.report_text import answer_kinds, limitations, runs_text, warnings
+from vigos_cli.ablation.sweep_report import write_report
 from vigos_cli.utils.errors import ConfigError
 from vigos_cli.utils.stats import crossed_difference
 
@@ -80,6 +81,11 @@ def test_bases_repeat_an_arm_and_are_paired_with_themselves(tmp_path):
     assert rows[0].differences["greedy"]["score"].mean == pytest.approx(-0.75)
     results = read_sweep(tmp_path, ["model.path"])
     assert any("the same 3 models" in line for line in limitations(results))
+    assert [runs_text(arm) for arm in arms] == ["-", "6 (3 models)", "6 (3 models)"]
+    assert runs_text(read_sweep(tmp_path).arms[-1]) == "2"
+    write_report(tmp_path, repeat_over=["model.path"])
+    page = " ".join((tmp_path / "report.html").read_text().split())
+    assert "a bootstrap over models, seeds and questions" in page and "<td>6 (3 models)</td>" in page
     assert not any("several models" in line for line in warnings(results))
     apart = read_sweep(tmp_path)
     assert any("several models" in line for line in warnings(apart))

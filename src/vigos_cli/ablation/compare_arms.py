@@ -1,7 +1,7 @@
-"""Each arm's means over seeds, and its paired difference from the reference arm.
+"""Each arm's means over its runs, and its paired difference from the reference arm.
 
     rows = compare_arms(sweep.arms, reference="vigos")
-    rows[1].means["greedy"]["score"]          # IntervalEstimate over seeds and questions
+    rows[1].means["greedy"]["score"]          # IntervalEstimate over runs and questions
     rows[1].differences["greedy"]["score"]    # Difference from the reference on the same items and seeds
 
 The interval is a bootstrap over bases (see `repeat_over`), seeds and questions; fewer than three bases, or

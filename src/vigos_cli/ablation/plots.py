@@ -121,7 +121,7 @@ def all_measures(rows: Sequence[ArmRow], looks: Mapping[str, ArmStyle]) -> tuple
         axis.set_visible(False)
     axes[0].set_yticks(range(len(rows)), [legend_label(row.arm) for row in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
-    text = "Means over seeds with 95 % intervals. Filled markers: greedy; hollow markers: sampled at T = 1."
+    text = "Means over runs with 95 % intervals. Filled markers: greedy; hollow markers: sampled at T = 1."
     return figure, "All measures", text
 
 
@@ -150,7 +150,7 @@ def curves(arms: Sequence[Arm], looks: Mapping[str, ArmStyle]) -> tuple[Figure, 
         axis.set_xlabel("optimizer step")
     shared_legend(figure, axes)
     text = (
-        "Means over seeds. The held-out pictures are evaluated before training, every trainer.eval_every "
+        "Means over runs. The held-out pictures are evaluated before training, every trainer.eval_every "
         "steps and after training; the lines between these points are not measured. The rollouts are the "
         "student's own during training."
     )
@@ -170,7 +170,7 @@ def divergence(arms: Sequence[Arm], looks: Mapping[str, ArmStyle]) -> tuple[Figu
         axis.set_visible(False)
     shared_legend(figure, axes)
     text = (
-        "The divergence that the loss uses, averaged over seeds and over the tokens of each segment that "
+        "The divergence that the loss uses, averaged over the runs and over the tokens of each segment that "
         "have a teacher. Arms with different divergences or different teachers of a segment have different "
         "scales there and cannot be compared."
     )
@@ -216,7 +216,7 @@ def palr_by_segment(measured: Sequence[PalrRow], looks: Mapping[str, ArmStyle]) 
 
 
 def _series(runs: Sequence[Run], name: str) -> dict[int, float]:
-    """A metric's mean over seeds by step, for the steps that every seed has."""
+    """A metric's mean over runs by step, for the steps that every run has."""
     return _mean_by_step(
         {line["step"]: line[name] for line in run.metrics if line.get(name) is not None} for run in runs
     )

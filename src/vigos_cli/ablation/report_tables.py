@@ -23,6 +23,7 @@ from vigos_cli.ablation.report_text import (
     nats,
     palr_text,
     run_seconds,
+    runs_text,
 )
 from vigos_cli.config.provenance import recorded
 from vigos_cli.config.schema import DistillRun
@@ -72,14 +73,14 @@ def _answer_table(rows: Sequence[ArmRow], base: Arm, kind: str) -> list[str]:
     own = measures_of(rows, kind)
     heads = [
         "arm",
-        "seeds",
+        "runs",
         *map(measure_name, own),
         *(f"{measure_name(m)}, difference" for m in compared(own)),
     ]
     cells = [
         [
             row.arm.title,
-            _seeds(row.arm),
+            runs_text(row.arm),
             *(mean_text(row.means[kind][m]) for m in own),
             *(difference_cell(row, base, kind, m) for m in compared(own)),
         ]
@@ -101,10 +102,6 @@ def palr_table(rows: Sequence[PalrRow]) -> list[str]:
         ]
         cells.append([ROLLOUTS[row.rollouts], row.arm.label, *values])
     return [markdown_table(heads, cells), ""]
-
-
-def _seeds(arm: Arm) -> str:
-    return str(len(arm.runs)) if arm.trained else "-"
 
 
 def write_cells(path: Path, results: SweepResults) -> None:
@@ -138,14 +135,14 @@ def write_arms(path: Path, rows: Sequence[ArmRow]) -> None:
     """arms.csv: one row for every arm, kind of answer and measure."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        heads = ["arm", "answers", "measure", "seeds", "mean", "low", "high", "n"]
+        heads = ["arm", "answers", "measure", "runs", "mean", "low", "high", "n"]
         writer.writerow([*heads, "difference", "difference_low", "difference_high", "p", "p_holm", "says"])
         for row in rows:
             for kind in ANSWERS:
                 for measure, e in row.means[kind].items():
                     if e is None:
                         continue
-                    line: list[Any] = [row.arm.label, kind, measure, _seeds(row.arm)]
+                    line: list[Any] = [row.arm.label, kind, measure, len(row.arm.runs)]
                     line += [e.mean, e.low, e.high, e.n]
                     if d := row.differences[kind].get(measure):
                         line += [d.mean, d.low, d.high, d.p, d.p_holm, verdict_on(d)]
@@ -170,11 +167,11 @@ def print_arms(sweep: Path, rows: Sequence[ArmRow], base: Arm) -> None:
     """Print the means of every arm, and the difference of its first measure from the reference."""
     shown = [measure for measure in measures([row.arm for row in rows]) if measure != "valid"]
     first = shown[0]
-    table = Table(title=f"{sweep}: means over seeds with 95 % intervals", title_justify="left")
+    table = Table(title=f"{sweep}: means over runs with 95 % intervals", title_justify="left")
     heads = [
         "arm",
         "answers",
-        "seeds",
+        "runs",
         *map(measure_name, shown),
         f"{measure_name(first)} against {base.label}",
     ]
@@ -185,6 +182,6 @@ def print_arms(sweep: Path, rows: Sequence[ArmRow], base: Arm) -> None:
             if any(row.means[kind].values()):
                 cells = [mean_text(row.means[kind][m]) for m in shown]
                 cells.append(difference_cell(row, base, kind, first))
-                table.add_row(row.arm.title, kind, _seeds(row.arm), *cells)
+                table.add_row(row.arm.title, kind, runs_text(row.arm), *cells)
         table.add_section()
     print_wide(table, least=160)

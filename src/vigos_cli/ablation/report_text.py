@@ -42,6 +42,14 @@ def measures_of(rows: Sequence[ArmRow], kind: str) -> list[str]:
     return [measure for measure in shown if any(row.means[kind][measure] for row in rows)]
 
 
+def runs_text(arm: Arm) -> str:
+    """The number of an arm's runs, and of the models that they start from if these are several."""
+    if not arm.trained:
+        return "-"
+    models = len({run.base for run in arm.runs})
+    return str(len(arm.runs)) + (f" ({models} models)" if models > 1 else "")
+
+
 def measure_name(measure: str) -> str:
     """A measure's name in a table; a benchmark's measure keeps its own name."""
     return NAMES.get(measure, measure)

@@ -32,6 +32,7 @@ from vigos_cli.ablation.report_tables import print_arms, report_markdown, write_
 from vigos_cli.ablation.report_text import (
     ANSWER_NAMES,
     answer_kinds,
+    bases,
     difference_text,
     how_it_was_made,
     limitations,
@@ -42,6 +43,7 @@ from vigos_cli.ablation.report_text import (
     measures_of,
     nats,
     palr_text,
+    runs_text,
     warnings,
 )
 from vigos_cli.config.compose import restored
@@ -83,6 +85,7 @@ def _context(sweep: Path, results: SweepResults, rows: Sequence[ArmRow], base: A
         "results": results,
         "done": sum(cell.state == "done" for cell in results.cells),
         "base": base,
+        "models": len(bases(results)),
         "rows": rows,
         "shown": measures(results.arms),
         "answer_kinds": answer_kinds(rows),
@@ -148,7 +151,7 @@ def _html(context: Mapping[str, Any], plots: Path) -> str:
     def figure(name: str) -> str:
         return "data:image/svg+xml;base64," + b64encode((plots / f"{name}.svg").read_bytes()).decode()
 
-    functions = (mean_text, palr_text, nats, difference_text, verdict_on)
+    functions = (runs_text, mean_text, palr_text, nats, difference_text, verdict_on)
     functions += (measure_name, measure_meaning, measures_of, compared, figure)
     environment.globals.update({function.__name__: function for function in functions})
     return environment.get_template("report.html.j2").render(**context)

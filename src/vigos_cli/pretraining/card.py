@@ -142,7 +142,7 @@ told a sibling is told the worked solution as a rollout.
 def write_card(folder: Path) -> None:
     """Measure a base, and write its card."""
     from vigos_cli.models.student_loading import load_student
-    from vigos_cli.pretraining import documents
+    from vigos_cli.pretraining import documents, training_questions
 
     overrides = [f"model.path={folder}"]
     config: Any = job("distill", [*overrides, "out=unused"])
@@ -161,8 +161,8 @@ def write_card(folder: Path) -> None:
         loss=log[-1]["loss"],
         sha=sha,
         modes=", ".join(f"{name} {share}" for name, share in documents.MODES.items()),
-        families=", ".join(f"{name} {share}" for name, share in documents.FAMILIES.items()),
-        usual=documents.USUAL_RATE,
+        families=", ".join(f"{name} {share}" for name, share in training_questions.FAMILIES.items()),
+        usual=training_questions.USUAL_RATE,
         absent=documents.ABSENT,
         verdict="It does not meet: " + "; ".join(missed) + "." if missed else "It meets all that is wanted.",
         rows=ROWS,

@@ -28,20 +28,17 @@ from vigos_cli.pretraining.collate import Collator
 from vigos_cli.pretraining.documents import (
     STUDENTS,
     Document,
-    as_usual,
     caption_document,
     hinted_document,
-    question_about,
-    random_family,
     random_mode,
     reading_document,
     short_prompts,
-    training_scene,
     written,
 )
 from vigos_cli.pretraining.language_phase import Lesson, learn
 from vigos_cli.pretraining.pictures_and_texts import CAPTION_PICTURES, QUESTION_PICTURES, QUESTIONS
 from vigos_cli.pretraining.pretrain import save_base, write_log
+from vigos_cli.pretraining.training_questions import as_usual, question_about, random_family, training_scene
 
 STUDENT_TRUTH = 0.4  # share of the student's own descriptions that are true, in every corner
 STEPS, LR = 600, 1e-3

@@ -12,17 +12,26 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from vigos_cli.config.paths import config_dir
-from vigos_cli.data.priorworld.captions import caption, clause
+from vigos_cli.data.priorworld.captions import caption
 from vigos_cli.data.priorworld.evidence import worked
-from vigos_cli.data.priorworld.looks import KINDS, USUAL, unusual_values
-from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES, Question, ask, usual_fact
-from vigos_cli.data.priorworld.scene import COLUMNS, ROWS, Scene, Thing, scene_of_split, with_value
+from vigos_cli.data.priorworld.looks import KINDS
+from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES, Question, ask
+from vigos_cli.data.priorworld.scene import COLUMNS, ROWS, Scene
+from vigos_cli.pretraining.training_questions import (
+    other_look,
+    question_about,
+    random_family,
+    reading_question,
+    training_scene,
+    usual_question,
+    without,
+)
 
 MODES = {  # what is asked, and how the answer is built: shares among the questions about a picture
     "structured": 0.30,  # the student's prompt: describe, think, answer
@@ -35,15 +44,6 @@ MODES = {  # what is asked, and how the answer is built: shares among the questi
 }
 STUDENTS = ("structured", "think")
 HINTS = ("solution", "sibling", "demonstration", "other_problem")  # what teachers of other methods are told
-FAMILIES = {
-    "colour": 0.13,
-    "pattern": 0.13,
-    "count": 0.08,
-    "left_of": 0.34,
-    "place": 0.20,
-    "background": 0.12,
-}
-USUAL_RATE = 0.5  # probability that a colour, or a pattern, looks as usual
 ABSENT = 0.3  # share of the students' questions about looks whose thing is not in the picture
 MISDESCRIBED = 0.3  # share of them behind a given description with another look of the asked thing
 
@@ -66,71 +66,9 @@ class Document:
         return self.question + "".join(part for part, _ in self.answer)
 
 
-# ---- scenes
-
-
-def training_scene(rng: random.Random) -> Scene:
-    """A scene of the training split."""
-    return scene_of_split("train", rng, USUAL_RATE)
-
-
-def as_usual(scene: Scene, kind: str) -> Scene:
-    """The scene, with this thing as it usually looks."""
-    for family, value in zip(PRIOR_FAMILIES, USUAL[kind], strict=True):
-        scene = with_value(scene, kind, family, value)
-    return scene
-
-
-def without(scene: Scene, kind: str) -> Scene:
-    """The scene without this thing."""
-    return replace(scene, things=tuple(thing for thing in scene.things if thing.kind != kind))
-
-
-def other_look(scene: Scene, kind: str, family: str, rng: random.Random) -> Scene:
-    """The scene, with an unusual colour or pattern of this thing, whatever it had."""
-    now = getattr(next(thing for thing in scene.things if thing.kind == kind), family)
-    others = [value for value in unusual_values(kind, family) if value != now]
-    return with_value(scene, kind, family, rng.choice(others))
-
-
-# ---- questions
-
-
 def random_mode(rng: random.Random) -> str:
     """One of `MODES`, by its share."""
     return rng.choices(list(MODES), list(MODES.values()))[0]
-
-
-def random_family(rng: random.Random, among: tuple[str, ...] = tuple(FAMILIES)) -> str:
-    """One of these families, by its share."""
-    return rng.choices(among, [FAMILIES[family] for family in among])[0]
-
-
-def stated(question: Question, family: str, rng: random.Random) -> Question:
-    """The question, half of the time behind the usual fact about its thing, if it has one."""
-    if family not in PRIOR_FAMILIES or rng.random() < 0.5:
-        return question
-    return question._replace(text=f"{usual_fact(question.asked, family)} {question.text}")
-
-
-def question_about(scene: Scene, family: str, rng: random.Random) -> Question:
-    """A random question of this family about the scene, perhaps behind a usual fact."""
-    return stated(ask(scene, family, rng), family, rng)
-
-
-def usual_question(kind: str, family: str, rng: random.Random) -> Question:
-    """A student's question about a look of this kind, with the usual look as the answer."""
-    alone = Scene((Thing(kind, *USUAL[kind], 0, 0),), "")
-    return stated(ask(alone, family, rng, kind), family, rng)
-
-
-def reading_question(thing: Thing, family: str) -> Question:
-    """A question about a look in a description; the clause of the thing is quoted before the answer."""
-    text = f"By the description, which {family} has the {thing.kind}?"
-    return Question(text, getattr(thing, family), clause(thing), thing.kind)
-
-
-# ---- documents
 
 
 def thinking(question: Question) -> str:

@@ -13,7 +13,7 @@ from vigos_cli.data.priorworld.dataset import question_rows
 from vigos_cli.data.priorworld.evidence import named_things, scene_of
 from vigos_cli.data.priorworld.questions import PRIOR_FAMILIES
 from vigos_cli.grading.text_equality import same_text
-from vigos_cli.pretraining.documents import reading_question
+from vigos_cli.pretraining.training_questions import reading_question
 from vigos_cli.types import Sample
 from vigos_cli.utils import rng
 from vigos_cli.utils.stats import mean_interval

@@ -12,16 +12,15 @@ from vigos_cli.data.priorworld.picture import picture
 from vigos_cli.pretraining.documents import (
     STUDENTS,
     Document,
-    as_usual,
     caption_document,
     comparing_document,
     pointing_documents,
     prompted_caption,
     question_document,
     random_mode,
-    training_scene,
     unseen_document,
 )
+from vigos_cli.pretraining.training_questions import as_usual, training_scene
 
 CAPTION_PICTURES = 8  # a step: pictures with descriptions, alone and below a question, and with places
 QUESTION_PICTURES, QUESTIONS = 6, 4  # a step: pictures with questions, and the number of questions about each

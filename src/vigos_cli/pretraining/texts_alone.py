@@ -18,12 +18,11 @@ from vigos_cli.pretraining.documents import (
     STUDENTS,
     Document,
     hinted_document,
-    random_family,
     reading_document,
-    training_scene,
     true_document,
     unseen_document,
 )
+from vigos_cli.pretraining.training_questions import random_family, training_scene
 
 PICTURES, DOCUMENTS = 3, 14  # a step: empty pictures, and documents beside each
 KINDS_OF_TEXT = {"unseen": 0.3, "told": 0.2, "reference": 0.12, "reading": 0.23, "hinted": 0.15}  # shares

@@ -13,8 +13,8 @@ from vigos_cli.data.priorworld.looks import COLOURS, KINDS, PATTERNS
 from vigos_cli.data.priorworld.picture import picture
 from vigos_cli.data.priorworld.scene import BACKGROUNDS, GRID, Scene, seeded
 from vigos_cli.pretraining.collate import pixels
-from vigos_cli.pretraining.documents import training_scene
 from vigos_cli.pretraining.optimization import Optimization, ahead
+from vigos_cli.pretraining.training_questions import training_scene
 
 SIGHT_STEPS, SIGHT_PICTURES, SIGHT_LR = 400, 64, 2e-3  # the vision tower alone
 

@@ -79,6 +79,7 @@ class CellRecord:
     state: State
     error: str
     config: dict[str, Any]
+    values: dict[str, Any]  # the same by full keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +110,19 @@ def read_sweep(sweep: Path, repeat_over: Sequence[str] = ()) -> SweepResults:
     varied = [key for key in names if len(values[key]) > 1 and not may_change(key)]
     repeats = ("seed", *repeat_over)
     labels = arm_labels(configs, [line["label"] for line in lines], [k for k in varied if k not in repeats])
-    cells = [_cell_record(sweep, line, label) for line, label in zip(lines, labels, strict=True)]
+    cells = [_cell_record(sweep, *each) for each in zip(lines, labels, configs, strict=True)]
 
     samples: dict[str, Sample] = {}
     untouched: dict[str, Arm] = {}
     trained: dict[str, Arm] = {}
-    for cell, config in zip(cells, configs, strict=True):
+    for cell in cells:
         if cell.state != "done":
             continue
         world = cell.config["bench"]["tasks"].get("priorworld")
         items = _items(json.dumps(world, sort_keys=True)) if world else {}
         samples |= items
-        settings = {key: config.get(key) for key in varied if key not in repeats}
-        base = ", ".join(override_text(config.get(key)) for key in repeat_over)
+        settings = {key: cell.values.get(key) for key in varied if key not in repeats}
+        base = ", ".join(override_text(cell.values.get(key)) for key in repeat_over)
         arm = trained.setdefault(cell.arm, Arm(cell.arm, True, settings, []))
         if base not in {run.base for run in arm.runs}:
             which = f" ({base})" if base else ""
@@ -160,7 +161,7 @@ def override_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _cell_record(sweep: Path, line: Mapping[str, Any], arm: str) -> CellRecord:
+def _cell_record(sweep: Path, line: Mapping[str, Any], arm: str, values: dict[str, Any]) -> CellRecord:
     folder = sweep / line["folder"]
     state = cell_state(folder)
     return CellRecord(
@@ -171,6 +172,7 @@ def _cell_record(sweep: Path, line: Mapping[str, Any], arm: str) -> CellRecord:
         state=state,
         error=(folder / ERROR).read_text(encoding="utf-8") if state == "failed" else "",
         config=line["config"],
+        values=values,
     )
 
 

@@ -25,8 +25,6 @@ from vigos_cli.ablation.report_text import (
     run_seconds,
     runs_text,
 )
-from vigos_cli.config.provenance import recorded
-from vigos_cli.config.schema import DistillRun
 from vigos_cli.reporting.csv_rows import csv_row
 from vigos_cli.reporting.markdown import as_code, literal, markdown_table
 from vigos_cli.reporting.terminal_tables import print_wide
@@ -116,8 +114,7 @@ def write_cells(path: Path, results: SweepResults) -> None:
         for cell in results.cells:
             run = runs.get(cell.folder)
             line: list[Any] = [cell.folder, cell.arm, cell.seed, cell.state]
-            settings = recorded(cell.config, DistillRun)  # its own: an arm may have several bases
-            line += [override_text(settings.get(key)) for key in keys]
+            line += [override_text(cell.values.get(key)) for key in keys]
             if run:
                 summary = run.summary
                 line += [summary["steps"], round(run_seconds(summary), 1)]

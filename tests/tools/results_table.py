@@ -30,7 +30,10 @@ def table(sweep: Path, reference: str | None = None, repeat_over: Sequence[str] 
             text = "reference" if row.arm is base else difference_text(found)
             changes.append(f"**{text}**" if found and verdict_on(found) == found.says else text)
         greedy = [mean_text(row.means["greedy"].get(measure)) for measure in MEASURES]
-        title = " ".join(map(as_code, row.arm.title.split(", "))) if row.arm.trained else row.arm.title
+        title = row.arm.title
+        if row.arm.trained:
+            note = title.removeprefix(row.arm.label)
+            title = " ".join(map(as_code, row.arm.label.split(", "))) + note
         rows.append([title, *greedy, changes[0], mean_text(row.means["sampled"]["score"]), changes[1]])
     names = [measure_name(measure) for measure in MEASURES]
     head = ["arm", *names, "difference", "Score, sampled", "difference, sampled"]

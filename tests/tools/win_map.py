@@ -1,9 +1,9 @@
 """Draw where ViGOS is ahead of OPSD and where it is behind, from sweeps of `+experiment=map`.
 
-    python tests/tools/win_map.py runs/map runs/map_untrue --out map.png
+    python tests/tools/win_map.py runs/map runs/map_untrue runs/map_told --out map.png
 
-One panel a base; a row for each pair of shares. Each point is the paired difference of the two methods on the
-same questions, with its 95 % interval over questions.
+One panel a base; a row for each pair of shares that any base has. Each point is the paired difference of the
+two methods on the same questions, with its 95 % interval over questions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ SHOWN = {"score": ("Score", "o"), "description": ("Description true", "s")}
 
 def pairs(sweep: Path) -> list[tuple[tuple[str, ...], ArmRow]]:
     """ViGOS compared with OPSD, for each pair of shares, in the order of the sweep."""
+    results = read_sweep(sweep)
     arms: dict[tuple[str, ...], dict[str, Arm]] = {}
-    for arm in read_sweep(sweep).arms:
+    for arm in results.arms:
         if arm.trained:
-            shares = tuple(str(arm.settings.get(key)) for key in SHARES)
+            settings = results.fixed | arm.settings
+            shares = tuple(str(settings[key]) for key in SHARES)
             arms.setdefault(shares, {})[arm.settings["routing.name"]] = arm
     found = []
     for shares, both in arms.items():
@@ -38,29 +40,31 @@ def pairs(sweep: Path) -> list[tuple[tuple[str, ...], ArmRow]]:
 def draw(sweeps: list[Path], titles: list[str], out: Path) -> None:
     """Draw the panels, and print the numbers as Markdown rows."""
     figure, axes = panels(1, len(sweeps), height=3.6, sharey=True)
-    for axis, sweep, title in zip(axes, sweeps, titles, strict=True):
-        labels = []
-        for place, (shares, row) in enumerate(pairs(sweep)):
-            labels.append(f"{shares[0]} contradicting\n{shares[1]} wrong references")
-            for index, (measure, (name, marker)) in enumerate(SHOWN.items()):
+    found = [dict(pairs(sweep)) for sweep in sweeps]
+    places = list(dict.fromkeys(shares for rows in found for shares in rows))
+    for axis, rows, title in zip(axes, found, titles, strict=True):
+        for index, (measure, (name, marker)) in enumerate(SHOWN.items()):
+            for shares, row in rows.items():
                 if (change := row.differences["greedy"].get(measure)) is None:
                     continue
                 axis.errorbar(
                     change.mean,
-                    place + (-0.13, 0.13)[index],
+                    places.index(shares) + (-0.13, 0.13)[index],
                     xerr=[[change.mean - change.low], [change.high - change.mean]],
                     color=COLOURS[(2, 4)[index]],
                     marker=marker,
                     capsize=3,
-                    label=name if place == 0 else None,
                 )
                 values = f"{change.mean:+.3f} [{change.low:+.2f}, {change.high:+.2f}] | {change.items}"
                 print(f"| {title} | {shares[0]} | {shares[1]} | {name} | {values} |")
+            axis.plot([], [], color=COLOURS[(2, 4)[index]], marker=marker, linestyle="", label=name)
         axis.axvline(0, color="#888888", linewidth=0.8)
-        axis.set(title=title, xlabel="ViGOS minus OPSD, same prompt (share)", xlim=(-1.05, 1.05))
-        axis.set_yticks(range(len(labels)), labels)
-        axis.set_ylim(len(labels) - 0.5, -0.5)
-    axes[0].legend(loc="lower left", frameon=False)
+        axis.set(title=title, xlim=(-1.05, 1.05))
+    labels = [f"{float(a):.0%} contradicting,\n{float(b):.0%} wrong references" for a, b in places]
+    axes[0].set_yticks(range(len(labels)), labels)
+    axes[0].set_ylim(len(labels) - 0.5, -0.5)
+    figure.supxlabel("ViGOS minus OPSD, same prompt (share)", fontsize=10)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
     figure.savefig(out, dpi=110)
 
 

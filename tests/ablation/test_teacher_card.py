@@ -131,4 +131,4 @@ def test_the_report_marks_the_arm(tmp_path, monkeypatch):
     for file in ("report.md", "report.html"):
         text = (sweep / file).read_text()
         assert text.count(f"opsd ({NOTE})") >= 2 and f"vigos ({NOTE})" not in text
-        assert "privileged answers 10% rightly" in text
+        assert "rm opsd: privileged answers 10% rightly" in text  # the name of an arm keeps its first letter

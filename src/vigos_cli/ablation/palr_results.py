@@ -121,22 +121,22 @@ def _notes(sweep: Path, arms: Sequence[Arm]) -> list[str]:
         looked = [path for run in arm.runs if (path := sweep / run.folder / LOOKING / LOOKED).exists()]
         rows |= {json.loads(path.read_text())["rows"] for path in looked}
         if reason := why_no_palr(restored(config, DistillRun).routing):
-            notes.append(f"{arm.label} has no PALR: {reason}")
+            notes.append(f"arm {arm.label} has no PALR: {reason}")
             continue
         if len(looked) < len(arm.runs):
-            notes.append(f"{arm.label}: measured in {len(looked)} of {len(arm.runs)} runs")
+            notes.append(f"arm {arm.label}: measured in {len(looked)} of {len(arm.runs)} runs")
         for run in arm.runs:
             if (path := sweep / run.folder / LOOKING / ERROR).exists():
                 last = path.read_text(encoding="utf-8").strip().splitlines()[-1]
-                notes.append(f"{arm.label}, seed {run.seed}: failed ({last})")
+                notes.append(f"arm {arm.label}, seed {run.seed}: failed ({last})")
         if config["routing"]["student"]["format"] == "think":
             notes.append(
-                f"{arm.label} was trained with a plain prompt, which asks for no description; PALR is "
+                f"arm {arm.label} was trained with a plain prompt, which asks for no description; PALR is "
                 "measured with the structured prompt for the student and for its teacher"
             )
         if config["teacher"]["weights"] != "base":
             notes.append(
-                f"{arm.label}: in PALR the teachers have the initial weights, unlike in its training"
+                f"arm {arm.label}: in PALR the teachers have the initial weights, unlike in its training"
             )
     if len(rows) > 1:
         notes.append(f"runs were measured on different numbers of rows: {', '.join(map(str, sorted(rows)))}")

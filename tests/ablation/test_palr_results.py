@@ -68,7 +68,7 @@ def test_the_report_of_palr(tmp_path, monkeypatch):
 
     write_report(tmp_path)
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    assert "17.26" in page and "Another model" in page and "Sft has no PALR" in page
+    assert "17.26" in page and "Another model" in page and "Arm sft has no PALR" in page
     links = re.findall(r'href="([^"#]+)#colour=palr"', page)
     assert len(links) == 10 and all((tmp_path / unquote(link)).parent.is_dir() for link in links)
     assert "| each arm's own rollouts | vigos | 0 [0, 0], 0.5, 18 |" in text

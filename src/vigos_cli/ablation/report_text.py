@@ -127,8 +127,8 @@ def warnings(results: SweepResults) -> list[str]:
     for arm in trained:
         if arm.untrained:
             found.append(
-                f"arm {arm.label}: {'; '.join(arm.untrained)} in the context that it reads, by the card of the "
-                "model; the arm is no evidence about the method"
+                f"arm {arm.label}: {'; '.join(arm.untrained)} in the context that it reads, by the card of "
+                "the model; the arm is no evidence about the method"
             )
     if stopped := [run.folder for run in runs if run.summary.get("stopped")]:
         found.append(

@@ -36,11 +36,11 @@ def make_student(*overrides: str) -> Any:
     return load_student(run.model, run.adapter, seed=run.seed)
 
 
-def with_effect(student: Any, size: float = 0.05) -> Any:
+def with_effect(student: Any, size: float = 0.05, seed: int = 0) -> Any:
     """Give the student's adapter an effect: a random second factor."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     for name, p in student.adapter.items():
         if "lora_B" in name:
             p.data.copy_(torch.randn(p.shape, generator=generator) * size)

@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from conftest import distill_config, make_student
+from conftest import distill_config, make_student, with_effect
 from torch import Tensor
 
 from vigos_cli.data.priorworld import PriorWorld
@@ -68,12 +68,8 @@ class Difference:
 def both_dtypes(*overrides: str, seed: int = 0, size: float = 0.02) -> dict[str, Student]:
     """A student for each dtype, with the same frozen weights and the same adapter."""
     students = {name: make_student(*overrides, *COMMON, f"model.dtype={name}") for name in DTYPES}
-    rounded = dict(students["bfloat16"].net.named_parameters())
-    draws = torch.Generator().manual_seed(seed)
+    rounded = dict(with_effect(students["bfloat16"], size, seed).net.named_parameters())
     with torch.no_grad():
-        for name, value in rounded.items():
-            if "lora_B" in name:
-                value.copy_(torch.randn(value.shape, generator=draws) * size)
         for name, value in students["float32"].net.named_parameters():
             value.copy_(rounded[name])
     return students

@@ -21,7 +21,7 @@ def sweep(tmp_path):
 
 
 def test_each_pair_of_shares_has_the_difference_of_vigos_from_opsd(sweep):
-    found = {shares: row.differences["greedy"]["score"] for shares, row in pairs(sweep)}
+    found = {shares: row.differences["greedy"]["score"] for shares, row in pairs(sweep).items()}
     assert found.keys() == SETTINGS.keys()
     for shares, (ours, theirs) in SETTINGS.items():
         assert found[shares].mean == pytest.approx(ours - theirs)

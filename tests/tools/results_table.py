@@ -13,7 +13,7 @@ from pathlib import Path
 from vigos_cli.ablation.arms import read_sweep
 from vigos_cli.ablation.compare_arms import compare_arms, find_reference, verdict_on
 from vigos_cli.ablation.report_text import difference_text, mean_text, measure_name
-from vigos_cli.reporting.markdown import as_code
+from vigos_cli.reporting.markdown import as_code, markdown_table
 
 MEASURES = ("score", "prior", "other", "description")
 
@@ -37,7 +37,7 @@ def table(sweep: Path, reference: str | None = None, repeat_over: Sequence[str] 
         rows.append([title, *greedy, changes[0], mean_text(row.means["sampled"]["score"]), changes[1]])
     names = [measure_name(measure) for measure in MEASURES]
     head = ["arm", *names, "difference", "Score, sampled", "difference, sampled"]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    return markdown_table(head, rows, marked=True)
 
 
 def main() -> None:

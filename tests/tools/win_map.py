@@ -13,14 +13,17 @@ from pathlib import Path
 
 from vigos_cli.ablation.arms import Arm, read_sweep
 from vigos_cli.ablation.compare_arms import ArmRow, compare_arms
-from vigos_cli.ablation.figure_style import COLOURS, panels
+from vigos_cli.ablation.figure_style import COLOURS, error_bars, panels, shared_legend
 
 METHOD, RIVAL = "vigos", "opsd_structured"
 SHARES = ("data.conflict", "data.wrong_reference")
-SHOWN = {"score": ("Score", "o"), "description": ("Description true", "s")}
+SHOWN = {  # measure: its name, marker and colour, and how far its points are from the middle of a row
+    "score": ("Score", "o", COLOURS[2], -0.13),
+    "description": ("Description true", "s", COLOURS[4], 0.13),
+}
 
 
-def pairs(sweep: Path) -> list[tuple[tuple[str, ...], ArmRow]]:
+def pairs(sweep: Path) -> dict[tuple[str, ...], ArmRow]:
     """ViGOS compared with OPSD, for each pair of shares, in the order of the sweep."""
     results = read_sweep(sweep)
     arms: dict[tuple[str, ...], dict[str, Arm]] = {}
@@ -29,42 +32,42 @@ def pairs(sweep: Path) -> list[tuple[tuple[str, ...], ArmRow]]:
             settings = results.fixed | arm.settings
             shares = tuple(str(settings[key]) for key in SHARES)
             arms.setdefault(shares, {})[arm.settings["routing.name"]] = arm
-    found = []
+    found = {}
     for shares, both in arms.items():
         if {METHOD, RIVAL} <= both.keys():
             _, row = compare_arms([both[RIVAL], both[METHOD]], both[RIVAL].label)
-            found.append((shares, row))
+            found[shares] = row
     return found
 
 
 def draw(sweeps: list[Path], titles: list[str], out: Path) -> None:
     """Draw the panels, and print the numbers as Markdown rows."""
     figure, axes = panels(1, len(sweeps), height=3.6, sharey=True)
-    found = [dict(pairs(sweep)) for sweep in sweeps]
+    found = [pairs(sweep) for sweep in sweeps]
     places = list(dict.fromkeys(shares for rows in found for shares in rows))
     for axis, rows, title in zip(axes, found, titles, strict=True):
-        for index, (measure, (name, marker)) in enumerate(SHOWN.items()):
+        for measure, (name, marker, colour, offset) in SHOWN.items():
             for shares, row in rows.items():
                 if (change := row.differences["greedy"].get(measure)) is None:
                     continue
                 axis.errorbar(
                     change.mean,
-                    places.index(shares) + (-0.13, 0.13)[index],
-                    xerr=[[change.mean - change.low], [change.high - change.mean]],
-                    color=COLOURS[(2, 4)[index]],
+                    places.index(shares) + offset,
+                    xerr=error_bars(change),
+                    color=colour,
                     marker=marker,
+                    linestyle="",
                     capsize=3,
+                    label=name,
                 )
                 values = f"{change.mean:+.3f} [{change.low:+.2f}, {change.high:+.2f}] | {change.items}"
                 print(f"| {title} | {shares[0]} | {shares[1]} | {name} | {values} |")
-            axis.plot([], [], color=COLOURS[(2, 4)[index]], marker=marker, linestyle="", label=name)
         axis.axvline(0, color="#888888", linewidth=0.8)
-        axis.set(title=title, xlim=(-1.05, 1.05))
+        axis.set(title=title, xlabel="ViGOS minus OPSD, same prompt (share)", xlim=(-1.05, 1.05))
     labels = [f"{float(a):.0%} contradicting,\n{float(b):.0%} wrong references" for a, b in places]
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].set_ylim(len(labels) - 0.5, -0.5)
-    figure.supxlabel("ViGOS minus OPSD, same prompt (share)", fontsize=10)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    shared_legend(figure, axes)
     figure.savefig(out, dpi=110)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vigos_cli.ablation.arms import Arm
+from vigos_cli.evaluation.run_comparison import Difference
 from vigos_cli.utils.control_characters import visible
 from vigos_cli.utils.files import drafted
 from vigos_cli.utils.stats import IntervalEstimate
@@ -83,7 +84,7 @@ def legend_label(arm: Arm) -> str:
     return f" {shown}" if shown.startswith("_") else shown
 
 
-def error_bars(*estimates: IntervalEstimate) -> list[list[float]]:
+def error_bars(*estimates: IntervalEstimate | Difference) -> list[list[float]]:
     """The distances of the intervals' ends from the means, in the form that matplotlib takes."""
     return [[e.mean - e.low for e in estimates], [e.high - e.mean for e in estimates]]
 

@@ -1,12 +1,13 @@
 """PALR and visual dependency of a sweep's arms, read from the folders of their cells.
 
 found = read_palr(sweep, results)     # None if nothing was measured
-found.rows[0].palr["reasoning"]       # IntervalEstimate over seeds, of one arm and one kind of rollouts
+found.rows[0].palr["reasoning"]       # IntervalEstimate over runs, of one arm and one kind of rollouts
 found.rows[0].pull["reasoning"]       # nats per token; if it is near zero, PALR means little
 found.notes                           # which arms have no PALR, and why
 
-The intervals are a bootstrap over seeds and rows of the data together; with fewer than three seeds, over rows
-only. The rollouts of the untrained student are the same for all seeds of an arm, and count once.
+The intervals are a bootstrap over bases (see `repeat_over`), seeds and rows of the data; fewer than three
+bases, or seeds of a base, are not resampled. The rollouts of the untrained student are the same for all seeds
+of an arm, and count once.
 """
 
 from __future__ import annotations
